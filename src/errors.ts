@@ -1,0 +1,84 @@
+// The failures an operator can act on, each with the exit status that ends the process.
+// Anything else that is thrown is a bug: main.ts prints its stack and exits 1.
+
+/** Exit statuses after sysexits(3); the same for every command, and repeated in the systemd units. */
+export const EXIT = {
+  ok: 0,
+  internal: 1,
+  notInSync: 2,
+  usage: 64,
+  config: 65,
+  failed: 69,
+  locked: 75,
+  notRoot: 77,
+} as const;
+
+export type ExitStatus = (typeof EXIT)[keyof typeof EXIT];
+
+/** A failure that is the operator's to mend: a message, an exit status, no stack. */
+export class AgentError extends Error {
+  override name = 'AgentError';
+  readonly status: ExitStatus;
+
+  constructor(message: string, status: ExitStatus, options?: ErrorOptions) {
+    super(message, options);
+    this.status = status;
+  }
+}
+
+/** The command line is wrong, or the command makes no sense now (64). */
+export class UsageError extends AgentError {
+  override name = 'UsageError';
+  constructor(message: string) {
+    super(message, EXIT.usage);
+  }
+}
+
+/** A command ended badly, could not be started, or ran out of time (69). */
+export class CommandError extends AgentError {
+  override name = 'CommandError';
+  readonly argv: readonly string[];
+  /** Exit status; undefined when the command did not start or was killed. */
+  readonly exitCode: number | undefined;
+  readonly stderr: string;
+
+  constructor(argv: readonly string[], exitCode: number | undefined, stderr: string, what: string, options?: ErrorOptions) {
+    const words = stderr.trim();
+    super(`${argv.join(' ')}: ${what}${words === '' ? '' : `: ${words}`}`, EXIT.failed, options);
+    this.argv = argv;
+    this.exitCode = exitCode;
+    this.stderr = stderr;
+  }
+}
+
+/** A file or a kernel setting could not be read or written (69). */
+export class HostError extends AgentError {
+  override name = 'HostError';
+  constructor(doing: string, cause: unknown) {
+    super(`${doing}: ${cause instanceof Error ? cause.message : cause}`, EXIT.failed, { cause });
+  }
+}
+
+/** A tool is missing or too old (69). */
+export class UnsupportedError extends AgentError {
+  override name = 'UnsupportedError';
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, EXIT.failed, options);
+  }
+}
+
+/** Another run holds the lock longer than we may wait (75). */
+export class LockedError extends AgentError {
+  override name = 'LockedError';
+  constructor(message: string) {
+    super(message, EXIT.locked);
+  }
+}
+
+/** The command needs root (77). */
+export class NotRootError extends AgentError {
+  override name = 'NotRootError';
+  constructor(command: string) {
+    super(`kylin-vr ${command} needs root: run it as root or with sudo`, EXIT.notRoot);
+  }
+}

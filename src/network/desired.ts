@@ -1,0 +1,111 @@
+// Config and NICs of this machine → the network state that the configuration wants. Pure.
+
+import { type Config, uplinkOf } from '../config/config.ts';
+import type { Renderer } from '../dialects/renderer.ts';
+import { EXIT, AgentError } from '../errors.ts';
+import { elasticAddresses, filterRules } from './nat.ts';
+import type { BoundNic, NicBinding } from './nics.ts';
+import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from './ports.ts';
+import { type Address, emptyState, type Link, type NetworkState, ROUTE_PROTOCOL, type Route, type Sysctl } from './state.ts';
+import { contains, ipv4, networkOf } from './ipv4.ts';
+
+/** What the machine can do. */
+export type Abilities = {
+  /** Whether one rule can map a range of ports to another range, port by port. */
+  shiftedRanges: boolean;
+};
+
+/** Throws AgentError (65) where this machine cannot do what the configuration wants. */
+export function desiredState(config: Config, binding: NicBinding, renderer: Renderer, abilities: Abilities): NetworkState {
+  const bridged = config.nics.find((nic) => nic.bridge !== undefined);
+  if (bridged !== undefined)
+    throw new AgentError(`NIC ${bridged.mac}: bridge is not supported by this version: take the key away`, EXIT.config);
+
+  const { bound } = binding;
+  if (bound.length === 0) return emptyState;
+  const uplinkMac = uplinkOf(config)?.mac;
+  const uplink = bound.find((nic) => nic.mac === uplinkMac);
+  const filter = filterRules(withSupportedForwards(config, abilities), bound, uplink);
+  const addresses = bound.flatMap((nic) => addressesOf(nic, nic === uplink ? elasticAddresses(config, nic) : []));
+  const routes = [...defaultRoutes(config, bound), ...staticRoutes(config, bound)];
+  return {
+    sysctls: sysctls(bound),
+    links: bound.map((nic): Link => ({ device: nic.device, up: true, ...(nic.mtu !== undefined && { mtu: nic.mtu }) })),
+    addresses,
+    routes,
+    chains: filter.chains,
+    jumps: filter.jumps,
+    files: renderer.render({ nics: bound, addresses, routes }),
+  };
+}
+
+function withSupportedForwards(config: Config, abilities: Abilities): Config {
+  if (abilities.shiftedRanges) return config;
+  const forwards = config.forwards.flatMap((forward) => {
+    if (!isShiftedRange(forward)) return [forward];
+    const { eip, protocol, port, endPort, vmPort } = forward;
+    if (endPort - port + 1 > MOST_SINGLE_PORTS)
+      throw new AgentError(
+        `forward ${eip}:${port}-${endPort}/${protocol}: this kernel or iptables maps a range to other ports one by one only, ` +
+          `${MOST_SINGLE_PORTS} at the most: use vm-port ${port} instead of ${vmPort}, or a shorter range`,
+        EXIT.config,
+      );
+    return singlePorts(forward);
+  });
+  return { ...config, forwards };
+}
+
+function addressesOf(nic: BoundNic, elastic: readonly string[]): Address[] {
+  const { device } = nic;
+  return [`${nic.ipaddr}/${nic.prefix}`, ...elastic.map((address) => `${address}/32`)].map((spec) => ({ device, spec }));
+}
+
+/** Metric of the default route of the second uplink; those after it count on. */
+const SECOND_UPLINK_METRIC = 1000;
+
+function defaultRoutes(config: Config, bound: readonly BoundNic[]): Route[] {
+  const uplinks = config.nics.filter((nic) => nic.gateway !== undefined).map(({ mac }) => mac);
+  return bound.flatMap(({ mac, gateway, device }): Route[] => {
+    if (gateway === undefined) return [];
+    const rank = uplinks.indexOf(mac);
+    const metric = rank === 0 ? 0 : SECOND_UPLINK_METRIC + rank - 1;
+    return [{ dest: 'default', via: gateway, device, metric, protocol: ROUTE_PROTOCOL }];
+  });
+}
+
+/** A route whose gateway is behind a pending NIC is pending with it. */
+function staticRoutes(config: Config, bound: readonly BoundNic[]): Route[] {
+  return config.routes.flatMap(({ dest, via }): Route[] => {
+    const nic = bound.find(({ ipaddr, prefix }) => contains(networkOf(ipv4(ipaddr), prefix), ipv4(via)));
+    if (nic === undefined) return [];
+    return [{ dest: dest === '0.0.0.0/0' ? 'default' : dest, via, device: nic.device, metric: 0, protocol: ROUTE_PROTOCOL }];
+  });
+}
+
+/** `default` is what NICs that come later start with. */
+function sysctls(bound: readonly BoundNic[]): Sysctl[] {
+  const perNic = ['default', ...bound.map(({ device }) => device)].flatMap((name) =>
+    NIC_SYSCTLS.map(([key, value]) => ({ key: `net/ipv4/conf/${name}/${key}`, value })),
+  );
+  return [
+    { key: 'net/ipv4/ip_forward', value: '1' },
+    // The kernel sends redirects where `all` or the NIC's own says so.
+    { key: 'net/ipv4/conf/all/send_redirects', value: '0' },
+    ...perNic,
+  ];
+}
+
+const NIC_SYSCTLS: readonly (readonly [string, string])[] = [
+  ['forwarding', '1'],
+  // Loose: strict drops what comes back by another NIC than the route to its sender.
+  ['rp_filter', '2'],
+  // Removing the first address of a network must not remove the later ones.
+  ['promote_secondaries', '1'],
+  // A VM that reaches another by its EIP must not be told the short way: only through the router it is translated.
+  ['send_redirects', '0'],
+  // ARP for, and with, the addresses of the NIC it goes out by only: subnets do not learn public addresses.
+  ['arp_ignore', '1'],
+  ['arp_announce', '2'],
+  // Tell neighbours when the NIC comes up or its MAC changes.
+  ['arp_notify', '1'],
+];

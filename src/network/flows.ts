@@ -1,0 +1,97 @@
+// Which established flows a change of the NAT rules concerns: they would live on by the old rules, since NAT rules are
+// asked for the first packet of a flow only (OSSN-0020). Pure: reads rules as iptables prints them.
+
+import { formatIpv4 } from './ipv4.ts';
+import { CHAIN_PREFIX, type Chain } from './state.ts';
+
+/** Flows in conntrack; fields that are set must all match. Ports are those of the original destination, inclusive. */
+export type FlowFilter = {
+  originalSource?: string;
+  originalDestination?: string;
+  replyDestination?: string;
+  protocol?: 'tcp' | 'udp';
+  ports?: { from: number; to: number };
+};
+
+/** What one NAT rule of ours does, with the flows that exist because of it. */
+type Mapping = { key: string; of: string; eip: string; filter: FlowFilter; incoming: boolean };
+
+export type FlowCut = { of: string; filters: FlowFilter[] };
+
+/**
+ * The flows to cut when the rules change from `observed` to `desired`: those of mappings that are gone or lead elsewhere,
+ * and the UDP flows that a new mapping on an address that was here before (`present`) would not get: a sender that
+ * keeps sending keeps its untranslated entry alive. TCP flows to the router itself are left: one may be the operator's.
+ * `removed` are addresses of ours that go: everything of theirs goes with them.
+ */
+export function flowCuts(
+  desired: readonly Chain[],
+  observed: readonly Chain[],
+  removed: readonly string[],
+  present: ReadonlySet<string>,
+): FlowCut[] {
+  const cuts = new Map<string, FlowCut>();
+  const cut = (of: string, ...filters: FlowFilter[]) => {
+    const existing = cuts.get(of);
+    if (existing === undefined) cuts.set(of, { of, filters });
+    else existing.filters.push(...filters);
+  };
+  for (const address of removed) cut(address, { originalDestination: address }, { replyDestination: address });
+
+  const [before, after] = [natMappings(observed), natMappings(desired)];
+  const gone = new Set(removed);
+  for (const mapping of before.values())
+    if (!after.has(mapping.key) && !gone.has(mapping.eip)) cut(mapping.of, mapping.filter);
+  for (const mapping of after.values()) {
+    if (before.has(mapping.key) || !mapping.incoming || !present.has(mapping.eip)) continue;
+    if (mapping.filter.protocol !== 'tcp') cut(`${mapping.of} (UDP)`, { ...mapping.filter, protocol: 'udp' });
+  }
+  return [...cuts.values()];
+}
+
+const ONE_TO_ONE = /^-d ([\d.]+)\/32 -j DNAT --to-destination ([\d.]+)$/;
+const OWN_SOURCE = /^-s ([\d.]+)\/32 -j SNAT --to-source ([\d.]+)$/;
+const FORWARD = /^-p (tcp|udp) -m (?:tcp|udp) --dport (\d+)(?::(\d+))? -j DNAT --to-destination (\S+)$/;
+const PORTS_CHAIN = new RegExp(`^${CHAIN_PREFIX}-P-(?:([\\d]+\\.[\\d.]+)|([0-9A-F]{8})-[TU][0-9A-F]+)$`);
+
+function natMappings(chains: readonly Chain[]): Map<string, Mapping> {
+  const mappings = new Map<string, Mapping>();
+  const add = (mapping: Mapping) => mappings.set(mapping.key, mapping);
+  for (const chain of chains) {
+    if (chain.table !== 'nat') continue;
+    const forwardedEip = eipOfPortsChain(chain.name);
+    for (const rule of chain.rules) {
+      if (forwardedEip !== undefined) {
+        const [, protocol, from, to = from, destination] = FORWARD.exec(rule) ?? [];
+        if (destination === undefined || (protocol !== 'tcp' && protocol !== 'udp')) continue;
+        const ports = { from: Number(from), to: Number(to) };
+        add({
+          key: `${forwardedEip} ${protocol} ${from}-${to} ${destination}`,
+          of: `${forwardedEip}:${from === to ? from : `${from}-${to}`}/${protocol}`,
+          eip: forwardedEip,
+          filter: { originalDestination: forwardedEip, protocol, ports },
+          incoming: true,
+        });
+        continue;
+      }
+      const [, eip, vmIp] = ONE_TO_ONE.exec(rule) ?? [];
+      if (eip !== undefined)
+        add({ key: `${eip} to ${vmIp}`, of: eip, eip, filter: { originalDestination: eip }, incoming: true });
+      const [, source, to] = OWN_SOURCE.exec(rule) ?? [];
+      if (source !== undefined && to !== undefined)
+        add({
+          key: `${source} as ${to}`,
+          of: to,
+          eip: to,
+          filter: { originalSource: source, replyDestination: to },
+          incoming: false,
+        });
+    }
+  }
+  return mappings;
+}
+
+function eipOfPortsChain(name: string): string | undefined {
+  const [, dotted, hex] = PORTS_CHAIN.exec(name) ?? [];
+  return dotted ?? (hex === undefined ? undefined : formatIpv4(Number.parseInt(hex, 16)));
+}

@@ -1,0 +1,89 @@
+// IPv4 addresses and networks as unsigned 32-bit numbers. Pure arithmetic; no I/O.
+
+/** A network in canonical form (no host bits), or any block of addresses. */
+export type Network = { base: number; prefix: number };
+
+/** Reads strict dotted quad (four decimal numbers, no leading zeros); undefined for anything else. */
+export function parseIpv4(text: string): number | undefined {
+  const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
+  if (match === null) return undefined;
+  let value = 0;
+  for (const part of match.slice(1)) {
+    if (part.length > 1 && part.startsWith('0')) return undefined;
+    const octet = Number(part);
+    if (octet > 255) return undefined;
+    value = value * 256 + octet;
+  }
+  return value;
+}
+
+/** As parseIpv4, for text that a schema has already accepted; throws otherwise. */
+export function ipv4(text: string): number {
+  const value = parseIpv4(text);
+  if (value === undefined) throw new Error(`not an IPv4 address: ${text}`);
+  return value;
+}
+
+export function formatIpv4(value: number): string {
+  return `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}`;
+}
+
+/** The network mask of a prefix length from 0 to 32. */
+export function mask(prefix: number): number {
+  return prefix === 0 ? 0 : (0xffffffff << (32 - prefix)) >>> 0;
+}
+
+/** The network of that prefix length in which the address lies. */
+export function networkOf(address: number, prefix: number): Network {
+  return { base: (address & mask(prefix)) >>> 0, prefix };
+}
+
+/** The last address of a network: its broadcast address where the prefix is 30 or shorter. */
+export function lastOf(network: Network): number {
+  return (network.base | ~mask(network.prefix)) >>> 0;
+}
+
+export function contains(network: Network, address: number): boolean {
+  return (address & mask(network.prefix)) >>> 0 === network.base;
+}
+
+export function overlap(a: Network, b: Network): boolean {
+  return a.prefix <= b.prefix ? contains(a, b.base) : contains(b, a.base);
+}
+
+/** `192.0.2.0/24` → network; undefined when it is no CIDR. Host bits are kept out: see `hasHostBits`. */
+export function parseCidr(text: string): Network | undefined {
+  const match = /^([\d.]+)\/(\d|[12]\d|3[0-2])$/.exec(text);
+  if (match === null) return undefined;
+  const address = parseIpv4(match[1] ?? '');
+  return address === undefined ? undefined : networkOf(address, Number(match[2]));
+}
+
+/** Whether the address part of a CIDR has bits set beyond its prefix. */
+export function hasHostBits(cidr: string): boolean {
+  const network = parseCidr(cidr);
+  return network !== undefined && parseIpv4(cidr.split('/')[0] ?? '') !== network.base;
+}
+
+export function formatNetwork(network: Network): string {
+  return `${formatIpv4(network.base)}/${network.prefix}`;
+}
+
+/** "This" network, loopback, and everything from multicast up (RFC 6890). */
+const NOT_UNICAST: readonly Network[] = [
+  { base: 0, prefix: 8 },
+  { base: ipv4('127.0.0.0'), prefix: 8 },
+  { base: ipv4('224.0.0.0'), prefix: 3 },
+];
+
+/** Whether machines can have the network's addresses; a network wider than the reserved blocks, such as 0.0.0.0/0, passes. */
+export function isUnicast(network: Network): boolean {
+  return !NOT_UNICAST.some((block) => block.prefix <= network.prefix && contains(block, network.base));
+}
+
+/** Whether an address lies in one of the networks; asking costs as much as there are different prefix lengths. */
+export function withinAny(networks: Iterable<Network>): (address: number) => boolean {
+  const basesOf = new Map<number, Set<number>>();
+  for (const { base, prefix } of networks) basesOf.set(prefix, (basesOf.get(prefix) ?? new Set()).add(base));
+  return (address) => [...basesOf].some(([prefix, bases]) => bases.has(networkOf(address, prefix).base));
+}

@@ -1,0 +1,61 @@
+// Which link of the machine is which NIC of the configuration. Pure.
+
+import type { Nic } from '../config/config.ts';
+
+/** What `ip -d link` says of one link, as far as we need it. */
+export type ObservedLink = {
+  device: string;
+  /** Lower case; the address in use. */
+  mac: string;
+  /** Lower case; the address the hardware came with, where it differs from the one in use. */
+  permanentMac?: string;
+  ethernet: boolean;
+  /** The kernel's kind of a virtual link (`bridge`, `veth`, …); NICs on a bus have none. */
+  kind?: string;
+  up: boolean;
+  mtu: number;
+  /** The bridge or bond that the link is a port of. */
+  master?: string;
+};
+
+export type BoundNic = Nic & { device: string };
+
+export type NicBinding = {
+  bound: BoundNic[];
+  /** Not there yet: not an error; their arrival finishes the work. */
+  pending: Nic[];
+  /** Cannot be used as they are, with the reason. */
+  broken: { nic: Nic; reason: string }[];
+};
+
+/**
+ * Of the kinds that the kernel makes itself only veth counts as a NIC (containers have them): a bond, team, bridge,
+ * VLAN, macvlan, ipvlan, dummy, tun or OVS-internal device often shares the MAC of the NIC below it.
+ * The udev rule filters by the same list.
+ */
+export function isNic(link: ObservedLink): boolean {
+  return link.ethernet && (link.kind === undefined || link.kind === 'veth') && USABLE_NAME.test(link.device);
+}
+
+/** The names that may stand in a command or a sourced file. The kernel allows more (quotes, for one). */
+const USABLE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,14}$/;
+
+export function bindNics(nics: readonly Nic[], links: readonly ObservedLink[]): NicBinding {
+  const candidates = links.filter(isNic);
+  const binding: NicBinding = { bound: [], pending: [], broken: [] };
+  for (const nic of nics) {
+    const matches = matching(nic.mac, candidates);
+    const [first] = matches;
+    if (first === undefined) binding.pending.push(nic);
+    else if (matches.length > 1)
+      binding.broken.push({ nic, reason: `${matches.map((link) => link.device).join(' and ')} have the same MAC` });
+    else binding.bound.push({ ...nic, device: first.device });
+  }
+  return binding;
+}
+
+/** The permanent address decides: the ports of a bond all carry the address of its first port. */
+function matching(mac: string, candidates: readonly ObservedLink[]): ObservedLink[] {
+  const permanent = candidates.filter((link) => (link.permanentMac ?? link.mac) === mac);
+  return permanent.length > 0 ? permanent : candidates.filter((link) => link.mac === mac);
+}

@@ -1,0 +1,28 @@
+// What was found on the machine: the state that is ours or under our rule, and what planning must know beside it.
+
+import type { ObservedLink } from './nics.ts';
+import type { NetworkState, TableName } from './state.ts';
+
+export type Hook = { table: TableName; hook: string; rules: readonly string[] };
+
+/** A foreign profile that claims a NIC of ours, and where it is put aside. */
+export type Claim = { path: string; to: string; reason: string; content: string; mode: number };
+
+/** Our chains and jumps in the iptables backend that is not in use. */
+export type Stray = { restore: string; chains: readonly { table: TableName; name: string }[]; hooks: readonly Hook[] };
+
+export type Observation = {
+  /** Every link of the machine. */
+  links: readonly ObservedLink[];
+  /**
+   * Addresses: those of global scope on NICs of the configuration, and ours elsewhere. Routes: all through a gateway in the
+   * main table. Links: NICs of the configuration. Chains, files: ours. Sysctls: those that are wanted.
+   */
+  state: NetworkState;
+  /** The built-in chains, with foreign rules and ours. */
+  hooks: readonly Hook[];
+  /** Keys of the addresses that we put there, as recorded. */
+  owned: ReadonlySet<string>;
+  claims: readonly Claim[];
+  strays: readonly Stray[];
+};

@@ -1,0 +1,197 @@
+// desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
+
+import { flowCuts } from './flows.ts';
+import type { Observation } from './observation.ts';
+import {
+  type Address,
+  addressKey,
+  type Chain,
+  chainKey,
+  compare,
+  type File,
+  isOurJump,
+  type Jump,
+  jumpKey,
+  type Link,
+  type NetworkState,
+  ROUTE_PROTOCOL,
+  type Route,
+  routeKey,
+  type Sysctl,
+} from './state.ts';
+import type { Step } from './step.ts';
+
+/**
+ * The order never cuts what stays:
+ * - An EIP that goes loses its address before its rules: the other way round the router itself would answer on it for a
+ *   moment. Packets of its flows are translated before they are routed, so nothing depends on the address.
+ * - Rules come before new addresses, for the same reason.
+ * - On each NIC additions come before removals: a NIC that loses its last address loses every route through it, and the
+ *   operator his SSH session. Within one subnet that needs promote_secondaries, hence sysctls first: without it the kernel
+ *   removes, with the first address of a subnet, every later one.
+ * - An address that moves to another NIC goes first and comes then.
+ * - Flows are cut when no rule can make them again.
+ */
+export function planSteps(desired: NetworkState, observation: Observation): Step[] {
+  const observed = observation.state;
+  const addresses = compare(desired.addresses, observed.addresses, addressKey);
+  const { early, late } = splitRemovals(addresses.extra, desired.addresses, observed.addresses);
+  const routes = planRoutes(desired.routes, observed.routes);
+  const removeAddress = (address: Address): Step => ({
+    kind: 'remove-address',
+    address,
+    foreign: !observation.owned.has(addressKey(address)),
+  });
+
+  return [
+    ...planSysctls(desired.sysctls, observed.sysctls),
+    ...planFiles(desired.files, observation),
+    ...early.map(removeAddress),
+    ...planChains(desired.chains, observed.chains),
+    ...planJumps(desired.jumps, observation.hooks),
+    ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
+    ...planLinks(desired.links, observed.links),
+    ...addresses.missing.map((address): Step => ({ kind: 'add-address', address })),
+    ...routes.missing.map((route): Step => ({ kind: 'add-route', route })),
+    ...routes.extra.map((route): Step => ({ kind: 'remove-route', route })),
+    ...late.map(removeAddress),
+    ...planAnnouncements(addresses.missing, observation),
+    ...planCuts(desired, observation, addresses.extra),
+  ];
+}
+
+function planSysctls(desired: readonly Sysctl[], observed: readonly Sysctl[]): Step[] {
+  return compare(desired, observed, ({ key }) => key).common.flatMap(({ desired: wanted, observed: found }): Step[] =>
+    wanted.value === found.value ? [] : [{ kind: 'set-sysctl', ...wanted, was: found.value }],
+  );
+}
+
+function planFiles(desired: readonly File[], observation: Observation): Step[] {
+  const files = compare(desired, observation.state.files, ({ path }) => path);
+  const claimed = new Map(observation.claims.map((claim) => [claim.path, claim]));
+  const changed = files.common.filter(
+    ({ desired: wanted, observed: found }) => wanted.content !== found.content || wanted.mode !== found.mode,
+  );
+  return [
+    ...[...claimed.values()].map(({ path, to, reason }): Step => ({ kind: 'back-up-file', path, to, reason })),
+    ...files.missing.map((file): Step => ({ kind: 'write-file', file, was: 'absent' })),
+    ...changed.map(({ desired: file }): Step => ({ kind: 'write-file', file, was: 'different' })),
+    ...files.extra.map(({ path }): Step => ({ kind: 'remove-file', path })),
+  ];
+}
+
+/** Early: EIPs (while another address keeps the NIC's routes) and what moves to another NIC. Late: the rest. */
+function splitRemovals(extra: readonly Address[], desired: readonly Address[], observed: readonly Address[]) {
+  const wanted = new Set(desired.map(({ spec }) => spec));
+  const rooted = new Set(observed.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
+  const isEarly = ({ device, spec }: Address) => wanted.has(spec) || (isHostAddress(spec) && rooted.has(device));
+  return { early: extra.filter(isEarly), late: extra.filter((address) => !isEarly(address)) };
+}
+
+const isHostAddress = (spec: string): boolean => spec.endsWith('/32');
+
+/**
+ * A route of ours is missing unless it is there, or a foreign one to the same gateway already is the best of its
+ * destination (NetworkManager leaves its own when it stops). Only routes with our protocol number are ever removed.
+ */
+function planRoutes(desired: readonly Route[], observed: readonly Route[]): { missing: Route[]; extra: Route[] } {
+  const best = new Map<string, Route>();
+  for (const route of observed) {
+    const rival = best.get(route.dest);
+    if (rival === undefined || route.metric < rival.metric) best.set(route.dest, route);
+  }
+  const { missing, extra } = compare(desired, observed, routeKey);
+  return {
+    missing: missing.filter((route) => {
+      const there = best.get(route.dest);
+      return there === undefined || there.via !== route.via || there.device !== route.device;
+    }),
+    extra: extra.filter(({ protocol }) => protocol === ROUTE_PROTOCOL),
+  };
+}
+
+function planLinks(desired: readonly Link[], observed: readonly Link[]): Step[] {
+  return compare(desired, observed, ({ device }) => device).common.flatMap(({ desired: wanted, observed: found }) => {
+    const { device } = wanted;
+    const steps: Step[] = [];
+    if (wanted.mtu !== undefined && wanted.mtu !== found.mtu)
+      steps.push({ kind: 'set-mtu', device, mtu: wanted.mtu, was: found.mtu ?? 0 });
+    if (wanted.up !== undefined && wanted.up !== found.up)
+      steps.push({ kind: wanted.up ? 'set-link-up' : 'set-link-down', device });
+    return steps;
+  });
+}
+
+function planChains(desired: readonly Chain[], observed: readonly Chain[]): Step[] {
+  const chains = compare(desired, observed, chainKey);
+  return [
+    ...chains.missing.map((chain): Step => ({ kind: 'add-chain', chain })),
+    ...chains.common.flatMap(({ desired: wanted, observed: found }) => changeChain(wanted, found.rules)),
+    ...chains.extra.map(({ table, name }): Step => ({ kind: 'remove-chain', table, name })),
+  ];
+}
+
+/** Where order means nothing, single rules change: the others keep their counters, and the restore stays small. */
+function changeChain(chain: Chain, found: readonly string[]): Step[] {
+  if (sameList(chain.rules, found)) return [];
+  if (chain.ordered) return [{ kind: 'replace-chain', chain }];
+  const surplus = new Map<string, number>();
+  for (const rule of found) surplus.set(rule, (surplus.get(rule) ?? 0) + 1);
+  const add: string[] = [];
+  for (const rule of chain.rules) {
+    const left = surplus.get(rule) ?? 0;
+    if (left === 0) add.push(rule);
+    else surplus.set(rule, left - 1);
+  }
+  const remove = [...surplus].flatMap(([rule, times]) => Array<string>(times).fill(rule));
+  if (add.length + remove.length === 0) return [];
+  if (add.length + remove.length > chain.rules.length) return [{ kind: 'replace-chain', chain }];
+  return [{ kind: 'edit-chain', table: chain.table, name: chain.name, remove, add }];
+}
+
+const sameList = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((item, index) => item === b[index]);
+
+function planJumps(desired: readonly Jump[], hooks: Observation['hooks']): Step[] {
+  const wanted = new Map(desired.map((jump) => [jumpKey(jump), jump]));
+  const remove: Jump[] = [];
+  const settled = new Set<string>();
+  for (const { table, hook, rules } of hooks) {
+    for (const [index, rule] of rules.entries()) {
+      if (!isOurJump(rule)) continue;
+      const found: Jump = { table, hook, rule, place: 'anywhere' };
+      const key = jumpKey(found);
+      const jump = wanted.get(key);
+      if (jump === undefined || settled.has(key) || !inPlace(jump, index, rules.length)) remove.push(found);
+      else settled.add(key);
+    }
+  }
+  return [
+    ...remove.map((jump): Step => ({ kind: 'remove-jump', jump })),
+    ...desired.filter((jump) => !settled.has(jumpKey(jump))).map((jump): Step => ({ kind: 'add-jump', jump })),
+  ];
+}
+
+function inPlace(jump: Jump, index: number, length: number): boolean {
+  return jump.place === 'anywhere' || (jump.place === 'first' ? index === 0 : index === length - 1);
+}
+
+function planAnnouncements(added: readonly Address[], observation: Observation): Step[] {
+  return observation.links.flatMap(({ device, mac }): Step[] => {
+    const addresses = added.filter((address) => address.device === device).map(({ spec }) => hostPart(spec));
+    return addresses.length === 0 ? [] : [{ kind: 'announce-addresses', device, mac, addresses }];
+  });
+}
+
+function planCuts(desired: NetworkState, observation: Observation, removed: readonly Address[]): Step[] {
+  const { state, owned } = observation;
+  const kept = new Set(desired.addresses.map(({ spec }) => hostPart(spec)));
+  const gone = removed
+    .filter((address) => owned.has(addressKey(address)))
+    .map(({ spec }) => hostPart(spec))
+    .filter((address) => !kept.has(address));
+  const present = new Set(state.addresses.map(({ spec }) => hostPart(spec)));
+  return flowCuts(desired.chains, state.chains, gone, present).map((cut) => ({ kind: 'cut-flows', ...cut }));
+}
+
+const hostPart = (spec: string): string => spec.split(/[/ ]/, 1)[0] ?? spec;

@@ -1,0 +1,99 @@
+// The network state: one shape for what the configuration wants (desired) and for what the machine has (observed).
+// Each thing has one key; every comparison goes through it.
+
+/** A NIC on this machine. In a desired state only what the configuration wants of it is set. */
+export type Link = { device: string; up?: boolean; mtu?: number };
+
+/** `spec` is what `ip address` takes: `192.0.2.1/24`, for a foreign point-to-point address `192.0.2.1 peer 192.0.2.2/32`. */
+export type Address = { device: string; spec: string };
+
+/** A unicast route through a gateway, in the main table. `protocol` is what `ip route` prints. */
+export type Route = { dest: string; via: string; device: string; metric: number; protocol: string };
+
+/** `key` is the path below /proc/sys, so that a dot in a device's name stays one: `net/ipv4/conf/eth0.5/rp_filter`. */
+export type Sysctl = { key: string; value: string };
+
+export type TableName = 'filter' | 'nat';
+
+/** One of our chains. Rules are in the form in which iptables-save prints them, without `-A NAME`. */
+export type Chain = {
+  table: TableName;
+  name: string;
+  rules: readonly string[];
+  /** Whether the order of the rules means something. Where each packet matches one rule at most, it does not. */
+  ordered: boolean;
+};
+
+/** A rule in a built-in chain that leads into ours. */
+export type Jump = {
+  table: TableName;
+  hook: string;
+  rule: string;
+  /** Where it has to stand. `anywhere`: put first when it is missing, left where it is otherwise. */
+  place: 'first' | 'last' | 'anywhere';
+};
+
+/** A file that is ours, whole. `mode` in the low nine bits. */
+export type File = { path: string; content: string; mode: number };
+
+export type NetworkState = {
+  sysctls: readonly Sysctl[];
+  links: readonly Link[];
+  addresses: readonly Address[];
+  routes: readonly Route[];
+  chains: readonly Chain[];
+  jumps: readonly Jump[];
+  files: readonly File[];
+};
+
+export const emptyState: NetworkState = {
+  sysctls: [],
+  links: [],
+  addresses: [],
+  routes: [],
+  chains: [],
+  jumps: [],
+  files: [],
+};
+
+/** Marks our routes on the machine. Do not change: an upgrade would leave the old ones behind. */
+export const ROUTE_PROTOCOL = '175';
+
+/** Every chain of ours starts so. Do not change: an upgrade would leave the old ones behind. */
+export const CHAIN_PREFIX = 'KYLIN-VR';
+
+/** The first words of every file of ours. Do not change: an upgrade would leave the old ones behind. */
+export const FILE_MARK = '# Made by kylin-vr';
+
+export const addressKey = (address: Address): string => `${address.device} ${address.spec}`;
+
+export const routeKey = (route: Route): string =>
+  `${route.dest} via ${route.via} dev ${route.device} metric ${route.metric} proto ${route.protocol}`;
+
+export const chainKey = (chain: { table: TableName; name: string }): string => `${chain.table} ${chain.name}`;
+
+export const jumpKey = (jump: { table: TableName; hook: string; rule: string }): string =>
+  `${jump.table} ${jump.hook} ${jump.rule}`;
+
+/** Whether a rule of a built-in chain leads into a chain of ours. */
+export const isOurJump = (rule: string): boolean => rule.includes(`-j ${CHAIN_PREFIX}`);
+
+export const isOurFile = (content: string): boolean => content.startsWith(FILE_MARK);
+
+export type Difference<T> = { missing: T[]; extra: T[]; common: { desired: T; observed: T }[] };
+
+/** Compares two lists by key. Order of the results follows the lists. */
+export function compare<T>(desired: readonly T[], observed: readonly T[], key: (item: T) => string): Difference<T> {
+  const observedByKey = new Map(observed.map((item) => [key(item), item]));
+  const desiredKeys = new Set<string>();
+  const difference: Difference<T> = { missing: [], extra: [], common: [] };
+  for (const item of desired) {
+    const itemKey = key(item);
+    desiredKeys.add(itemKey);
+    const match = observedByKey.get(itemKey);
+    if (match === undefined) difference.missing.push(item);
+    else difference.common.push({ desired: item, observed: match });
+  }
+  for (const item of observed) if (!desiredKeys.has(key(item))) difference.extra.push(item);
+  return difference;
+}

@@ -1,0 +1,91 @@
+// A step: one smallest change, as data, with the line that an operator reads. How it is carried out is apply.ts's.
+
+import type { FlowFilter } from './flows.ts';
+import type { Stray } from './observation.ts';
+import type { Address, Chain, File, Jump, Route, Sysctl, TableName } from './state.ts';
+
+export type Step =
+  | ({ kind: 'set-sysctl'; was: string } & Sysctl)
+  | { kind: 'write-file'; file: File; was: 'absent' | 'different' }
+  | { kind: 'remove-file'; path: string }
+  | { kind: 'back-up-file'; path: string; to: string; reason: string }
+  | { kind: 'set-link-up'; device: string }
+  | { kind: 'set-link-down'; device: string }
+  | { kind: 'set-mtu'; device: string; mtu: number; was: number }
+  | { kind: 'add-address'; address: Address }
+  | { kind: 'remove-address'; address: Address; foreign: boolean }
+  | { kind: 'add-route'; route: Route }
+  | { kind: 'remove-route'; route: Route }
+  | { kind: 'add-chain'; chain: Chain }
+  /** The whole chain anew. */
+  | { kind: 'replace-chain'; chain: Chain }
+  /** Some rules of a chain in which order means nothing. */
+  | { kind: 'edit-chain'; table: TableName; name: string; remove: readonly string[]; add: readonly string[] }
+  | { kind: 'remove-chain'; table: TableName; name: string }
+  | { kind: 'add-jump'; jump: Jump }
+  | { kind: 'remove-jump'; jump: Jump }
+  /** Our chains in the iptables backend that is not in use. */
+  | { kind: 'remove-stray-rules'; stray: Stray }
+  | { kind: 'cut-flows'; of: string; filters: readonly FlowFilter[] }
+  /** Gratuitous ARP: neighbours learn the addresses at once. */
+  | { kind: 'announce-addresses'; device: string; mac: string; addresses: readonly string[] };
+
+export type StepKind = Step['kind'];
+
+/** The line that an operator reads in `plan`, in the result and in the log. */
+export function describe(step: Step): string {
+  switch (step.kind) {
+    case 'set-sysctl':
+      return `~ ${step.key.replaceAll('/', '.')} ${step.was} → ${step.value}`;
+    case 'write-file':
+      return `${step.was === 'absent' ? '+' : '~'} file ${step.file.path}`;
+    case 'remove-file':
+      return `- file ${step.path}`;
+    case 'back-up-file':
+      return `- file ${step.path} (${step.reason}), kept as ${step.to}`;
+    case 'set-link-up':
+      return `~ link ${step.device} up`;
+    case 'set-link-down':
+      return `~ link ${step.device} down`;
+    case 'set-mtu':
+      return `~ link ${step.device} mtu ${step.was} → ${step.mtu}`;
+    case 'add-address':
+      return `+ address ${step.address.spec} on ${step.address.device}`;
+    case 'remove-address':
+      return `- address ${step.address.spec} on ${step.address.device}${step.foreign ? ' (foreign)' : ''}`;
+    case 'add-route':
+      return `+ route ${routeText(step.route)}`;
+    case 'remove-route':
+      return `- route ${routeText(step.route)}`;
+    case 'add-chain':
+      return `+ chain ${step.chain.name} in ${step.chain.table} (${count(step.chain.rules.length, 'rule')})`;
+    case 'replace-chain':
+      return `~ chain ${step.chain.name} in ${step.chain.table} (${count(step.chain.rules.length, 'rule')})`;
+    case 'edit-chain':
+      return `~ chain ${step.name} in ${step.table}: ${[
+        ...step.remove.map((rule) => `- ${rule}`),
+        ...step.add.map((rule) => `+ ${rule}`),
+      ].join(', ')}`;
+    case 'remove-chain':
+      return `- chain ${step.name} in ${step.table}`;
+    case 'add-jump':
+      return `+ jump in ${step.jump.table} ${step.jump.hook}: ${step.jump.rule}`;
+    case 'remove-jump':
+      return `- jump in ${step.jump.table} ${step.jump.hook}: ${step.jump.rule}`;
+    case 'cut-flows':
+      return `- established flows of ${step.of}`;
+    case 'remove-stray-rules':
+      return `- our chains in the other iptables backend (${step.stray.restore})`;
+    case 'announce-addresses':
+      return step.addresses.length > 4
+        ? `! announce ${step.addresses.length} addresses on ${step.device}`
+        : `! announce ${step.addresses.join(', ')} on ${step.device}`;
+  }
+}
+
+function routeText(route: Route): string {
+  const metric = route.metric === 0 ? '' : ` metric ${route.metric}`;
+  return `${route.dest} via ${route.via} on ${route.device}${metric}`;
+}
+
+const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
