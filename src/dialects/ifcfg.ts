@@ -1,0 +1,76 @@
+// ifcfg-* and route-* files of /etc/sysconfig/network-scripts, for NetworkManager's ifcfg-rh plugin and for initscripts,
+// whose bash sources them: no value here can mean anything to a shell (the schema lets only addresses, numbers and MACs in,
+// nics.ts only plain device names). Pure.
+
+import type { BoundNic } from '../network/nics.ts';
+import { FILE_MARK, type File } from '../network/state.ts';
+import type { ProfileClaim, Renderer, Rendering } from './renderer.ts';
+
+const FOLDER = '/etc/sysconfig/network-scripts';
+
+const HEADER = `${FILE_MARK} from /etc/kylin-vr/kylin-vr.yaml: edits are lost with the next reload.`;
+
+export const ifcfgRenderer: Renderer = {
+  name: 'ifcfg',
+  folder: FOLDER,
+  render: (rendering) => rendering.nics.flatMap((nic) => filesOf(nic, rendering)),
+  // Both readers pass over what editors and rpm leave behind.
+  isProfile: (fileName) => /^(ifcfg|route)-/.test(fileName) && !/(~|\.(bak|orig|rej|rpmnew|rpmsave))$/.test(fileName),
+  claim: claimOf,
+};
+
+function filesOf(nic: BoundNic, rendering: Rendering): File[] {
+  const onDevice = ({ device }: { device: string }) => device === nic.device;
+  const routes = rendering.routes.filter(onDevice).filter(({ dest }) => dest !== 'default');
+  const files = [file(`ifcfg-${nic.device}`, ifcfg(nic, rendering))];
+  if (routes.length > 0)
+    files.push(file(`route-${nic.device}`, routes.map(({ dest, via, device }) => `${dest} via ${via} dev ${device}`)));
+  return files;
+}
+
+const file = (name: string, lines: readonly string[]): File => ({
+  path: `${FOLDER}/${name}`,
+  content: `${[HEADER, ...lines].join('\n')}\n`,
+  mode: 0o644,
+});
+
+function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
+  const specs = rendering.addresses.filter(({ device }) => device === nic.device).map(({ spec }) => spec);
+  const gateway = rendering.routes.find(({ dest, device }) => dest === 'default' && device === nic.device);
+  return [
+    'TYPE=Ethernet',
+    `DEVICE=${nic.device}`,
+    `NAME=kylin-vr-${nic.device}`,
+    `HWADDR=${nic.mac.toUpperCase()}`,
+    'ONBOOT=yes',
+    'BOOTPROTO=none',
+    `DEFROUTE=${gateway === undefined ? 'no' : 'yes'}`,
+    'PEERDNS=no',
+    'IPV6INIT=no',
+    ...(nic.mtu === undefined ? [] : [`MTU=${nic.mtu}`]),
+    ...(gateway === undefined ? [] : [`GATEWAY=${gateway.via}`]),
+    ...(gateway === undefined || gateway.metric === 0 ? [] : [`METRIC=${gateway.metric}`]),
+    // The index has no gap: readers stop at the first. No probe for conflicts: it cost 38 s, and failed reloads.
+    'ARPING_WAIT=0',
+    ...specs.flatMap((spec, index) => {
+      const [address, prefix] = spec.split('/');
+      const suffix = index === 0 ? '' : index;
+      return [`IPADDR${suffix}=${address}`, `PREFIX${suffix}=${prefix}`, `ARPCHECK${suffix}=no`];
+    }),
+  ];
+}
+
+function claimOf(fileName: string, content: string): ProfileClaim | undefined {
+  const routeOf = /^route-(.+)$/.exec(fileName)?.[1];
+  if (routeOf !== undefined) return { device: routeOf };
+  const mac = valueOf(content, 'HWADDR')?.toLowerCase();
+  const device = valueOf(content, 'DEVICE') ?? (mac === undefined ? fileName.replace(/^ifcfg-/, '') : undefined);
+  return { ...(mac !== undefined && { mac }), ...(device !== undefined && { device }) };
+}
+
+/** The value of the last assignment of a key, without its quotes. */
+function valueOf(content: string, key: string): string | undefined {
+  const assignments = [...content.matchAll(new RegExp(`^[ \\t]*${key}=[ \\t]*(['"]?)([^'"\\n#]*)\\1`, 'gm'))];
+  const value = assignments.at(-1)?.[2]?.trim();
+  return value === '' ? undefined : value;
+}

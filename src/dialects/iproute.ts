@@ -1,0 +1,128 @@
+// What `ip -json` prints → links, addresses, routes; steps → lines of `ip -batch`. Pure.
+
+import * as z from 'zod/mini';
+import type { ObservedLink } from '../network/nics.ts';
+import type { Address, Route } from '../network/state.ts';
+import type { Step } from '../network/step.ts';
+
+const addressInfo = z.object({
+  family: z.string(),
+  local: z.optional(z.string()),
+  address: z.optional(z.string()),
+  prefixlen: z.number(),
+  scope: z.string(),
+  dynamic: z.optional(z.boolean()),
+});
+
+const link = z.object({
+  ifname: z.string(),
+  link_type: z.string(),
+  flags: z.array(z.string()),
+  mtu: z.number(),
+  address: z.optional(z.string()),
+  permaddr: z.optional(z.string()),
+  master: z.optional(z.string()),
+  linkinfo: z.optional(z.object({ info_kind: z.optional(z.string()) })),
+  addr_info: z.optional(z.array(addressInfo)),
+});
+
+const route = z.object({
+  dst: z.string(),
+  gateway: z.optional(z.string()),
+  dev: z.optional(z.string()),
+  protocol: z.optional(z.string()),
+  metric: z.optional(z.number()),
+});
+
+export type ObservedAddress = Address & {
+  /** Will go by itself (DHCP): not an address that is there for good. */
+  dynamic: boolean;
+};
+
+/** Reads `ip -json -details address show`. Addresses: IPv4 of global scope. Throws where it is not what ip prints. */
+export function parseAddresses(json: string): { links: ObservedLink[]; addresses: ObservedAddress[] } {
+  const links: ObservedLink[] = [];
+  const addresses: ObservedAddress[] = [];
+  // Where nothing matches, ip prints `[{}]` for lack of links, or nothing at all.
+  for (const entry of parseList(json, link)) {
+    const kind = entry.linkinfo?.info_kind;
+    links.push({
+      device: entry.ifname,
+      mac: (entry.address ?? '').toLowerCase(),
+      ...(entry.permaddr !== undefined && { permanentMac: entry.permaddr.toLowerCase() }),
+      ethernet: entry.link_type === 'ether',
+      ...(kind !== undefined && { kind }),
+      up: entry.flags.includes('UP'),
+      mtu: entry.mtu,
+      ...(entry.master !== undefined && { master: entry.master }),
+    });
+    for (const info of entry.addr_info ?? []) {
+      if (info.family !== 'inet' || info.scope !== 'global' || info.local === undefined) continue;
+      const peer = info.address === undefined ? '' : ` peer ${info.address}`;
+      const spec = `${info.local}${peer}/${info.prefixlen}`;
+      addresses.push({ device: entry.ifname, spec, dynamic: info.dynamic ?? false });
+    }
+  }
+  return { links, addresses };
+}
+
+/** Reads `ip -json -4 route show table main`: the routes through one gateway, best first within a destination. */
+export function parseRoutes(json: string): Route[] {
+  return parseList(json, route).flatMap(({ dst, gateway, dev, protocol, metric }): Route[] =>
+    gateway === undefined || dev === undefined
+      ? []
+      : [{ dest: withPrefix(dst), via: gateway, device: dev, metric: metric ?? 0, protocol: protocol ?? 'boot' }],
+  );
+}
+
+const withPrefix = (dest: string): string => (dest === 'default' || dest.includes('/') ? dest : `${dest}/32`);
+
+function parseList<T extends z.ZodMiniType>(json: string, item: T): z.output<T>[] {
+  const text = json.trim();
+  if (text === '') return [];
+  const list: unknown = JSON.parse(text);
+  return z.parse(z.array(z.unknown()), list).flatMap((entry) => (isEmptyObject(entry) ? [] : [z.parse(item, entry)]));
+}
+
+const isEmptyObject = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+
+export type IpStep = Extract<
+  Step,
+  {
+    kind:
+      | 'set-link-up'
+      | 'set-link-down'
+      | 'set-mtu'
+      | 'add-address'
+      | 'remove-address'
+      | 'add-route'
+      | 'remove-route';
+  }
+>;
+
+/** One line of `ip -batch`. Additions may be repeated. */
+export function batchLine(step: IpStep): string {
+  switch (step.kind) {
+    case 'set-link-up':
+      return `link set dev ${step.device} up`;
+    case 'set-link-down':
+      return `link set dev ${step.device} down`;
+    case 'set-mtu':
+      return `link set dev ${step.device} mtu ${step.mtu}`;
+    case 'add-address':
+      return `address replace ${step.address.spec} dev ${step.address.device}`;
+    case 'remove-address':
+      return `address delete ${step.address.spec} dev ${step.address.device}`;
+    case 'add-route':
+      // prepend: among routes of one metric the first is used; `replace` would overwrite a foreign one.
+      return `route prepend ${routeWords(step.route)}`;
+    case 'remove-route':
+      return `route delete ${routeWords(step.route)}`;
+  }
+}
+
+function routeWords({ dest, via, device, metric, protocol }: Route): string {
+  return `${dest} via ${via} dev ${device} proto ${protocol}${metric === 0 ? '' : ` metric ${metric}`}`;
+}
+

@@ -1,0 +1,103 @@
+// The text of iptables-save and iptables-restore, both backends. Pure.
+
+import type { Hook, Stray } from '../network/observation.ts';
+import { CHAIN_PREFIX, type Chain, isOurJump, type TableName } from '../network/state.ts';
+import type { Step } from '../network/step.ts';
+
+export type SavedRules = {
+  /** Chains whose name starts with our prefix, with their rules as saved. */
+  ours: Chain[];
+  /** The built-in chains, with all their rules. */
+  hooks: Hook[];
+};
+
+const TABLES: readonly string[] = ['filter', 'nat'] satisfies TableName[];
+
+/** Reads what iptables-save prints, with or without counters. Lines that it does not know are passed over. */
+export function parseSave(text: string): SavedRules {
+  const ours: (Chain & { rules: string[] })[] = [];
+  const hooks: (Hook & { rules: string[] })[] = [];
+  const rulesOf = new Map<string, string[]>();
+  let table: TableName | undefined;
+  for (const line of text.split('\n')) {
+    if (line.startsWith('*')) {
+      const name = line.slice(1).trim();
+      table = TABLES.includes(name) ? (name as TableName) : undefined;
+      rulesOf.clear();
+    } else if (table === undefined) {
+    } else if (line.startsWith(':')) {
+      const [name = '', policy] = line.slice(1).split(' ');
+      const rules: string[] = [];
+      if (name.startsWith(CHAIN_PREFIX)) ours.push({ table, name, rules, ordered: true });
+      else if (policy !== '-') hooks.push({ table, hook: name, rules });
+      else continue;
+      rulesOf.set(name, rules);
+    } else {
+      const [, name = '', rule = ''] = /^(?:\[\d+:\d+\] )?-A (\S+) (.*)$/.exec(line) ?? [];
+      rulesOf.get(name)?.push(rule.trimEnd());
+    }
+  }
+  return { ours, hooks };
+}
+
+export type FirewallStep = Extract<
+  Step,
+  { kind: 'add-chain' | 'replace-chain' | 'edit-chain' | 'remove-chain' | 'add-jump' | 'remove-jump' }
+>;
+
+/**
+ * The input of one `iptables-restore --noflush` for these steps. A restore is atomic for each table: filter goes first, so
+ * that the guard of a new EIP is there before its mapping. Each table needs a COMMIT of its own.
+ */
+export function renderRestore(steps: readonly FirewallStep[]): string {
+  return (['filter', 'nat'] as const).map((table) => renderTable(table, steps)).join('');
+}
+
+function renderTable(table: TableName, steps: readonly FirewallStep[]): string {
+  // Naming a user chain empties it; rules may then be added to it, and it may be deleted when nothing leads to it.
+  const declared: string[] = [];
+  const changes: string[] = [];
+  const deleted: string[] = [];
+  for (const step of steps) {
+    switch (step.kind) {
+      case 'add-chain':
+      case 'replace-chain':
+        if (step.chain.table !== table) break;
+        declared.push(`:${step.chain.name} - [0:0]`);
+        changes.push(...step.chain.rules.map((rule) => `-A ${step.chain.name} ${rule}`));
+        break;
+      case 'edit-chain':
+        if (step.table !== table) break;
+        changes.push(...step.remove.map((rule) => `-D ${step.name} ${rule}`));
+        changes.push(...step.add.map((rule) => `-A ${step.name} ${rule}`));
+        break;
+      case 'remove-chain':
+        if (step.table !== table) break;
+        declared.push(`:${step.name} - [0:0]`);
+        deleted.push(`-X ${step.name}`);
+        break;
+      case 'add-jump': {
+        const { jump } = step;
+        if (jump.table === table)
+          changes.push(jump.place === 'last' ? `-A ${jump.hook} ${jump.rule}` : `-I ${jump.hook} 1 ${jump.rule}`);
+        break;
+      }
+      case 'remove-jump':
+        if (step.jump.table === table) changes.push(`-D ${step.jump.hook} ${step.jump.rule}`);
+        break;
+    }
+  }
+  const lines = [...declared, ...changes, ...deleted];
+  return lines.length === 0 ? '' : [`*${table}`, ...lines, 'COMMIT', ''].join('\n');
+}
+
+/** The input of the other backend's `iptables-restore --noflush`: our jumps and chains go, all else stays. */
+export function renderStrayRemoval(stray: Stray): string {
+  const jumps = stray.hooks.flatMap(({ table, hook, rules }) =>
+    rules
+      .filter(isOurJump)
+      .map((rule): FirewallStep => ({ kind: 'remove-jump', jump: { table, hook, rule, place: 'anywhere' } })),
+  );
+  const chains = stray.chains.map(({ table, name }): FirewallStep => ({ kind: 'remove-chain', table, name }));
+  return renderRestore([...jumps, ...chains]);
+}

@@ -1,0 +1,33 @@
+// A renderer turns the desired state of the NICs into persistent files of one format. Pure.
+
+import type { BoundNic } from '../network/nics.ts';
+import type { Address, File, Route } from '../network/state.ts';
+
+export type Rendering = {
+  nics: readonly BoundNic[];
+  addresses: readonly Address[];
+  routes: readonly Route[];
+};
+
+/** Which NIC a profile is for, as far as it says. Lower-case MAC. */
+export type ProfileClaim = { mac?: string; device?: string };
+
+export type Renderer = {
+  name: 'ifcfg' | 'keyfile' | 'none';
+  /** Where its files are; undefined where it has none. */
+  folder: string | undefined;
+  /** Deterministic; every file starts with FILE_MARK. */
+  render(rendering: Rendering): File[];
+  /** Whether a file of that name in the folder is read as a profile, or as a part of one. */
+  isProfile(fileName: string): boolean;
+  /** The NIC that a profile is for; undefined where it is for none in particular. */
+  claim(fileName: string, content: string): ProfileClaim | undefined;
+};
+
+export const noRenderer: Renderer = {
+  name: 'none',
+  folder: undefined,
+  render: () => [],
+  isProfile: () => false,
+  claim: () => undefined,
+};
