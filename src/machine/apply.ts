@@ -1,0 +1,180 @@
+// Steps → the machine, in their order, in bulk: one `ip -batch` and one `iptables-restore` for each run of such steps.
+// Gives an Outcome; logs nothing.
+
+import { deleteFlowOptions, deleteOptions, matches, parseFlows } from '../dialects/conntrack.ts';
+import { batchLine, type IpStep } from '../dialects/iproute.ts';
+import { type FirewallStep, renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
+import { AgentError, UnsupportedError } from '../errors.ts';
+import type { FlowFilter } from '../network/flows.ts';
+import { describe, type Step } from '../network/step.ts';
+import type { Host } from './host.ts';
+
+export type Outcome = {
+  done: Step[];
+  /** The first steps that failed, and why; those after them were not tried. */
+  failed?: { steps: Step[]; error: Error };
+  /** What did not work but does not matter for the network's state. */
+  warnings: string[];
+};
+
+/** Seconds that iptables-restore waits for another program's xtables lock. */
+const XTABLES_WAIT_S = 30;
+
+export async function applySteps(host: Host, steps: readonly Step[]): Promise<Outcome> {
+  const outcome: Outcome = { done: [], warnings: [] };
+  for (const batch of inBatches(steps)) {
+    try {
+      await applyBatch(host, batch, outcome.warnings);
+    } catch (error) {
+      outcome.failed = { steps: batch.steps, error: error instanceof Error ? error : new Error(String(error)) };
+      return outcome;
+    }
+    outcome.done.push(...batch.steps);
+  }
+  return outcome;
+}
+
+type Batch =
+  | { by: 'ip'; steps: IpStep[] }
+  | { by: 'iptables'; steps: FirewallStep[] }
+  | { by: 'conntrack'; steps: Extract<Step, { kind: 'cut-flows' }>[] }
+  | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | { kind: 'cut-flows' }>] };
+
+/** Joins neighbouring steps that one command can do. */
+function inBatches(steps: readonly Step[]): Batch[] {
+  const batches: Batch[] = [];
+  for (const step of steps) {
+    const last = batches.at(-1);
+    switch (step.kind) {
+      case 'set-link-up':
+      case 'set-link-down':
+      case 'set-mtu':
+      case 'add-address':
+      case 'remove-address':
+      case 'add-route':
+      case 'remove-route':
+        if (last?.by === 'ip') last.steps.push(step);
+        else batches.push({ by: 'ip', steps: [step] });
+        break;
+      case 'add-chain':
+      case 'replace-chain':
+      case 'edit-chain':
+      case 'remove-chain':
+      case 'add-jump':
+      case 'remove-jump':
+        if (last?.by === 'iptables') last.steps.push(step);
+        else batches.push({ by: 'iptables', steps: [step] });
+        break;
+      case 'cut-flows':
+        if (last?.by === 'conntrack') last.steps.push(step);
+        else batches.push({ by: 'conntrack', steps: [step] });
+        break;
+      default:
+        batches.push({ by: 'one', steps: [step] });
+    }
+  }
+  return batches;
+}
+
+async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise<void> {
+  switch (batch.by) {
+    case 'ip':
+      await host.run(['ip', '-batch', '-'], { input: `${batch.steps.map(batchLine).join('\n')}\n` });
+      return;
+    case 'iptables':
+      await restore(host, 'iptables-restore', renderRestore(batch.steps));
+      return;
+    case 'conntrack':
+      await cutFlows(host, batch.steps.flatMap(({ filters }) => filters)).catch((error: unknown) => {
+        if (!(error instanceof AgentError)) throw error;
+        warnings.push(`established flows of ${batch.steps.map(({ of }) => of).join(', ')} may live on: ${error.message}`);
+      });
+      return;
+    case 'one':
+      return applyOne(host, batch.steps[0], warnings);
+  }
+}
+
+async function applyOne(host: Host, step: Extract<Batch, { by: 'one' }>['steps'][0], warnings: string[]): Promise<void> {
+  switch (step.kind) {
+    case 'set-sysctl':
+      return host.setSysctl(step.key, step.value);
+    case 'write-file':
+      await host.write(step.file.path, step.file.content, step.file.mode);
+      return;
+    case 'remove-file':
+      await host.remove(step.path);
+      return;
+    case 'back-up-file':
+      return host.move(step.path, step.to);
+    case 'remove-stray-rules':
+      return restore(host, step.stray.restore, renderStrayRemoval(step.stray));
+    case 'announce-addresses':
+      return announce(host, step.device, step.mac, step.addresses).catch((error: unknown) => {
+        if (!(error instanceof AgentError)) throw error;
+        warnings.push(`${describe(step).slice(2)} failed, neighbours learn it by themselves in a while: ${error.message}`);
+      });
+  }
+}
+
+async function restore(host: Host, command: string, input: string): Promise<void> {
+  await host.run([command, '--noflush', '--wait', String(XTABLES_WAIT_S)], {
+    input,
+    timeoutMs: (XTABLES_WAIT_S + 30) * 1000,
+  });
+}
+
+/** `conntrack -D` ends 1 where nothing matched. */
+const NOTHING_MATCHED = [1];
+
+/** Each call of `conntrack -D` walks the whole table; above this many the table is read once, to call it for what is there. */
+const MOST_BLIND_CUTS = 8;
+
+async function cutFlows(host: Host, filters: readonly FlowFilter[]): Promise<void> {
+  const blind = filters.filter(({ ports }) => ports === undefined || ports.from === ports.to);
+  if (filters.length <= MOST_BLIND_CUTS && blind.length === filters.length) {
+    await deleteEach(host, blind.map(deleteOptions));
+    return;
+  }
+  const flows = parseFlows((await host.run(['conntrack', '-L'])).stdout);
+  const found = filters.map((filter) => ({ filter, flows: flows.filter((flow) => matches(filter, flow)) }));
+  await deleteEach(
+    host,
+    found.flatMap(({ filter, flows: list }) => {
+      if (list.length === 0) return [];
+      return blind.includes(filter) ? [deleteOptions(filter)] : list.map(deleteFlowOptions);
+    }),
+  );
+}
+
+async function deleteEach(host: Host, calls: readonly string[][]): Promise<void> {
+  const queue = [...calls];
+  const worker = async () => {
+    for (let options = queue.shift(); options !== undefined; options = queue.shift())
+      await host.run(['conntrack', '-D', ...options], { accept: NOTHING_MATCHED });
+  };
+  await Promise.all(Array.from({ length: 4 }, worker));
+}
+
+/** Above this many addresses the device's own MAC, set again, announces them all. */
+const MOST_ARPINGS = 8;
+
+/**
+ * Gratuitous ARP, not waited for: arping takes a second, its frame leaves at once. With arp_notify set, giving a device its
+ * own MAC announces all its addresses within milliseconds, but drops its neighbour cache, permanent entries too: only
+ * where there are none of those.
+ */
+async function announce(host: Host, device: string, mac: string, addresses: readonly string[]): Promise<void> {
+  const arping = await host.which('arping');
+  if (arping === undefined || addresses.length > MOST_ARPINGS) {
+    const { stdout } = await host.run(['ip', '-json', 'neigh', 'show', 'dev', device, 'nud', 'permanent']);
+    if (['', '[]'].includes(stdout.replace(/\s/g, ''))) {
+      await host.run(['ip', 'link', 'set', 'dev', device, 'address', mac]);
+      return;
+    }
+    if (arping === undefined) throw new UnsupportedError('arping is missing: install iputils-arping');
+  }
+  await Promise.all(
+    addresses.map((address) => host.launch(['arping', '-A', '-q', '-c', '2', '-w', '3', '-I', device, address])),
+  );
+}

@@ -1,0 +1,73 @@
+// The configuration file → bytes that may be trusted, or why not.
+
+import { createHash } from 'node:crypto';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Issue } from '../config/issue.ts';
+import type { Host } from './host.ts';
+
+export type ConfigFile = { bytes: Uint8Array; hash: string; warnings: Issue[] };
+
+/**
+ * Reads a configuration that root will act on. Gives issues where it is missing or where others could have written it.
+ * `mend`: tighten a mode that is too open but does no harm.
+ */
+export async function readTrusted(
+  host: Host,
+  path: string,
+  mend: 'mend' | 'look',
+): Promise<ConfigFile | { errors: Issue[] }> {
+  const [file, folder] = await Promise.all([host.info(path), host.info(dirname(path))]);
+  const refuse = (message: string) => ({ errors: [{ message }] });
+  if (file === undefined || folder === undefined) return refuse('does not exist: write it, or give another with --config');
+  if (file.directory) return refuse('is a folder, not a file');
+  if (file.symlink) return refuse('is a symbolic link: put the file itself there');
+  const warnings: Issue[] = [];
+  if (file.uid !== 0) return refuse(`belongs to uid ${file.uid}: it must be root's (chown root ${path})`);
+  if (folder.uid !== 0) return refuse(`is in a folder of uid ${folder.uid}: it must be root's (chown root ${dirname(path)})`);
+  const sticky = (folder.mode & 0o1000) !== 0;
+  if (writableByOthers(folder.mode) && !sticky)
+    return refuse(`is in a folder that others can write: chmod 0700 ${dirname(path)}`);
+  if (writableByOthers(file.mode)) {
+    // The guest agent makes new files with mode 0666; in a folder that keeps others out nobody could use that.
+    if ((folder.mode & 0o011) !== 0) return refuse(`can be written by others than root: chmod 0600 ${path}`);
+    const mode = file.mode.toString(8).padStart(4, '0');
+    if (mend === 'mend') await host.setMode(path, 0o600);
+    warnings.push({ message: `mode ${mode} is too open, ${mend === 'mend' ? 'tightened' : 'reload tightens it'} to 0600` });
+  }
+  const bytes = await host.readBytes(path);
+  if (bytes === undefined) return refuse('does not exist: write it, or give another with --config');
+  return { bytes, hash: hashOf(bytes), warnings };
+}
+
+const writableByOthers = (mode: number): boolean => (mode & 0o022) !== 0;
+
+export const hashOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** Between two equal reads lies this much: longer than the guest agent pauses between two pieces of a file. */
+const SETTLE_MS = 2000;
+const SETTLE_TRIES = 5;
+
+/**
+ * As `readTrusted`, for a run that nobody asked for: bytes other than `known` may be half of a file that is being written, so
+ * they count only when two reads two seconds apart are equal. Gives `unsettled` when they go on changing.
+ */
+export async function readSettled(
+  host: Host,
+  path: string,
+  known: string | undefined,
+): Promise<ConfigFile | { errors: Issue[] } | 'unsettled'> {
+  let before = await readTrusted(host, path, 'mend');
+  for (let tries = 0; tries < SETTLE_TRIES; tries++) {
+    if ('hash' in before && before.hash === known) return before;
+    await sleep(SETTLE_MS);
+    const now = await readTrusted(host, path, 'mend');
+    if (sameRead(before, now)) return now;
+    before = now;
+  }
+  return 'unsettled';
+}
+
+function sameRead(a: ConfigFile | { errors: Issue[] }, b: ConfigFile | { errors: Issue[] }): boolean {
+  return 'hash' in a && 'hash' in b ? a.hash === b.hash : 'errors' in a && 'errors' in b;
+}

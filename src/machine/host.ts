@@ -1,0 +1,215 @@
+// The one door to the machine: commands, files, sysctls. Nothing else imports execa, node:fs or node:child_process.
+
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { access, chmod, copyFile, lstat, mkdir, open, readdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { execa } from 'execa';
+import { CommandError, HostError, UnsupportedError } from '../errors.ts';
+
+export type RunOptions = {
+  input?: string;
+  /** Milliseconds; the command is killed then. */
+  timeoutMs?: number;
+  /** Exit statuses that are no failure, beside 0. */
+  accept?: readonly number[];
+};
+
+export type FileInfo = { uid: number; mode: number; directory: boolean; symlink: boolean };
+
+export interface Host {
+  /** Runs a command to its end. Throws CommandError on another status, a signal or a timeout, UnsupportedError where it is missing. */
+  run(argv: readonly [string, ...string[]], options?: RunOptions): Promise<{ stdout: string; status: number }>;
+  /** Starts a command and lets it be: nothing waits for it, nobody learns how it ended. */
+  launch(argv: readonly [string, ...string[]]): Promise<void>;
+  /** Whether a command is there; gives the file that it is in the end. */
+  which(command: string): Promise<string | undefined>;
+  read(path: string): Promise<string | undefined>;
+  readBytes(path: string): Promise<Uint8Array | undefined>;
+  /** Names in a folder, sorted; none where it does not exist. */
+  list(folder: string): Promise<string[]>;
+  /** Of the file itself, not of what a link leads to. */
+  info(path: string): Promise<FileInfo | undefined>;
+  /** Atomic and durable; makes the folder (0700). Gives whether anything changed. */
+  write(path: string, content: string | Uint8Array, mode: number): Promise<boolean>;
+  setMode(path: string, mode: number): Promise<void>;
+  move(from: string, to: string): Promise<void>;
+  /** Gives whether there was anything to remove. */
+  remove(path: string): Promise<boolean>;
+  /** `key` is the path below /proc/sys; undefined where the kernel has none such. */
+  sysctl(key: string): Promise<string | undefined>;
+  setSysctl(key: string, value: string): Promise<void>;
+}
+
+/** Files that a killed run left half-written end so, and no reader takes them for profiles. */
+export const TEMPORARY_SUFFIX = '.kylin-vr-new';
+
+const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+const COMMAND_TIMEOUT_MS = 60_000;
+/** An `ip -j addr` of 10,000 addresses prints 1.5 MB, `iptables-save` of their rules 3 MB. */
+const MAX_OUTPUT = 256 * 1024 * 1024;
+
+const PACKAGE_OF: Record<string, string> = {
+  ip: 'iproute2 (iproute on RPM systems)',
+  conntrack: 'conntrack (conntrack-tools on RPM systems)',
+  arping: 'iputils-arping (iputils on RPM systems)',
+  'iptables-save': 'iptables',
+  'iptables-restore': 'iptables',
+};
+
+/** The machine that we run on. `environment` is added to that of every command that is waited for. */
+export function linuxHost(environment: Readonly<Record<string, string>> = {}): Host {
+  const env = { PATH, LC_ALL: 'C', ...environment };
+  const host: Host = {
+    async run(argv, options = {}) {
+      const [command, ...args] = argv;
+      const timeout = options.timeoutMs ?? COMMAND_TIMEOUT_MS;
+      const result = await execa(command, args, {
+        env,
+        extendEnv: false,
+        reject: false,
+        stripFinalNewline: false,
+        maxBuffer: MAX_OUTPUT,
+        timeout,
+        killSignal: 'SIGKILL',
+        ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+      });
+      if (result.code === 'ENOENT') throw missing(command);
+      if (result.timedOut) throw new CommandError(argv, undefined, result.stderr, `no end after ${timeout / 1000} s, killed`);
+      const status = result.exitCode;
+      if (status === undefined)
+        throw new CommandError(argv, undefined, result.stderr, result.signal === undefined ? (result.shortMessage ?? 'did not start') : `killed by ${result.signal}`);
+      if (status !== 0 && !options.accept?.includes(status))
+        throw new CommandError(argv, status, result.stderr, `status ${status}`);
+      return { stdout: result.stdout, status };
+    },
+
+    async launch([command, ...args]) {
+      const child = execa(command, args, {
+        env: { PATH, LC_ALL: 'C' },
+        extendEnv: false,
+        reject: false,
+        stdio: 'ignore',
+        detached: true,
+        cleanup: false,
+      });
+      child.unref();
+    },
+
+    async which(command) {
+      for (const folder of PATH.split(':')) {
+        const path = join(folder, command);
+        if (await access(path, constants.X_OK).then(() => true, () => false)) return realpath(path);
+      }
+      return undefined;
+    },
+
+    async read(path) {
+      return orUndefined(readFile(path, 'utf8'));
+    },
+
+    async readBytes(path) {
+      return orUndefined(readFile(path));
+    },
+
+    async list(folder) {
+      return ((await orUndefined(readdir(folder))) ?? []).sort();
+    },
+
+    async info(path) {
+      const found = await orUndefined(lstat(path));
+      return found && { uid: found.uid, mode: found.mode & 0o7777, directory: found.isDirectory(), symlink: found.isSymbolicLink() };
+    },
+
+    async write(path, content, mode) {
+      const existing = await host.readBytes(path);
+      if (existing !== undefined && Buffer.from(content).equals(existing) && (await host.info(path))?.mode === mode) return false;
+      const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}${TEMPORARY_SUFFIX}`);
+      try {
+        await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+        const file = await open(temporary, 'wx', mode);
+        try {
+          await file.writeFile(content);
+          await file.chmod(mode);
+          await file.sync();
+        } finally {
+          await file.close();
+        }
+        await rename(temporary, path);
+        await syncFolder(dirname(path));
+      } catch (cause) {
+        await rm(temporary, { force: true }).catch(() => {});
+        throw new HostError(`writing ${path}`, cause);
+      }
+      return true;
+    },
+
+    async setMode(path, mode) {
+      await chmod(path, mode);
+    },
+
+    async move(from, to) {
+      try {
+        await mkdir(dirname(to), { recursive: true, mode: 0o700 });
+        // Not a rename: the two may be on different file systems.
+        await copyFile(from, to);
+        await rm(from);
+        await syncFolder(dirname(to));
+        await syncFolder(dirname(from));
+      } catch (cause) {
+        throw new HostError(`moving ${from} to ${to}`, cause);
+      }
+    },
+
+    async remove(path) {
+      if ((await host.info(path)) === undefined) return false;
+      try {
+        await rm(path);
+        await syncFolder(dirname(path));
+      } catch (cause) {
+        throw new HostError(`removing ${path}`, cause);
+      }
+      return true;
+    },
+
+    async sysctl(key) {
+      return (await orUndefined(readFile(join('/proc/sys', key), 'utf8')))?.trim();
+    },
+
+    async setSysctl(key, value) {
+      try {
+        await writeFile(join('/proc/sys', key), value);
+      } catch (cause) {
+        throw new HostError(`setting sysctl ${key.replaceAll('/', '.')} to ${value}`, cause);
+      }
+    },
+  };
+  return host;
+}
+
+function missing(command: string): UnsupportedError {
+  const name = PACKAGE_OF[command];
+  return new UnsupportedError(`${command} is not in ${PATH}${name === undefined ? '' : `: install ${name}`}`);
+}
+
+/** A file that is not there, or whose folder is not, is undefined; every other failure is thrown. */
+async function orUndefined<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading;
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}
+
+/** Makes a rename in the folder last through a power cut. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+

@@ -1,0 +1,178 @@
+// Host → what is on the machine, and, for one configuration, the Observation that planning compares with.
+// Runs reading commands only, side by side.
+
+import { basename, join } from 'node:path';
+import * as z from 'zod/mini';
+import { parseAddresses, parseRoutes, type ObservedAddress } from '../dialects/iproute.ts';
+import { parseSave, type SavedRules } from '../dialects/iptables.ts';
+import type { Renderer } from '../dialects/renderer.ts';
+import type { BoundNic, ObservedLink } from '../network/nics.ts';
+import type { Claim, Observation, Stray } from '../network/observation.ts';
+import {
+  type Address,
+  addressKey,
+  type File,
+  isOurFile,
+  isOurJump,
+  type Jump,
+  type NetworkState,
+  type Route,
+  type TableName,
+} from '../network/state.ts';
+import { type Host, TEMPORARY_SUFFIX } from './host.ts';
+import { PATHS } from './paths.ts';
+
+/** What is on the machine, whatever the configuration. */
+export type Machine = {
+  links: ObservedLink[];
+  addresses: ObservedAddress[];
+  routes: Route[];
+  rules: SavedRules;
+  strays: Stray[];
+  files: File[];
+  owned: OwnedAddress[];
+};
+
+/** An address that we put, or were about to put, on the NIC with that MAC. */
+export type OwnedAddress = { mac: string; spec: string };
+
+const ownedList = z.array(z.object({ mac: z.string(), spec: z.string() }));
+
+export async function readMachine(host: Host, renderer: Renderer): Promise<Machine> {
+  const save = async (table: TableName) => (await host.run(['iptables-save', '-t', table])).stdout;
+  const [addresses, routes, filter, nat, strays, files, owned] = await Promise.all([
+    host.run(['ip', '-json', '-details', 'address', 'show']),
+    host.run(['ip', '-json', '-4', 'route', 'show', 'table', 'main']),
+    save('filter'),
+    save('nat'),
+    readStrays(host),
+    readProfiles(host, renderer),
+    readOwned(host),
+  ]);
+  return {
+    ...parseAddresses(addresses.stdout),
+    routes: parseRoutes(routes.stdout),
+    rules: parseSave(filter + nat),
+    strays,
+    files,
+    owned,
+  };
+}
+
+/** Addresses recorded as ours; none where the record is missing or not readable as one (then those of NICs that left stay). */
+async function readOwned(host: Host): Promise<OwnedAddress[]> {
+  const text = await host.read(PATHS.owned);
+  if (text === undefined) return [];
+  try {
+    return z.parse(ownedList, JSON.parse(text));
+  } catch {
+    return [];
+  }
+}
+
+async function readProfiles(host: Host, renderer: Renderer): Promise<File[]> {
+  const { folder } = renderer;
+  if (folder === undefined) return [];
+  const names = (await host.list(folder)).filter(
+    (name) => renderer.isProfile(name) || name.endsWith(TEMPORARY_SUFFIX),
+  );
+  const files = await Promise.all(
+    names.map(async (name): Promise<File[]> => {
+      const path = join(folder, name);
+      const [content, info] = await Promise.all([host.read(path), host.info(path)]);
+      return content === undefined || info === undefined || info.directory ? [] : [{ path, content, mode: info.mode }];
+    }),
+  );
+  return files.flat();
+}
+
+/**
+ * Our chains in the backend that `iptables-restore` is not: left there when the guest's default was switched.
+ * The legacy tables are looked at only where the kernel has them: asking for them would load them.
+ */
+async function readStrays(host: Host): Promise<Stray[]> {
+  const inUse = basename((await host.which('iptables-restore')) ?? '');
+  const other = inUse.includes('nft') ? 'iptables-legacy' : 'iptables-nft';
+  if (other === 'iptables-legacy' && !((await host.read('/proc/net/ip_tables_names')) ?? '').trim()) return [];
+  if ((await host.which(`${other}-save`)) === undefined) return [];
+  const { stdout } = await host.run([`${other}-save`]);
+  const { ours, hooks } = parseSave(stdout);
+  return ours.length === 0 ? [] : [{ restore: `${other}-restore`, chains: ours, hooks }];
+}
+
+/** The machine as seen by a configuration whose NICs are `bound`: the state under our rule, and what planning must know. */
+export async function observe(
+  host: Host,
+  machine: Machine,
+  bound: readonly BoundNic[],
+  desired: Pick<NetworkState, 'sysctls' | 'addresses'>,
+  renderer: Renderer,
+): Promise<Observation> {
+  const deviceOf = new Map(machine.links.map(({ mac, permanentMac, device }) => [permanentMac ?? mac, device]));
+  const owned = new Set(
+    machine.owned.flatMap(({ mac, spec }) => {
+      const device = deviceOf.get(mac);
+      return device === undefined ? [] : [addressKey({ device, spec })];
+    }),
+  );
+  const devices = new Set(bound.map(({ device }) => device));
+  const sysctls = await Promise.all(
+    desired.sysctls.map(async ({ key }) => ({ key, value: (await host.sysctl(key)) ?? '' })),
+  );
+  const { ours, foreign } = splitFiles(machine.files);
+  return {
+    links: machine.links,
+    state: {
+      sysctls,
+      links: machine.links.filter(({ device }) => devices.has(device)).map(({ device, up, mtu }) => ({ device, up, mtu })),
+      addresses: underOurRule(machine.addresses, devices, owned, desired.addresses),
+      routes: machine.routes,
+      chains: machine.rules.ours,
+      jumps: jumpsIn(machine.rules.hooks),
+      files: ours,
+    },
+    hooks: machine.rules.hooks,
+    owned,
+    claims: foreign.flatMap((file) => claimOn(bound, file, renderer)),
+    strays: machine.strays,
+  };
+}
+
+/** A wanted address that a DHCP lease would take away again counts as missing, and as nothing that we remove. */
+function underOurRule(
+  addresses: readonly ObservedAddress[],
+  devices: ReadonlySet<string>,
+  owned: ReadonlySet<string>,
+  desired: readonly Address[],
+): Address[] {
+  const wanted = new Set(desired.map(addressKey));
+  return addresses
+    .filter((address) => devices.has(address.device) || owned.has(addressKey(address)))
+    .filter((address) => !(address.dynamic && wanted.has(addressKey(address))))
+    .map(({ device, spec }) => ({ device, spec }));
+}
+
+function jumpsIn(hooks: Observation['hooks']): Jump[] {
+  return hooks.flatMap(({ table, hook, rules }) =>
+    rules.flatMap((rule, index): Jump[] => {
+      if (!isOurJump(rule)) return [];
+      const place = index === 0 ? 'first' : index === rules.length - 1 ? 'last' : 'anywhere';
+      return [{ table, hook, rule, place }];
+    }),
+  );
+}
+
+/** A temporary file of a killed run counts as ours. */
+function splitFiles(files: readonly File[]): { ours: File[]; foreign: File[] } {
+  const isOurs = ({ path, content }: File) => isOurFile(content) || path.endsWith(TEMPORARY_SUFFIX);
+  return { ours: files.filter(isOurs), foreign: files.filter((file) => !isOurs(file)) };
+}
+
+function claimOn(bound: readonly BoundNic[], file: File, renderer: Renderer): Claim[] {
+  const name = basename(file.path);
+  const claim = renderer.claim(name, file.content);
+  if (claim === undefined) return [];
+  const nic = bound.find(({ mac, device }) => claim.mac === mac || (claim.mac === undefined && claim.device === device));
+  if (nic === undefined) return [];
+  return [{ ...file, to: join(PATHS.backup, name), reason: `a foreign profile of ${nic.device}` }];
+}
