@@ -1,0 +1,108 @@
+// `reload` and `start`: make this machine what the file says, in turn with every other run.
+
+import type { Issue } from '../config/issue.ts';
+import { EXIT, type ExitStatus, UsageError } from '../errors.ts';
+import { describeHolder } from '../machine/lock.ts';
+import type { Logger } from '../machine/log.ts';
+import { PATHS } from '../machine/paths.ts';
+import { takeTurn } from '../machine/turn.ts';
+import { isAutomatic, type Report, type RunRequest, run, settle, TRIGGERS, type Trigger } from '../reconcile.ts';
+import { type Context, count, type GlobalOptions, issueText, needRoot, painter, paintStep, printJson } from './context.ts';
+
+export async function reload(
+  context: Context,
+  options: GlobalOptions,
+  command: 'start' | 'reload',
+): Promise<ExitStatus> {
+  needRoot(context, command);
+  const log = context.logger(options, 'file');
+  const trigger = await triggerOf(context, options, command);
+  const request: RunRequest = {
+    command,
+    trigger,
+    configPath: options.config,
+    ...(options.renderer !== undefined && { renderer: options.renderer }),
+    ...(isAutomatic(trigger) && trigger !== 'boot' && { settled: await settle(context.host(), options.config) }),
+  };
+  const { result: report, coalesced } = await takeTurn<Report>(
+    {
+      dir: PATHS.run,
+      command,
+      trigger,
+      timeoutMs: options.lockTimeout * 1000,
+      onWait: (holder, waitedMs) =>
+        context.stderr(`waiting for ${Math.round(waitedMs / 1000)} s: ${describeHolder(holder)}\n`),
+      key: keyOf(request),
+      serves: servesOf(request),
+    },
+    ({ marker }) =>
+      context.unbroken(
+        () => run(context.host(marker), request),
+        (signal) => context.stderr(`${signal}: the change that has begun is finished first\n`),
+      ),
+  );
+  const show = await issuePrinter(context, options, report);
+  if (!coalesced) logReport(log, report, show);
+  if (options.json) printJson(context, { ...report, coalesced });
+  else printReport(context, report, coalesced);
+  if (context.terminal) {
+    for (const issue of report.warnings) context.stderr(`warning: ${show(issue)}\n`);
+    for (const issue of report.errors) context.stderr(`error: ${show(issue)}\n`);
+  }
+  return report.exitStatus;
+}
+
+async function triggerOf(context: Context, options: GlobalOptions, command: 'start' | 'reload'): Promise<Trigger> {
+  const { trigger } = options;
+  if (trigger !== undefined) {
+    const known = TRIGGERS.find((name) => name === trigger);
+    if (known === undefined) throw new UsageError(`--trigger must be one of ${TRIGGERS.join(', ')}, is ${trigger}`);
+    return known;
+  }
+  if (command === 'start') return 'boot';
+  return (await context.byGuestAgent()) ? 'agent' : 'operator';
+}
+
+/** Two requests with one key want the same. An explicit reload also does what an automatic one of the file wants. */
+function keyOf({ command, trigger, configPath, renderer, settled }: RunRequest): string {
+  return JSON.stringify({ command, explicit: !isAutomatic(trigger), configPath, renderer, settled });
+}
+
+function servesOf(request: RunRequest): (key: string) => boolean {
+  const own = keyOf(request);
+  if (isAutomatic(request.trigger)) return (key) => key === own;
+  return (key) => {
+    const { settled, explicit, ...other } = JSON.parse(key) as Record<string, unknown>;
+    const { settled: _settled, explicit: _explicit, ...wanted } = JSON.parse(own) as Record<string, unknown>;
+    return JSON.stringify(other) === JSON.stringify(wanted);
+  };
+}
+
+/** Shows issues with the file's text, which is read only where one has a place in it. */
+async function issuePrinter(context: Context, options: GlobalOptions, report: Report): Promise<(issue: Issue) => string> {
+  const placed = [...report.errors, ...report.warnings].some(({ line }) => line !== undefined);
+  const bytes = placed ? await context.host().readBytes(options.config) : undefined;
+  const text = bytes && new TextDecoder().decode(bytes);
+  return (issue) => issueText(options.config, text, issue);
+}
+
+/** One line for a run without a fault; what was wrong has lines of its own, for those who search for it. */
+function logReport(log: Logger, report: Report, show: (issue: Issue) => string): void {
+  const { id, command, trigger, result, durationMs, steps, warnings, errors, exitStatus } = report;
+  const fields = { run: id, command, trigger, result, durationMs, steps: steps.map(({ text }) => text), warnings, errors };
+  for (const issue of errors) log.error({ run: id }, show(issue));
+  if (result !== 'unchanged') for (const issue of warnings) log.warn({ run: id }, show(issue));
+  const text = `${command}: ${result}, ${count(steps.length, 'step')} in ${durationMs} ms`;
+  if (exitStatus !== EXIT.ok) log.error(fields, text);
+  else if (result === 'unchanged' && trigger === 'timer') log.debug(fields, text);
+  else log.info(fields, text);
+}
+
+function printReport(context: Context, report: Report, coalesced: boolean): void {
+  const paint = painter(context);
+  for (const { text } of report.steps) context.stdout(`${paintStep(paint, text)}\n`);
+  const { command, result, steps, durationMs, exitStatus } = report;
+  const colour = exitStatus === EXIT.ok ? 'green' : 'red';
+  const by = coalesced ? ', by the run that was waited for' : '';
+  context.stdout(`${command}: ${paint(result, colour)}, ${count(steps.length, 'step')} in ${durationMs} ms${by}\n`);
+}

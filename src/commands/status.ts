@@ -1,0 +1,178 @@
+// `status`: desired against observed, per NIC, EIP and forward; the last run and how it ended. Touches nothing.
+
+import type { Config } from '../config/config.ts';
+import type { Issue } from '../config/issue.ts';
+import { parseConfig } from '../config/parse.ts';
+import { EXIT, type ExitStatus } from '../errors.ts';
+import { readTrusted } from '../machine/config-file.ts';
+import { describeHolder, readHolder } from '../machine/lock.ts';
+import { PATHS } from '../machine/paths.ts';
+import { readLastRun } from '../machine/turn.ts';
+import { uplinkOf } from '../config/config.ts';
+import { describe, type Step } from '../network/step.ts';
+import type { Report } from '../reconcile.ts';
+import { chooseRenderer, type Survey, survey } from '../survey.ts';
+import { type Context, count, type GlobalOptions, issueText, needRoot, painter, paintStep, printJson } from './context.ts';
+
+type State = 'active' | 'pending' | 'error';
+
+type Status = {
+  inSync: boolean;
+  nics: { mac: string; device?: string; name?: string; role: 'uplink' | 'subnet'; address: string; state: State }[];
+  eips: { eip: string; vmIp: string; state: State }[];
+  forwards: { eip: string; protocol: string; port: number; endPort: number; vmPort: number; vmIp: string; state: State }[];
+  /** What reload would do. */
+  steps: { kind: string; text: string }[];
+  warnings: Issue[];
+  errors: Issue[];
+  lastRun?: { id: string; time: string; trigger: string; command: string; result: string; durationMs: number; error?: string };
+  /** Another run at work. */
+  running?: string;
+};
+
+export async function status(context: Context, options: GlobalOptions): Promise<ExitStatus> {
+  needRoot(context, 'status');
+  const host = context.host();
+  const file = await readTrusted(host, options.config, 'look');
+  const text = 'bytes' in file ? new TextDecoder().decode(file.bytes) : undefined;
+  const fromFile = 'errors' in file ? { ok: false as const, errors: file.errors, warnings: [] } : parseConfig(file.bytes);
+  const errors = fromFile.ok ? [] : fromFile.errors;
+  const warnings = [...('warnings' in file ? file.warnings : []), ...fromFile.warnings];
+
+  // With a bad file the last good configuration is in force: that is what the machine is held against.
+  const lastGood = fromFile.ok ? undefined : await host.readBytes(PATHS.lastGood);
+  const parsed = lastGood === undefined ? fromFile : parseConfig(lastGood);
+  const found = parsed.ok
+    ? await survey(host, parsed.config, await chooseRenderer(host, options.renderer))
+    : undefined;
+  if (found !== undefined) warnings.push(...found.warnings.map((message) => ({ message })));
+
+  const holder = readHolder(PATHS.run);
+  const last = readLastRun<Report>(PATHS.run);
+  const report: Status = {
+    inSync: fromFile.ok && found?.steps.length === 0,
+    ...(parsed.ok && found ? things(parsed.config, found) : { nics: [], eips: [], forwards: [] }),
+    steps: (found?.steps ?? []).map((step) => ({ kind: step.kind, text: describe(step) })),
+    warnings,
+    errors,
+    ...(last !== undefined && { lastRun: lastRunOf(last) }),
+    ...(holder !== undefined && { running: describeHolder(holder) }),
+  };
+  if (options.json) printJson(context, report);
+  else print(context, options, report, text);
+  if (!fromFile.ok) return EXIT.config;
+  return report.inSync ? EXIT.ok : EXIT.notInSync;
+}
+
+function lastRunOf({ id, time, trigger, command, result, durationMs, errors }: Report): NonNullable<Status['lastRun']> {
+  const [error] = errors;
+  return { id, time, trigger, command, result, durationMs, ...(error !== undefined && { error: error.message }) };
+}
+
+function things(config: Config, { binding, steps }: Survey): Pick<Status, 'nics' | 'eips' | 'forwards'> {
+  const bound = new Map(binding.bound.map(({ mac, device }) => [mac, device]));
+  const broken = new Set(binding.broken.map(({ nic }) => nic.mac));
+  const uplink = uplinkOf(config);
+  const uplinkState = uplink === undefined || broken.has(uplink.mac) ? 'error' : bound.has(uplink.mac) ? 'active' : 'pending';
+  const stateOf = (address: string): State =>
+    uplinkState !== 'active' ? uplinkState : steps.some((step) => concerns(step, address)) ? 'error' : 'active';
+  return {
+    nics: config.nics.map(({ mac, name, gateway, ipaddr, prefix }) => {
+      const device = bound.get(mac);
+      const common = {
+        mac,
+        ...(device !== undefined && { device }),
+        ...(name !== undefined && { name }),
+        role: gateway === undefined ? ('subnet' as const) : ('uplink' as const),
+        address: `${ipaddr}/${prefix}`,
+      };
+      if (device === undefined) return { ...common, state: broken.has(mac) ? ('error' as const) : ('pending' as const) };
+      return { ...common, state: steps.some((step) => isOn(step, device)) ? ('error' as const) : ('active' as const) };
+    }),
+    eips: config.eips.map(({ eip, vmIp }) => ({ eip, vmIp, state: stateOf(eip) })),
+    forwards: config.forwards.map((forward) => ({ ...forward, state: stateOf(forward.eip) })),
+  };
+}
+
+/** Whether a step that is still to be done keeps an EIP from working. */
+function concerns(step: Step, eip: string): boolean {
+  switch (step.kind) {
+    case 'add-address':
+      return step.address.spec === `${eip}/32`;
+    case 'add-jump':
+      return true;
+    case 'add-chain':
+    case 'replace-chain':
+      return step.chain.name.endsWith(`-${eip}`) || step.chain.rules.some((rule) => mentions(rule, eip));
+    case 'edit-chain':
+      return step.name.endsWith(`-${eip}`) || [...step.add, ...step.remove].some((rule) => mentions(rule, eip));
+    case 'set-sysctl':
+      return step.key === 'net/ipv4/ip_forward';
+    default:
+      return false;
+  }
+}
+
+const mentions = (rule: string, address: string): boolean =>
+  rule.includes(`-d ${address}/32 `) || rule.endsWith(`--to-source ${address}`);
+
+function isOn(step: Step, device: string): boolean {
+  switch (step.kind) {
+    case 'set-link-up':
+    case 'set-link-down':
+    case 'set-mtu':
+      return step.device === device;
+    case 'add-address':
+    case 'remove-address':
+      return step.address.device === device;
+    case 'add-route':
+    case 'remove-route':
+      return step.route.device === device;
+    default:
+      return false;
+  }
+}
+
+function print(context: Context, options: GlobalOptions, report: Status, text: string | undefined): void {
+  const paint = painter(context);
+  const paintState = (state: State) =>
+    paint(state, state === 'active' ? 'green' : state === 'pending' ? 'yellow' : 'red');
+  const lines: string[] = [];
+  const table = (title: string, rows: readonly (readonly string[])[]) => {
+    if (rows.length === 0) return;
+    lines.push(title);
+    const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+    for (const row of rows) {
+      const cells = row.map((cell, column) =>
+        column === row.length - 1 ? paintState(cell as State) : cell.padEnd(widths[column] ?? 0),
+      );
+      lines.push(`  ${cells.join('  ')}`);
+    }
+  };
+  table('NICs', report.nics.map((nic) => [nic.name ?? '', nic.device ?? '-', nic.mac, nic.address, nic.role, nic.state]));
+  table('EIPs', report.eips.map(({ eip, vmIp, state }) => [eip, '→', vmIp, state]));
+  table(
+    'Forwards',
+    report.forwards.map(({ eip, protocol, port, endPort, vmPort, vmIp, state }) => [
+      `${eip}:${ports(port, endPort)}/${protocol}`,
+      '→',
+      `${vmIp}:${ports(vmPort, vmPort + endPort - port)}`,
+      state,
+    ]),
+  );
+  for (const issue of report.warnings) lines.push(`${paint('warning', 'yellow')}: ${issueText(options.config, text, issue)}`);
+  for (const issue of report.errors) lines.push(`${paint('error', 'red')}: ${issueText(options.config, text, issue)}`);
+  if (report.running !== undefined) lines.push(`at work: ${report.running}`);
+  if (report.lastRun !== undefined) {
+    const { time, command, trigger, result, durationMs, error } = report.lastRun;
+    lines.push(`last run: ${time} ${command} (${trigger}): ${result} in ${durationMs} ms${error === undefined ? '' : `: ${error}`}`);
+  }
+  if (report.inSync) lines.push(paint('in sync', 'green'));
+  else if (report.errors.length === 0) {
+    lines.push(`${paint('not in sync', 'red')}: reload would do ${count(report.steps.length, 'step')}`);
+    lines.push(...report.steps.map((step) => `  ${paintStep(paint, step.text)}`));
+  }
+  context.stdout(`${lines.join('\n')}\n`);
+}
+
+const ports = (from: number, to: number): string => (from === to ? `${from}` : `${from}-${to}`);

@@ -1,0 +1,110 @@
+// Survey → a machine that is as desired, or as it was: apply, verify, and take back what could not be verified.
+
+import type { Config } from './config/config.ts';
+import type { Renderer } from './dialects/renderer.ts';
+import { AgentError, EXIT } from './errors.ts';
+import { applySteps } from './machine/apply.ts';
+import type { Host } from './machine/host.ts';
+import { type OwnedAddress, observe, readMachine } from './machine/observe.ts';
+import { PATHS } from './machine/paths.ts';
+import type { Observation } from './network/observation.ts';
+import { planSteps } from './network/plan.ts';
+import type { NetworkState } from './network/state.ts';
+import { describe, type Step } from './network/step.ts';
+import { type Survey, survey } from './survey.ts';
+
+export type Convergence = {
+  result: 'unchanged' | 'changed' | 'rolled-back' | 'failed';
+  /** What was done, in order; of a run that was rolled back too. */
+  steps: Step[];
+  warnings: string[];
+  /** Why it was rolled back or failed. */
+  error?: Error;
+};
+
+/** A NIC that comes or goes while we work changes what is desired; then we go on from there, but not for ever. */
+const MOST_ROUNDS = 5;
+
+/**
+ * INVARIANTS
+ * - What was observed before the first change is kept until the verification: it is the desired state of a rollback.
+ * - The record of our addresses names everything that may be ours at any instant: it grows before the first change and
+ *   shrinks after the last. A run that is killed leaves no address that the next one does not know.
+ */
+export async function converge(host: Host, config: Config, renderer: Renderer): Promise<Convergence> {
+  const first = await survey(host, config, renderer);
+  if (first.steps.length === 0) {
+    await recordOwned(host, ownedBy(first));
+    return { result: 'unchanged', steps: [], warnings: first.warnings };
+  }
+  const done: Step[] = [];
+  const warnings: string[] = [];
+  let current = first;
+  let failure: Error | undefined;
+  for (let round = 0; round < MOST_ROUNDS; round++) {
+    await recordOwned(host, union(current.machine.owned, ownedBy(current)));
+    const outcome = await applySteps(host, current.steps);
+    done.push(...outcome.done);
+    warnings.push(...outcome.warnings);
+    const next = await survey(host, config, renderer);
+    if (next.steps.length === 0) {
+      await recordOwned(host, ownedBy(next));
+      if (outcome.failed !== undefined) warnings.push(`${outcome.failed.error.message} (the network is right all the same)`);
+      return { result: 'changed', steps: done, warnings: [...warnings, ...next.warnings] };
+    }
+    failure = outcome.failed?.error ?? verifyError(next.steps);
+    if (sameNics(current, next)) break;
+    current = next;
+  }
+  return rollBack(host, renderer, first, { done, warnings, failure: failure ?? new Error('no failure') });
+}
+
+function verifyError(remaining: readonly Step[]): AgentError {
+  const shown = remaining.slice(0, 5).map(describe).join('; ');
+  const more = remaining.length > 5 ? ` and ${remaining.length - 5} more` : '';
+  return new AgentError(`the network is not as it should be after the change; still to do: ${shown}${more}`, EXIT.failed);
+}
+
+const sameNics = (a: Survey, b: Survey): boolean =>
+  JSON.stringify(a.binding.bound.map(({ mac, device }) => [mac, device])) ===
+  JSON.stringify(b.binding.bound.map(({ mac, device }) => [mac, device]));
+
+async function rollBack(
+  host: Host,
+  renderer: Renderer,
+  first: Survey,
+  attempt: { done: Step[]; warnings: string[]; failure: Error },
+): Promise<Convergence> {
+  const { done, warnings, failure } = attempt;
+  const before = stateBefore(first.observation);
+  const observeNow = async () => observe(host, await readMachine(host, renderer), first.binding.bound, before, renderer);
+  const outcome = await applySteps(host, planSteps(before, await observeNow()));
+  const remaining = planSteps(before, await observeNow());
+  if (remaining.length === 0) {
+    await recordOwned(host, first.machine.owned);
+    return { result: 'rolled-back', steps: done, warnings: [...warnings, ...outcome.warnings], error: failure };
+  }
+  warnings.push(...outcome.warnings);
+  if (outcome.failed !== undefined) warnings.push(`taking it back: ${outcome.failed.error.message}`);
+  warnings.push(`not taken back: ${remaining.map(describe).join('; ')}; the next reload tries again`);
+  return { result: 'failed', steps: done, warnings, error: failure };
+}
+
+/** What was there, foreign profiles that were put aside included. */
+function stateBefore(observation: Observation): NetworkState {
+  const claimed = observation.claims.map(({ path, content, mode }) => ({ path, content, mode }));
+  return { ...observation.state, files: [...observation.state.files, ...claimed] };
+}
+
+function ownedBy({ binding, desired }: Survey): OwnedAddress[] {
+  const macOf = new Map(binding.bound.map(({ device, mac }) => [device, mac]));
+  return desired.addresses.map(({ device, spec }) => ({ mac: macOf.get(device) ?? '', spec }));
+}
+
+function union(a: readonly OwnedAddress[], b: readonly OwnedAddress[]): OwnedAddress[] {
+  return [...new Map([...a, ...b].map((item) => [`${item.mac} ${item.spec}`, item])).values()];
+}
+
+async function recordOwned(host: Host, owned: readonly OwnedAddress[]): Promise<void> {
+  await host.write(PATHS.owned, `${JSON.stringify(owned)}\n`, 0o600);
+}
