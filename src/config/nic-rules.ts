@@ -1,0 +1,82 @@
+// What is wrong between NICs.
+
+import { contains, formatNetwork, ipv4, lastOf } from '../network/ipv4.ts';
+import { type Draft, issue, named, overlaps, own, type Rule, repeats, usedBefore } from './draft.ts';
+
+export const NIC_RULES: readonly Rule[] = [
+  { severity: 'errors', find: macTwice },
+  { severity: 'errors', find: nicAddressTwice },
+  { severity: 'errors', find: bridgeTwice },
+  { severity: 'errors', find: networksOverlap },
+  { severity: 'errors', find: gatewayUnreachable },
+  { severity: 'warnings', find: nicAddressIsNoHost },
+  { severity: 'warnings', find: furtherGateway },
+  { severity: 'warnings', find: bridgeTypeAlone },
+];
+
+function* macTwice({ nics }: Draft) {
+  for (const [nic, first] of repeats(nics, ({ mac }) => mac)) yield usedBefore(nic, 'mac', nic.value.mac, first);
+}
+
+function* nicAddressTwice({ nics }: Draft) {
+  for (const [nic, first] of repeats(nics, ({ ipaddr }) => ipaddr))
+    yield usedBefore(nic, 'ipaddr', nic.value.ipaddr, first);
+}
+
+function* bridgeTwice({ nics }: Draft) {
+  const bridged = nics.filter((nic) => nic.value.bridge !== undefined);
+  for (const [nic, first] of repeats(bridged, ({ bridge }) => bridge?.name)) {
+    yield usedBefore(nic, 'bridge', nic.value.bridge?.name ?? '', first);
+  }
+}
+
+function* networksOverlap({ nics }: Draft) {
+  const spans = nics.map((nic) => ({ entry: nic, first: own(nic.value).base, last: lastOf(own(nic.value)) }));
+  for (const [nic, other] of overlaps(spans)) {
+    if (nic.value.ipaddr === other.value.ipaddr) continue;
+    const [mine, its] = [nic, other].map(({ value }) => formatNetwork(own(value)));
+    yield issue(nic.at('ipaddr'), `network ${mine} overlaps ${its} of ${named(other.at())}`);
+  }
+}
+
+function* gatewayUnreachable({ nics }: Draft) {
+  for (const nic of nics) {
+    const { gateway, ipaddr } = nic.value;
+    if (gateway === undefined) continue;
+    const network = own(nic.value);
+    if (gateway === ipaddr)
+      yield issue(nic.at('gateway'), `must be another machine, is ${gateway}, the NIC's own address`);
+    else if (!contains(network, ipv4(gateway))) {
+      yield issue(nic.at('gateway'), `must be in the NIC's network ${formatNetwork(network)}, is ${gateway}`);
+    }
+  }
+}
+
+function* nicAddressIsNoHost({ nics }: Draft) {
+  for (const nic of nics) {
+    const network = own(nic.value);
+    if (network.prefix > 30) continue;
+    const { ipaddr } = nic.value;
+    const what = ipv4(ipaddr) === network.base ? 'network' : ipv4(ipaddr) === lastOf(network) ? 'broadcast' : undefined;
+    if (what !== undefined)
+      yield issue(nic.at('ipaddr'), `${ipaddr} is the ${what} address of ${formatNetwork(network)}`);
+  }
+}
+
+function* furtherGateway({ nics }: Draft) {
+  const [uplink, ...others] = nics.filter((nic) => nic.value.gateway !== undefined);
+  for (const nic of others) {
+    if (uplink === undefined) return;
+    yield issue(
+      nic.at('gateway'),
+      `the uplink is ${named(uplink.at())}: the default route by ${nic.value.gateway} only stands in for its own`,
+    );
+  }
+}
+
+function* bridgeTypeAlone({ nics }: Draft) {
+  for (const nic of nics) {
+    if (nic.has('bridge-type') && !nic.has('bridge'))
+      yield issue(nic.at('bridge-type'), 'means nothing without bridge');
+  }
+}

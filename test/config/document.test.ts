@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseConfig } from '../../src/config/parse.ts';
+import { errorsOf, warningsOf } from './issues.ts';
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+const EMPTY = 'needs at least if_list, and if_list: [] to take everything down';
+
+const unreadable: [string, string | Uint8Array, string][] = [
+  ['no byte at all', '', `undefined:undefined is empty: ${EMPTY}`],
+  ['white space', ' \n\n', `1:1 is empty: ${EMPTY}`],
+  ['a comment', '# router 7\n', `1:1 holds nothing but comments: ${EMPTY}`],
+  ['a document marker', '---\n', '1:4 must be a mapping with the key if_list, is empty'],
+  ['a word', 'hello\n', '1:1 must be a mapping with the key if_list, is hello'],
+  ['null', 'null', '1:1 must be a mapping with the key if_list, is null'],
+  ['a list', '[]', '1:1 must be a mapping with the key if_list, is a list'],
+  ['an empty mapping', '{}', '1:1 needs if_list'],
+  ['a NUL', 'if_list: []\n\0', '2:1 must be text, has the control character U+0000'],
+  ['an escape character', 'if_list: [] # \x1b[31m', '1:15 must be text, has the control character U+001B'],
+  ['no UTF-8', Uint8Array.of(105, 102, 10, 0xff, 0xfe), '2:1 must be text in UTF-8, is not from here on'],
+  ['UTF-16', Uint8Array.of(0xff, 0xfe, 105, 0), '1:1 must be text in UTF-8, is not from here on'],
+  ['tabs as indent', 'if_list:\n\t- mac: x', '2:1 must be indented with spaces, not with tabs'],
+  [
+    'a key that is out of line',
+    'if_list:\n  - mac: x\n   prefix: 2',
+    '3:4 must be indented like the lines it belongs to',
+  ],
+  [
+    'a key too far in',
+    'if_list:\n  - mac: x\n     prefix: 2',
+    '2:10 is a key inside a value: put the value in quotes, or indent this line like its neighbours',
+  ],
+  ['a list item too far out', 'if_list:\n  - mac: x\n- mac: y', '3:1 must be indented like the lines it belongs to'],
+  [
+    'a double quote that is not closed',
+    'if_list: []\nname: "a\nb: c\n',
+    '2:7 needs a second quote that closes this one',
+  ],
+  ['a quote that is not closed', "if_list: []\nname: 'a", '2:7 needs a second quote that closes this one'],
+  ['a bracket that is not closed', 'if_list: [\neip_list: []', '2:1 needs a ] before this that closes the ['],
+  ['a brace that is not closed', 'if_list:\n  - {mac: x\neip_list: []', '3:1 needs a } before this that closes the {'],
+  [
+    'a closing bracket too many',
+    'if_list: []\n]',
+    '2:1 does not belong here: look at the quotes, brackets and indent before it',
+  ],
+  [
+    'no space after the colon',
+    'if_list: []\neip_list:[]',
+    '2:1 must be written as key: value, with a space after the colon',
+  ],
+  ['a reserved character', 'if_list: @x', '1:10 needs quotes, because of its first character'],
+  ['two documents', 'if_list: []\n---\nif_list: []', '2:1 must be one document: remove this --- and the rest'],
+  ['a key twice', 'if_list: []\nif_list: []', '2:1 if_list: is already given on line 1'],
+  ['an alias without an anchor', 'if_list: *nics', '1:10 if_list: needs an anchor &nics before it'],
+  ['a mapping as a key', 'if_list: []\n{{ config }}: 1', '2:1 must have plain text as a key'],
+];
+
+for (const [what, input, expected] of unreadable) {
+  test(`a file of ${what} is refused at its place`, () => {
+    assert.equal(errorsOf(input)[0], expected);
+    if (typeof input === 'string') assert.equal(errorsOf(bytes(input))[0], expected);
+  });
+}
+
+test('a key that an entry has twice is an error at the second, with the line of the first', () => {
+  const yaml = 'if_list: []\nroute_list:\n  - dest: 172.16.0.0/16\n    via: 192.0.2.1\n    "via": 192.0.2.2\n';
+  assert.deepEqual(errorsOf(yaml), [
+    '4:10 route_list[0].via: must be in the network of a NIC of if_list, is 192.0.2.1',
+    '5:5 route_list[0].via: is already given on line 4',
+  ]);
+});
+
+test('mistakes of syntax on several lines are shown together, one for each line', () => {
+  assert.deepEqual(errorsOf('if_list: [] x\neip_list: @\n'), [
+    '1:13 does not belong here: look at the quotes, brackets and indent before it',
+    '2:11 needs quotes, because of its first character',
+  ]);
+});
+
+test('a byte order mark, CRLF, document markers and JSON are no mistakes', () => {
+  for (const text of [
+    '\ufeffif_list: []\n',
+    'if_list: []\r\neip_list: []\r\n',
+    '---\nif_list: []\n...\n',
+    '{"if_list": [], "eip_list": []}',
+    '%YAML 1.1\n---\nif_list: []\n',
+  ]) {
+    assert.deepEqual(parseConfig(bytes(text)).ok, true, JSON.stringify(text));
+  }
+});
+
+test('columns count characters, also those outside the basic plane', () => {
+  assert.deepEqual(
+    errorsOf('{"if_list": [{"name": "🦊", "nüme": 1, "mac": 7}]}').at(-1),
+    '1:46 if_list[0].mac: must be a MAC address, six pairs of hex digits with colons, in quotes, is 7',
+  );
+});
+
+test('an alias is the value of its anchor', () => {
+  const yaml = 'if_list: []\neip_list:\n  - &a {eip: 192.0.2.1, vm-ip: 10.0.0.1}\n  - *a\n';
+  assert.deepEqual(errorsOf(yaml), ['3:14 eip_list[1].eip: 192.0.2.1 is already used by eip_list[0].eip on line 3']);
+});
+
+test('an anchor does not exist within itself', () => {
+  assert.deepEqual(errorsOf('if_list: &a [*a]')[0], '1:14 if_list[0]: needs an anchor &a before it');
+});
+
+test('a tag that means nothing is a warning', () => {
+  assert.deepEqual(warningsOf('if_list: !vpc []'), ['1:10 has the tag !vpc, which means nothing here']);
+});
+
+test('an alias bomb is refused at once', () => {
+  const levels = Array.from({ length: 30 }, (_, n) => `a${n + 1}: &a${n + 1} [${Array(10).fill(`*a${n}`).join(', ')}]`);
+  const started = performance.now();
+  assert.match(
+    errorsOf(['a0: &a0 [x]', ...levels, 'if_list: *a30'].join('\n')).join('\n'),
+    /if_list\[9\]: must be a mapping/,
+  );
+  assert.ok(performance.now() - started < 1000);
+});
+
+test('brackets nested without end are refused', () => {
+  assert.match(errorsOf(`if_list: ${'['.repeat(100_000)}`).join(), /is nested too deeply/);
+  assert.match(errorsOf(`if_list: ${'['.repeat(30)}${']'.repeat(30)}`).join('\n'), /is nested too deeply/);
+});
+
+test('a file of 10 MB is refused without being parsed', () => {
+  const started = performance.now();
+  assert.deepEqual(errorsOf(new Uint8Array(10_000_000)), [
+    'undefined:undefined must not be larger than 2097152 bytes, is 10000000',
+  ]);
+  assert.ok(performance.now() - started < 100);
+});

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatIssue } from '../../src/config/issue.ts';
+import { parseConfig } from '../../src/config/parse.ts';
+
+const FILE = '/etc/kylin-vr/kylin-vr.yaml';
+
+/** The first issue of a file, as an operator sees it. */
+function shown(text: string): string {
+  const parsed = parseConfig(text);
+  const issue = [...(parsed.ok ? [] : parsed.errors), ...parsed.warnings][0];
+  assert.ok(issue !== undefined);
+  return formatIssue(FILE, text, issue);
+}
+
+test('an issue shows place, path, rule and value, and the line with carets under the value', () => {
+  const text = 'if_list:\n   - ipaddr: 192.0.2.1\n     mac: 52:54:00:00:00:01\n     prefix: 33 # bits\n';
+  assert.equal(
+    shown(text),
+    `${FILE}:4:14: if_list[0].prefix: must be a whole number from 1 to 32, is 33
+  4 |      prefix: 33 # bits
+    |              ^^`,
+  );
+});
+
+test('carets stand under the whole of the value on its first line', () => {
+  assert.equal(
+    shown('if_list:\n  - ipaddr: 192.0.2.1\n    prefix: 24\n'),
+    `${FILE}:2:5: if_list[0]: needs mac
+  2 |   - ipaddr: 192.0.2.1
+    |     ^^^^^^^^^^^^^^^^^`,
+  );
+});
+
+test('an issue without a place is one line', () => {
+  assert.equal(formatIssue(FILE, '', { message: 'is empty' }), `${FILE}: is empty`);
+});
+
+test('a long line is cut around the value, whose carets stay in line', () => {
+  const entry = '{eip: 192.0.2.1, vm-ip: 10.0.0.1}';
+  const [, line = '', carets = ''] = shown(`{if_list: [], eip_list: [${`${entry}, `.repeat(50)}7, ${entry}]}`).split(
+    '\n',
+  );
+  const at = carets.indexOf('^');
+  assert.ok(line.length <= 110 && line.startsWith('  1 | …') && line.endsWith('…'), line);
+  assert.equal(line.slice(at, at + carets.trimEnd().length - at), '192.0.2.1');
+});
+
+test('a value longer than the excerpt is cut with its carets', () => {
+  const [head = '', line = '', carets = ''] = shown(`if_list: ${'x'.repeat(5000)}`).split('\n');
+  assert.equal(head, `${FILE}:1:10: if_list: must be a list, is ${'x'.repeat(40)}…`);
+  assert.equal(line.length, carets.length + 1);
+  assert.ok(line.length <= 110);
+});
+
+test('nothing of the file reaches the terminal as a control sequence', () => {
+  for (const hidden of ['\x1b[31m', '\x9b31m', '\u202e', '\u200b', '\r', '\t']) {
+    const text = `if_list: []\n"eip${hidden}": 1 # ${hidden}\n`;
+    const lines = shown(text).split('\n');
+    assert.equal(lines.length, 3);
+    assert.doesNotMatch(lines.join(''), /[\p{Cc}\p{Cf}]/u);
+  }
+});
+
+test('the line of a CRLF file is shown without its end', () => {
+  assert.equal(shown('if_list: 7\r\n').split('\n')[1], '  1 | if_list: 7');
+});
