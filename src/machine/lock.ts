@@ -1,0 +1,292 @@
+// One writing run at a time. proper-lockfile's mkdir is the mutual exclusion; who holds it, and whether he lives, is
+// judged here by pid, start time and boot id, never by a clock or an mtime (seen with 4.1.2: an mtime 11 s back let two in).
+//
+// INVARIANTS
+//  1. Files:  lock/         there = somebody holds it, or is just taking or leaving it
+//             lock/<owner>  the holder's record. The name alone says who and whether alive; the content is for people
+//             dead/<owner>  a dead holder whose children may still be writing
+//  2. In is who finds, after writing his own record, no other record in lock/. Of two that write, the second one sees the
+//     first one's, so two are never in. A directory with a record in it cannot be removed, so it is the same directory.
+//  3. A living owner's record is removed by himself only. A stopped one lives.
+//  4. A dead owner's record is *moved* to dead/: one rename, which one breaker wins, which can hit no other owner's
+//     record (names are unique), and after which a breaker may die at any point: what he knew is on disk.
+//  5. rmdir of lock/ by anybody at any time is harmless: it succeeds only on an empty one, and the creator who had no
+//     record in it yet learns it when he writes it (ENOENT, or invariant 2).
+//  6. Work starts when no process carries the mark of an owner in dead/; only then are those files removed.
+//  7. A process that exits in the middle of its work keeps its record, on purpose: its children may still be writing,
+//     and the record is what tells the successor (who is in within a poll) to end them.
+//
+// Synchronous file operations: a waiting process has nothing else to do, and nothing can come between mkdir and record.
+
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { uptime } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { lockSync } from 'proper-lockfile';
+import { LockedError } from '../errors.ts';
+import {
+  hasEnded,
+  livingOwner,
+  newOwnerId,
+  type ProcessStat,
+  processesWith,
+  stateInWords,
+  tolerate,
+} from './process.ts';
+
+export type LockOptions<T> = {
+  /** `/run/kylin-vr`; made, for this user only, when it is not there. */
+  dir: string;
+  /** What this run is, for those who wait for it: `kylin-vr reload`, `udev`. */
+  command: string;
+  trigger: string;
+  timeoutMs: number;
+  /** Called after a second of waiting, then every ten. */
+  onWait?: (holder: Holder, waitedMs: number) => void;
+  /** An answer that makes work needless; asked before every attempt and again inside. Once it has one, it keeps it. */
+  instead?: () => T | undefined;
+};
+
+export type Holder = {
+  pid: number;
+  command: string;
+  trigger: string;
+  /** ISO 8601, by the clock as it was then. */
+  since: string;
+  heldMs: number;
+  /** `running`, `sleeping`, `stopped`, … */
+  state: string;
+};
+
+export type Held = {
+  /**
+   * Belongs in the environment of every child that writes, and of no process that is meant to outlive the run:
+   * if this process is killed, its successor ends every process that carries it.
+   */
+  marker: Readonly<Record<string, string>>;
+};
+
+type OwnerRecord = Pick<Holder, 'pid' | 'command' | 'trigger' | 'since'> & { startedUptime: number };
+
+/** Do not change: after an upgrade the children of the old version's dead holder would not be found. */
+const MARKER = 'KYLIN_VR_HOLDER';
+const OWNERLESS_MS = 1_000;
+const POLL_MIN_MS = 25;
+const POLL_MAX_MS = 200;
+const FIRST_WORD_MS = 1_000;
+const NEXT_WORD_MS = 10_000;
+/** Who has not ended this long after a SIGKILL hangs in the kernel. */
+const CHILDREN_END_MS = 10_000;
+/** Of two scans, so that a child that was being started when its parent was killed has come to its exec. */
+const RESCAN_MS = 10;
+
+/**
+ * Runs work while no other process is in a withLock of the same directory. Work has to wait for its children before it
+ * ends. Throws LockedError when another one holds the lock for longer than timeoutMs.
+ */
+export async function withLock<T>(options: LockOptions<T>, work: (held: Held) => Promise<T>): Promise<T> {
+  const id = newOwnerId();
+  const leave = await getIn(options, id);
+  try {
+    const answer = options.instead?.();
+    if (answer !== undefined) return answer;
+    await endChildrenOfDead(options.dir);
+    return await work({ marker: { [MARKER]: id } });
+  } finally {
+    leave();
+  }
+}
+
+/** Who holds the lock now; undefined when nobody does. */
+export function readHolder(dir: string): Holder | undefined {
+  for (const name of list(lockOf(dir)) ?? []) {
+    const owner = livingOwner(name);
+    const record = owner && readJson<OwnerRecord>(join(lockOf(dir), name));
+    if (owner && record) {
+      const { startedUptime, ...rest } = record;
+      return {
+        ...rest,
+        heldMs: Math.max(0, Math.round((uptime() - startedUptime) * 1000)),
+        state: stateInWords(owner),
+      };
+    }
+  }
+  return undefined;
+}
+
+/** `pid 4711, kylin-vr reload (udev), since 2024-05-01T10:00:00.000Z (12 s), sleeping` */
+export function describeHolder(holder: Holder): string {
+  const { pid, command, trigger, since, heldMs, state } = holder;
+  return `pid ${pid}, ${command} (${trigger}), since ${since} (${inSeconds(heldMs)}), ${state}`;
+}
+
+/** The parsed content of a JSON file; undefined when it is not there, or not complete yet. */
+export function readJson<T>(path: string): T | undefined {
+  const text = tolerate(['ENOENT'], () => readFileSync(path, 'utf8'));
+  try {
+    return text === undefined ? undefined : (JSON.parse(text) as T);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Waits for the lock, or for an answer instead; gives the function that leaves it. */
+async function getIn<T>(options: LockOptions<T>, id: string): Promise<() => void> {
+  const { dir, timeoutMs, onWait, instead } = options;
+  const started = performance.now();
+  const clearOwnerless = ownerlessWatch(dir);
+  let nextWordMs = FIRST_WORD_MS;
+  for (;;) {
+    if (instead?.() !== undefined) return () => {};
+    mkdirSync(deadOf(dir), { recursive: true, mode: 0o700 });
+    const records = clearDead(dir);
+    clearOwnerless(records);
+    const leave = records === undefined ? enter(options, id) : undefined;
+    if (leave) return leave;
+
+    const waitedMs = performance.now() - started;
+    if (waitedMs >= timeoutMs) throw new LockedError(lockedMessage(dir, waitedMs));
+    const holder = waitedMs < nextWordMs ? undefined : readHolder(dir);
+    if (holder) {
+      onWait?.(holder, waitedMs);
+      nextWordMs = waitedMs + NEXT_WORD_MS;
+    }
+    // Longer polls for long waits: fifty processes that wait cost a quarter of one core, instead of all of it.
+    const poll = Math.min(POLL_MIN_MS + waitedMs / 10, POLL_MAX_MS) * (0.5 + Math.random() / 2);
+    await sleep(Math.min(poll, timeoutMs - waitedMs));
+  }
+}
+
+/** One attempt (invariant 2); gives the function that leaves the lock, or undefined when another one was quicker. */
+function enter({ dir, command, trigger }: LockOptions<unknown>, id: string): (() => void) | undefined {
+  // ENOENT: the new directory was empty when somebody removed it (invariant 5).
+  const unlock = tolerate(['ELOCKED', 'ENOENT'], () =>
+    lockSync(dir, {
+      lockfilePath: lockOf(dir),
+      realpath: false,
+      // Never stale by time. The timer that would look after the mtime comes after the longest run, in 24 days; not
+      // Infinity, which setTimeout takes for 1 ms.
+      stale: Number.POSITIVE_INFINITY,
+      update: 2 ** 31 - 1,
+      onCompromised: () => {},
+    }),
+  );
+  if (!unlock) return undefined;
+
+  // ENOTEMPTY: the record of one who came too late and is about to take it away, or died: whoever waits clears it.
+  const removeLock = () => tolerate(['ENOTEMPTY'], unlock);
+  const own = join(lockOf(dir), id);
+  const since = new Date().toISOString();
+  const record: OwnerRecord = { pid: process.pid, command, trigger, since, startedUptime: uptime() };
+  let alone: boolean | undefined = false;
+  try {
+    alone = tolerate(['ENOENT'], () => {
+      writeFileSync(own, JSON.stringify(record), { flag: 'wx', mode: 0o600 });
+      return readdirSync(lockOf(dir)).join() === id;
+    });
+  } finally {
+    if (!alone) {
+      rmSync(own, { force: true });
+      removeLock();
+    }
+  }
+  if (!alone) return undefined;
+  return () => {
+    unlinkSync(own);
+    removeLock();
+  };
+}
+
+/**
+ * Moves the records of dead owners out of the way (invariant 4), and with the last one the lock itself. Gives the
+ * records that are left; undefined when there is no lock.
+ */
+function clearDead(dir: string): string[] | undefined {
+  const names = list(lockOf(dir));
+  const dead = names?.filter((name) => livingOwner(name) === undefined) ?? [];
+  if (dead.length === 0) return names;
+  for (const name of dead) {
+    tolerate(['ENOENT'], () => renameSync(join(lockOf(dir), name), join(deadOf(dir), name)));
+  }
+  removeIfEmpty(lockOf(dir));
+  return list(lockOf(dir));
+}
+
+/**
+ * A function that removes a lock whose creator was killed before he could write his record: one that is empty, and the
+ * same one, each time this is called for a second. A creator who was only paused there finds out (invariant 5).
+ */
+function ownerlessWatch(dir: string): (records: string[] | undefined) => void {
+  let seen = { identity: '', since: 0 };
+  return (records) => {
+    const identity = records?.length === 0 ? identityOf(lockOf(dir)) : '';
+    if (identity !== seen.identity) seen = { identity, since: performance.now() };
+    if (identity !== '' && performance.now() - seen.since >= OWNERLESS_MS) removeIfEmpty(lockOf(dir));
+  };
+}
+
+/** Inode numbers are used again; with the time of the last change, compared for equality only, they tell two apart. */
+function identityOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat ? `${stat.ino} ${stat.ctimeNs}` : '';
+}
+
+/** Ends, and sees the end of, every process that a dead holder started (invariant 6). */
+async function endChildrenOfDead(dir: string): Promise<void> {
+  const owners = readdirSync(deadOf(dir));
+  const marks = owners.map((owner) => `${MARKER}=${owner}`);
+  const started = performance.now();
+  let ending: ProcessStat[] = [];
+  for (let clean = owners.length > 0 ? 0 : 2; clean < 2; ) {
+    const found = processesWith(marks);
+    for (const child of found) tolerate(['ESRCH'], () => process.kill(child.pid, 'SIGKILL'));
+    ending = [...ending, ...found].filter((child) => !hasEnded(child));
+    clean = found.length + ending.length > 0 ? 0 : clean + 1;
+    if (performance.now() - started > CHILDREN_END_MS) {
+      const names = ending.map(({ pid, name }) => `pid ${pid} (${name})`).join(', ');
+      throw new LockedError(`children of a run that was killed do not end, although killed themselves: ${names}`);
+    }
+    await sleep(RESCAN_MS);
+  }
+  for (const owner of owners) unlinkSync(join(deadOf(dir), owner));
+}
+
+function lockedMessage(dir: string, waitedMs: number): string {
+  const holder = readHolder(dir);
+  const waited = `gave up after ${inSeconds(waitedMs)}`;
+  if (!holder) return `another run has just taken the lock ${lockOf(dir)}; ${waited}: try again`;
+  const cure = holder.state.startsWith('stopped')
+    ? `let it go on with kill -CONT ${holder.pid}, or end it with kill -KILL ${holder.pid}`
+    : 'try again when it is done';
+  return `another run holds the lock: ${describeHolder(holder)}; ${waited}: ${cure}`;
+}
+
+function inSeconds(ms: number): string {
+  return `${Math.round(ms / 1000)} s`;
+}
+
+function list(dir: string): string[] | undefined {
+  return tolerate(['ENOENT'], () => readdirSync(dir));
+}
+
+function removeIfEmpty(dir: string): void {
+  tolerate(['ENOENT', 'ENOTEMPTY'], () => rmdirSync(dir));
+}
+
+function lockOf(dir: string): string {
+  return join(dir, 'lock');
+}
+
+function deadOf(dir: string): string {
+  return join(dir, 'dead');
+}

@@ -1,0 +1,80 @@
+// Takes a turn at the lock, or the result of another one's turn. Of those who wait, one run serves all whose request it
+// satisfies: each is registered in waiting/ before it waits, a run lists them before it reads anything, so whatever
+// they saw changed, it sees too; and when it has ended well it leaves its result beside each one's registration.
+//
+//   waiting/<owner>         a request: {key}
+//   waiting/<owner>.result  its answer, a link to the last-run.json of then: the next run may come before he looks
+//   last-run.json           the result of the last run that ended well, and whom it served
+
+import { linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Held, type LockOptions, readJson, withLock } from './lock.ts';
+import { livingOwner, newOwnerId } from './process.ts';
+
+export type TurnRequest = Omit<LockOptions<never>, 'instead'> & {
+  /** What is asked for; `serves` of other runs judges by it. */
+  key: string;
+  /** Whether this run does what a request with that key asks for: an explicit reload also serves an automatic one. */
+  serves: (key: string) => boolean;
+};
+
+/** What is in last-run.json: the result, and the ids of those who waited and got it. */
+export type LastRun<R> = R & { served: string[] };
+
+export type Turn<R> = { result: R; coalesced: boolean };
+
+const RESULT = '.result';
+
+/**
+ * Gives run's result, which must survive JSON, or that of a run that began after this request was made and serves it
+ * (coalesced). A run that throws serves nobody: one of those who wait runs next.
+ */
+export async function takeTurn<R extends object>(
+  request: TurnRequest,
+  run: (held: Held) => Promise<R>,
+): Promise<Turn<R>> {
+  const waitingDir = join(request.dir, 'waiting');
+  const id = newOwnerId();
+  const own = join(waitingDir, id);
+  const instead = (): Turn<R> | undefined => {
+    const answer = readJson<LastRun<R>>(own + RESULT);
+    if (answer === undefined) return undefined;
+    const { served, ...result } = answer;
+    return { result: result as unknown as R, coalesced: true };
+  };
+  mkdirSync(waitingDir, { recursive: true, mode: 0o700 });
+  writeFileSync(own, JSON.stringify({ key: request.key }), { flag: 'wx', mode: 0o600 });
+  try {
+    return await withLock({ ...request, instead }, async (held) => {
+      const waiting = listWaiting(waitingDir).filter((other) => other.id !== id && request.serves(other.key));
+      const result = await run(held);
+      const lastRun: LastRun<R> = { ...result, served: waiting.map((other) => other.id) };
+      const file = join(request.dir, 'last-run.json');
+      writeFileSync(`${file}.new`, JSON.stringify(lastRun), { mode: 0o600 });
+      renameSync(`${file}.new`, file);
+      for (const other of lastRun.served) linkSync(file, join(waitingDir, other + RESULT));
+      return { result, coalesced: false };
+    });
+  } finally {
+    rmSync(own, { force: true });
+    rmSync(own + RESULT, { force: true });
+  }
+}
+
+/** The last run that ended well; undefined when there was none since boot. */
+export function readLastRun<R extends object>(dir: string): LastRun<R> | undefined {
+  return readJson<LastRun<R>>(join(dir, 'last-run.json'));
+}
+
+/** Those who wait and have no answer yet; takes away what dead ones left. Only for the holder of the lock. */
+function listWaiting(waitingDir: string): { id: string; key: string }[] {
+  const names = readdirSync(waitingDir);
+  return names.flatMap((name) => {
+    const id = name.replace(RESULT, '');
+    if (!livingOwner(id)) rmSync(join(waitingDir, name), { force: true });
+    if (name !== id || names.includes(id + RESULT)) return [];
+    // Undefined: just gone, or just coming and not yet complete; that one runs itself.
+    const request = readJson<{ key: string }>(join(waitingDir, id));
+    return request ? [{ id, key: request.key }] : [];
+  });
+}
