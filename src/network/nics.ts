@@ -37,8 +37,11 @@ export function isNic(link: ObservedLink): boolean {
   return link.ethernet && (link.kind === undefined || link.kind === 'veth') && USABLE_NAME.test(link.device);
 }
 
-/** The names that may stand in a command or a sourced file. The kernel allows more (quotes, for one). */
-const USABLE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,14}$/;
+/**
+ * The names that may stand in a command, a rule or a sourced file. The kernel allows more: quotes, for one, or a + at the
+ * end, which iptables takes for every name that begins so.
+ */
+const USABLE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}$/;
 
 export function bindNics(nics: readonly Nic[], links: readonly ObservedLink[]): NicBinding {
   const candidates = links.filter(isNic);

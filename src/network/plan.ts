@@ -29,14 +29,15 @@ import type { Step } from './step.ts';
  * - On each NIC additions come before removals: a NIC that loses its last address loses every route through it, and the
  *   operator his SSH session. Within one subnet that needs promote_secondaries, hence sysctls first: without it the kernel
  *   removes, with the first address of a subnet, every later one.
- * - An address that moves to another NIC goes first and comes then.
+ * - An address that moves to another NIC goes first and comes then. It may be the last one of its NIC, and take the routes
+ *   through it along, which could not be removed any more: those that have to go go before it.
  * - Flows are cut when no rule can make them again.
  */
 export function planSteps(desired: NetworkState, observation: Observation): Step[] {
   const observed = observation.state;
   const addresses = compare(desired.addresses, observed.addresses, addressKey);
   const { early, late } = splitRemovals(addresses.extra, desired.addresses, observed.addresses);
-  const routes = planRoutes(desired.routes, observed.routes);
+  const routes = planRoutes(desired.routes, observed.routes, early);
   const removeAddress = (address: Address): Step => ({
     kind: 'remove-address',
     address,
@@ -46,6 +47,7 @@ export function planSteps(desired: NetworkState, observation: Observation): Step
   return [
     ...planSysctls(desired.sysctls, observed.sysctls),
     ...planFiles(desired.files, observation),
+    ...routes.early.map((route): Step => ({ kind: 'remove-route', route })),
     ...early.map(removeAddress),
     ...planChains(desired.chains, observed.chains),
     ...planJumps(desired.jumps, observation.hooks),
@@ -53,7 +55,7 @@ export function planSteps(desired: NetworkState, observation: Observation): Step
     ...planLinks(desired.links, observed.links),
     ...addresses.missing.map((address): Step => ({ kind: 'add-address', address })),
     ...routes.missing.map((route): Step => ({ kind: 'add-route', route })),
-    ...routes.extra.map((route): Step => ({ kind: 'remove-route', route })),
+    ...routes.late.map((route): Step => ({ kind: 'remove-route', route })),
     ...late.map(removeAddress),
     ...planAnnouncements(addresses.missing, observation),
     ...planCuts(desired, observation, addresses.extra),
@@ -94,19 +96,22 @@ const isHostAddress = (spec: string): boolean => spec.endsWith('/32');
  * A route of ours is missing unless it is there, or a foreign one to the same gateway already is the best of its
  * destination (NetworkManager leaves its own when it stops). Only routes with our protocol number are ever removed.
  */
-function planRoutes(desired: readonly Route[], observed: readonly Route[]): { missing: Route[]; extra: Route[] } {
+function planRoutes(desired: readonly Route[], observed: readonly Route[], leaving: readonly Address[]) {
   const best = new Map<string, Route>();
   for (const route of observed) {
     const rival = best.get(route.dest);
     if (rival === undefined || route.metric < rival.metric) best.set(route.dest, route);
   }
   const { missing, extra } = compare(desired, observed, routeKey);
+  const ours = extra.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
+  const bared = new Set(leaving.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
   return {
     missing: missing.filter((route) => {
       const there = best.get(route.dest);
       return there === undefined || there.via !== route.via || there.device !== route.device;
     }),
-    extra: extra.filter(({ protocol }) => protocol === ROUTE_PROTOCOL),
+    early: ours.filter(({ device }) => bared.has(device)),
+    late: ours.filter(({ device }) => !bared.has(device)),
   };
 }
 

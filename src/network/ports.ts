@@ -27,8 +27,10 @@ export function portChains(eip: string, forwards: readonly Forward[]): Chain[] {
     const children = new Map<number, Forward[]>();
     for (const forward of inBlock) {
       const block = forward.port >> childBits;
+      const list = children.get(block);
       if (block !== forward.endPort >> childBits) rules.push(forwardRule(forward));
-      else children.set(block, [...(children.get(block) ?? []), forward]);
+      else if (list === undefined) children.set(block, [forward]);
+      else list.push(forward);
     }
     for (const [block, list] of children) {
       const childDigits = digits + (block & 15).toString(16).toUpperCase();

@@ -76,7 +76,10 @@ export const jumpKey = (jump: { table: TableName; hook: string; rule: string }):
   `${jump.table} ${jump.hook} ${jump.rule}`;
 
 /** Whether a rule of a built-in chain leads into a chain of ours. */
-export const isOurJump = (rule: string): boolean => rule.includes(`-j ${CHAIN_PREFIX}`);
+export const isOurJump = (rule: string): boolean => OUR_JUMP.test(rule);
+
+/** At the end, where iptables-save prints it: a foreign rule may speak of our chains in its comment. */
+const OUR_JUMP = new RegExp(`(^| )-j ${CHAIN_PREFIX}\\S*$`);
 
 export const isOurFile = (content: string): boolean => content.startsWith(FILE_MARK);
 

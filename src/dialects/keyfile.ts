@@ -1,0 +1,93 @@
+// NetworkManager keyfiles: /etc/NetworkManager/system-connections/kylin-vr-*.nmconnection, root's, 0600 (looser ones are
+// ignored). Pure.
+
+import { createHash } from 'node:crypto';
+import type { BoundNic } from '../network/nics.ts';
+import { FILE_MARK, type File } from '../network/state.ts';
+import type { ProfileClaim, Renderer, Rendering } from './renderer.ts';
+
+const FOLDER = '/etc/NetworkManager/system-connections';
+
+/** The mark is a comment: older NetworkManagers refuse a section that they do not know. */
+const HEADER = `${FILE_MARK} from /etc/kylin-vr/kylin-vr.yaml: edits are lost with the next reload.`;
+
+export const keyfileRenderer: Renderer = {
+  name: 'keyfile',
+  folder: FOLDER,
+  render: (rendering) =>
+    rendering.nics.map((nic): File => ({
+      path: `${FOLDER}/kylin-vr-${nic.device}.nmconnection`,
+      content: `${[HEADER, ...keyfile(nic, rendering)].join('\n')}\n`,
+      mode: 0o600,
+    })),
+  isProfile: (fileName) => !fileName.startsWith('.') && fileName.endsWith('.nmconnection'),
+  claim: claimOf,
+};
+
+function keyfile(nic: BoundNic, rendering: Rendering): string[] {
+  const onDevice = ({ device }: { device: string }) => device === nic.device;
+  const routes = rendering.routes.filter(onDevice);
+  const gateway = routes.find(({ dest }) => dest === 'default');
+  const metric = gateway === undefined || gateway.metric === 0 ? [] : [`route-metric=${gateway.metric}`];
+  return [
+    '[connection]',
+    `id=kylin-vr-${nic.device}`,
+    `uuid=${profileUuid(nic.mac)}`,
+    'type=ethernet',
+    `interface-name=${nic.device}`,
+    // Before the profile that an image or an installer left behind (0).
+    'autoconnect-priority=100',
+    '',
+    '[ethernet]',
+    `mac-address=${nic.mac.toUpperCase()}`,
+    ...(nic.mtu === undefined ? [] : [`mtu=${nic.mtu}`]),
+    '',
+    '[ipv4]',
+    'method=manual',
+    ...rendering.addresses.filter(onDevice).map(({ spec }, index) => `address${index + 1}=${spec}`),
+    ...(gateway === undefined ? ['never-default=true'] : [`gateway=${gateway.via}`, ...metric]),
+    ...routes.filter((route) => route !== gateway).map(({ dest, via }, index) => `route${index + 1}=${dest},${via}`),
+    // No probe for conflicts, whatever NetworkManager's configured default is.
+    'dad-timeout=0',
+    'ignore-auto-dns=true',
+    '',
+    '[ipv6]',
+    // Neither set up nor switched off: an operator may be in over it.
+    'method=ignore',
+  ];
+}
+
+/**
+ * The same for a NIC wherever and however often it is rendered: a version 5 UUID (RFC 9562) of its MAC.
+ * Do not change: NetworkManager knows the profile by it.
+ */
+export function profileUuid(mac: string): string {
+  const bytes = createHash('sha1').update(`kylin-vr ${mac}`).digest().subarray(0, 16);
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x50;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
+
+/** A profile for another type of connection, or for no NIC in particular, claims none. */
+function claimOf(_fileName: string, content: string): ProfileClaim | undefined {
+  const settings = parse(content);
+  const type = settings.get('connection.type');
+  if (type !== undefined && type !== 'ethernet' && type !== '802-3-ethernet') return undefined;
+  const mac = (settings.get('ethernet.mac-address') ?? settings.get('802-3-ethernet.mac-address'))?.toLowerCase();
+  const device = settings.get('connection.interface-name');
+  if (mac === undefined && device === undefined) return undefined;
+  return { ...(mac !== undefined && { mac }), ...(device !== undefined && { device }) };
+}
+
+/** `section.key` → value. */
+function parse(content: string): Map<string, string> {
+  const settings = new Map<string, string>();
+  let section = '';
+  for (const line of content.split('\n')) {
+    const [, name] = /^\s*\[([^\]]+)\]/.exec(line) ?? [];
+    if (name !== undefined) section = name;
+    const [, key, value] = /^\s*([^#=\s][^=]*?)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    if (key !== undefined && value !== undefined) settings.set(`${section}.${key}`, value);
+  }
+  return settings;
+}
