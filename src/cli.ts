@@ -43,7 +43,10 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .option('--lock-timeout <seconds>', 'how long to wait for another run', seconds, 60)
     .addOption(new Option('--log-level <level>', 'what is logged').choices(LOG_LEVELS).default('info'))
     .addOption(
-      new Option('--renderer <name>', 'persistent files to write (default: what this guest uses)').choices(['ifcfg', 'none']),
+      new Option('--renderer <name>', 'persistent files to write (default: what this guest uses)').choices([
+        'ifcfg',
+        'none',
+      ]),
     )
     .addOption(new Option('--trigger <name>', 'who asks').choices(TRIGGERS).hideHelp())
     .addHelpText('after', EXIT_STATUSES)
@@ -102,7 +105,7 @@ const VERSION = typeof KYLIN_VR_VERSION === 'string' ? KYLIN_VR_VERSION : '0.0.0
 
 function seconds(text: string): number {
   const value = Number(text);
-  if (!/^\d+(\.\d+)?$/.test(text) || !Number.isFinite(value)) throw new InvalidArgumentError('must be a number of seconds.');
+  if (!/^\d+(\.\d+)?$/.test(text) || !Number.isFinite(value))
+    throw new InvalidArgumentError('must be a number of seconds.');
   return value;
 }
-

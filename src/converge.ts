@@ -49,7 +49,8 @@ export async function converge(host: Host, config: Config, renderer: Renderer): 
     const next = await survey(host, config, renderer);
     if (next.steps.length === 0) {
       await recordOwned(host, ownedBy(next));
-      if (outcome.failed !== undefined) warnings.push(`${outcome.failed.error.message} (the network is right all the same)`);
+      if (outcome.failed !== undefined)
+        warnings.push(`${outcome.failed.error.message} (the network is right all the same)`);
       return { result: 'changed', steps: done, warnings: [...warnings, ...next.warnings] };
     }
     failure = outcome.failed?.error ?? verifyError(next.steps);
@@ -62,7 +63,10 @@ export async function converge(host: Host, config: Config, renderer: Renderer): 
 function verifyError(remaining: readonly Step[]): AgentError {
   const shown = remaining.slice(0, 5).map(describe).join('; ');
   const more = remaining.length > 5 ? ` and ${remaining.length - 5} more` : '';
-  return new AgentError(`the network is not as it should be after the change; still to do: ${shown}${more}`, EXIT.failed);
+  return new AgentError(
+    `the network is not as it should be after the change; still to do: ${shown}${more}`,
+    EXIT.failed,
+  );
 }
 
 const sameNics = (a: Survey, b: Survey): boolean =>
@@ -77,7 +81,8 @@ async function rollBack(
 ): Promise<Convergence> {
   const { done, warnings, failure } = attempt;
   const before = stateBefore(first.observation);
-  const observeNow = async () => observe(host, await readMachine(host, renderer), first.binding.bound, before, renderer);
+  const observeNow = async () =>
+    observe(host, await readMachine(host, renderer), first.binding.bound, before, renderer);
   const outcome = await applySteps(host, planSteps(before, await observeNow()));
   const remaining = planSteps(before, await observeNow());
   if (remaining.length === 0) {

@@ -42,7 +42,13 @@ export class CommandError extends AgentError {
   readonly exitCode: number | undefined;
   readonly stderr: string;
 
-  constructor(argv: readonly string[], exitCode: number | undefined, stderr: string, what: string, options?: ErrorOptions) {
+  constructor(
+    argv: readonly string[],
+    exitCode: number | undefined,
+    stderr: string,
+    what: string,
+    options?: ErrorOptions,
+  ) {
     const words = stderr.trim();
     super(`${argv.join(' ')}: ${what}${words === '' ? '' : `: ${words}`}`, EXIT.failed, options);
     this.argv = argv;

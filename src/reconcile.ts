@@ -140,7 +140,14 @@ async function chooseOrder(host: Host, request: RunRequest): Promise<Order> {
   const parsed = parseConfig(bytes);
   if (!parsed.ok)
     return standIn(host, request, { ...nothing, warnings: [...warnings, ...parsed.warnings], errors: parsed.errors });
-  return { config: parsed.config, bytes, hash, fromFile: true, warnings: [...warnings, ...parsed.warnings], errors: [] };
+  return {
+    config: parsed.config,
+    bytes,
+    hash,
+    fromFile: true,
+    warnings: [...warnings, ...parsed.warnings],
+    errors: [],
+  };
 }
 
 async function standIn(host: Host, request: RunRequest, order: Order): Promise<Order> {

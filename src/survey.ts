@@ -39,7 +39,9 @@ export async function survey(host: Host, config: Config, renderer: Renderer): Pr
 
 function nicWarnings(binding: NicBinding): string[] {
   return [
-    ...binding.pending.map(({ mac, name }) => `NIC ${mac}${name === undefined ? '' : ` (${name})`} is not there yet: pending`),
+    ...binding.pending.map(
+      ({ mac, name }) => `NIC ${mac}${name === undefined ? '' : ` (${name})`} is not there yet: pending`,
+    ),
     ...binding.broken.map(({ nic, reason }) => `NIC ${nic.mac} is not used: ${reason}`),
   ];
 }
@@ -68,7 +70,8 @@ export async function chooseRenderer(host: Host, name: string | undefined): Prom
 /** Linux 4.18 and iptables 1.8; asked of the real thing, and only where a configuration needs it and no rule shows it. */
 async function mapsShiftedRanges(host: Host, config: Config, machine: Machine): Promise<boolean> {
   if (!config.forwards.some(isShiftedRange)) return true;
-  if (machine.rules.ours.some(({ rules }) => rules.some((rule) => /--to-destination \S+\/\d+$/.test(rule)))) return true;
+  if (machine.rules.ours.some(({ rules }) => rules.some((rule) => /--to-destination \S+\/\d+$/.test(rule))))
+    return true;
   const input = [
     '*nat',
     ':KYLIN-VR-PROBE - [0:0]',

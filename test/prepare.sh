@@ -30,6 +30,7 @@ need ping iputils-ping
 need tcpdump tcpdump
 need sysctl procps
 need nsenter util-linux
+need setpriv util-linux
 install_missing
 
 if [ ! -d node_modules ]; then

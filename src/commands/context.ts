@@ -49,7 +49,8 @@ export function failureReport(error: AgentError): object {
   return { result: 'failed', steps: [], warnings: [], errors: [{ message: error.message }], durationMs: 0 };
 }
 
-export const printJson = (context: Context, value: object): void => context.stdout(`${JSON.stringify(value, null, 2)}\n`);
+export const printJson = (context: Context, value: object): void =>
+  context.stdout(`${JSON.stringify(value, null, 2)}\n`);
 
 export type Painter = (text: string, colour: 'red' | 'green' | 'yellow' | 'dim') => string;
 

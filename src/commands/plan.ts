@@ -1,12 +1,21 @@
 // `plan`: what reload would do, step by step. Touches nothing.
 
-import { parseConfig } from '../config/parse.ts';
 import type { Issue } from '../config/issue.ts';
+import { parseConfig } from '../config/parse.ts';
 import { EXIT, type ExitStatus } from '../errors.ts';
 import { readTrusted } from '../machine/config-file.ts';
 import { describe } from '../network/step.ts';
 import { chooseRenderer, survey } from '../survey.ts';
-import { type Context, count, type GlobalOptions, issueText, needRoot, painter, paintStep, printJson } from './context.ts';
+import {
+  type Context,
+  count,
+  type GlobalOptions,
+  issueText,
+  needRoot,
+  painter,
+  paintStep,
+  printJson,
+} from './context.ts';
 
 export async function plan(context: Context, options: GlobalOptions & { exitCode: boolean }): Promise<ExitStatus> {
   needRoot(context, 'plan');

@@ -7,7 +7,16 @@ import type { Logger } from '../machine/log.ts';
 import { PATHS } from '../machine/paths.ts';
 import { takeTurn } from '../machine/turn.ts';
 import { isAutomatic, type Report, type RunRequest, run, settle, TRIGGERS, type Trigger } from '../reconcile.ts';
-import { type Context, count, type GlobalOptions, issueText, needRoot, painter, paintStep, printJson } from './context.ts';
+import {
+  type Context,
+  count,
+  type GlobalOptions,
+  issueText,
+  needRoot,
+  painter,
+  paintStep,
+  printJson,
+} from './context.ts';
 
 export async function reload(
   context: Context,
@@ -79,7 +88,11 @@ function servesOf(request: RunRequest): (key: string) => boolean {
 }
 
 /** Shows issues with the file's text, which is read only where one has a place in it. */
-async function issuePrinter(context: Context, options: GlobalOptions, report: Report): Promise<(issue: Issue) => string> {
+async function issuePrinter(
+  context: Context,
+  options: GlobalOptions,
+  report: Report,
+): Promise<(issue: Issue) => string> {
   const placed = [...report.errors, ...report.warnings].some(({ line }) => line !== undefined);
   const bytes = placed ? await context.host().readBytes(options.config) : undefined;
   const text = bytes && new TextDecoder().decode(bytes);
@@ -89,7 +102,16 @@ async function issuePrinter(context: Context, options: GlobalOptions, report: Re
 /** One line for a run without a fault; what was wrong has lines of its own, for those who search for it. */
 function logReport(log: Logger, report: Report, show: (issue: Issue) => string): void {
   const { id, command, trigger, result, durationMs, steps, warnings, errors, exitStatus } = report;
-  const fields = { run: id, command, trigger, result, durationMs, steps: steps.map(({ text }) => text), warnings, errors };
+  const fields = {
+    run: id,
+    command,
+    trigger,
+    result,
+    durationMs,
+    steps: steps.map(({ text }) => text),
+    warnings,
+    errors,
+  };
   for (const issue of errors) log.error({ run: id }, show(issue));
   if (result !== 'unchanged') for (const issue of warnings) log.warn({ run: id }, show(issue));
   const text = `${command}: ${result}, ${count(steps.length, 'step')} in ${durationMs} ms`;

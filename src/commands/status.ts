@@ -1,6 +1,7 @@
 // `status`: desired against observed, per NIC, EIP and forward; the last run and how it ended. Touches nothing.
 
 import type { Config } from '../config/config.ts';
+import { uplinkOf } from '../config/config.ts';
 import type { Issue } from '../config/issue.ts';
 import { parseConfig } from '../config/parse.ts';
 import { EXIT, type ExitStatus } from '../errors.ts';
@@ -8,11 +9,19 @@ import { readTrusted } from '../machine/config-file.ts';
 import { describeHolder, readHolder } from '../machine/lock.ts';
 import { PATHS } from '../machine/paths.ts';
 import { readLastRun } from '../machine/turn.ts';
-import { uplinkOf } from '../config/config.ts';
 import { describe, type Step } from '../network/step.ts';
 import type { Report } from '../reconcile.ts';
 import { chooseRenderer, type Survey, survey } from '../survey.ts';
-import { type Context, count, type GlobalOptions, issueText, needRoot, painter, paintStep, printJson } from './context.ts';
+import {
+  type Context,
+  count,
+  type GlobalOptions,
+  issueText,
+  needRoot,
+  painter,
+  paintStep,
+  printJson,
+} from './context.ts';
 
 type State = 'active' | 'pending' | 'error';
 
@@ -20,12 +29,28 @@ type Status = {
   inSync: boolean;
   nics: { mac: string; device?: string; name?: string; role: 'uplink' | 'subnet'; address: string; state: State }[];
   eips: { eip: string; vmIp: string; state: State }[];
-  forwards: { eip: string; protocol: string; port: number; endPort: number; vmPort: number; vmIp: string; state: State }[];
+  forwards: {
+    eip: string;
+    protocol: string;
+    port: number;
+    endPort: number;
+    vmPort: number;
+    vmIp: string;
+    state: State;
+  }[];
   /** What reload would do. */
   steps: { kind: string; text: string }[];
   warnings: Issue[];
   errors: Issue[];
-  lastRun?: { id: string; time: string; trigger: string; command: string; result: string; durationMs: number; error?: string };
+  lastRun?: {
+    id: string;
+    time: string;
+    trigger: string;
+    command: string;
+    result: string;
+    durationMs: number;
+    error?: string;
+  };
   /** Another run at work. */
   running?: string;
 };
@@ -35,16 +60,15 @@ export async function status(context: Context, options: GlobalOptions): Promise<
   const host = context.host();
   const file = await readTrusted(host, options.config, 'look');
   const text = 'bytes' in file ? new TextDecoder().decode(file.bytes) : undefined;
-  const fromFile = 'errors' in file ? { ok: false as const, errors: file.errors, warnings: [] } : parseConfig(file.bytes);
+  const fromFile =
+    'errors' in file ? { ok: false as const, errors: file.errors, warnings: [] } : parseConfig(file.bytes);
   const errors = fromFile.ok ? [] : fromFile.errors;
   const warnings = [...('warnings' in file ? file.warnings : []), ...fromFile.warnings];
 
   // With a bad file the last good configuration is in force: that is what the machine is held against.
   const lastGood = fromFile.ok ? undefined : await host.readBytes(PATHS.lastGood);
   const parsed = lastGood === undefined ? fromFile : parseConfig(lastGood);
-  const found = parsed.ok
-    ? await survey(host, parsed.config, await chooseRenderer(host, options.renderer))
-    : undefined;
+  const found = parsed.ok ? await survey(host, parsed.config, await chooseRenderer(host, options.renderer)) : undefined;
   if (found !== undefined) warnings.push(...found.warnings.map((message) => ({ message })));
 
   const holder = readHolder(PATHS.run);
@@ -73,7 +97,8 @@ function things(config: Config, { binding, steps }: Survey): Pick<Status, 'nics'
   const bound = new Map(binding.bound.map(({ mac, device }) => [mac, device]));
   const broken = new Set(binding.broken.map(({ nic }) => nic.mac));
   const uplink = uplinkOf(config);
-  const uplinkState = uplink === undefined || broken.has(uplink.mac) ? 'error' : bound.has(uplink.mac) ? 'active' : 'pending';
+  const uplinkState =
+    uplink === undefined || broken.has(uplink.mac) ? 'error' : bound.has(uplink.mac) ? 'active' : 'pending';
   const stateOf = (address: string): State =>
     uplinkState !== 'active' ? uplinkState : steps.some((step) => concerns(step, address)) ? 'error' : 'active';
   return {
@@ -86,7 +111,8 @@ function things(config: Config, { binding, steps }: Survey): Pick<Status, 'nics'
         role: gateway === undefined ? ('subnet' as const) : ('uplink' as const),
         address: `${ipaddr}/${prefix}`,
       };
-      if (device === undefined) return { ...common, state: broken.has(mac) ? ('error' as const) : ('pending' as const) };
+      if (device === undefined)
+        return { ...common, state: broken.has(mac) ? ('error' as const) : ('pending' as const) };
       return { ...common, state: steps.some((step) => isOn(step, device)) ? ('error' as const) : ('active' as const) };
     }),
     eips: config.eips.map(({ eip, vmIp }) => ({ eip, vmIp, state: stateOf(eip) })),
@@ -149,8 +175,14 @@ function print(context: Context, options: GlobalOptions, report: Status, text: s
       lines.push(`  ${cells.join('  ')}`);
     }
   };
-  table('NICs', report.nics.map((nic) => [nic.name ?? '', nic.device ?? '-', nic.mac, nic.address, nic.role, nic.state]));
-  table('EIPs', report.eips.map(({ eip, vmIp, state }) => [eip, '→', vmIp, state]));
+  table(
+    'NICs',
+    report.nics.map((nic) => [nic.name ?? '', nic.device ?? '-', nic.mac, nic.address, nic.role, nic.state]),
+  );
+  table(
+    'EIPs',
+    report.eips.map(({ eip, vmIp, state }) => [eip, '→', vmIp, state]),
+  );
   table(
     'Forwards',
     report.forwards.map(({ eip, protocol, port, endPort, vmPort, vmIp, state }) => [
@@ -160,12 +192,15 @@ function print(context: Context, options: GlobalOptions, report: Status, text: s
       state,
     ]),
   );
-  for (const issue of report.warnings) lines.push(`${paint('warning', 'yellow')}: ${issueText(options.config, text, issue)}`);
+  for (const issue of report.warnings)
+    lines.push(`${paint('warning', 'yellow')}: ${issueText(options.config, text, issue)}`);
   for (const issue of report.errors) lines.push(`${paint('error', 'red')}: ${issueText(options.config, text, issue)}`);
   if (report.running !== undefined) lines.push(`at work: ${report.running}`);
   if (report.lastRun !== undefined) {
     const { time, command, trigger, result, durationMs, error } = report.lastRun;
-    lines.push(`last run: ${time} ${command} (${trigger}): ${result} in ${durationMs} ms${error === undefined ? '' : `: ${error}`}`);
+    lines.push(
+      `last run: ${time} ${command} (${trigger}): ${result} in ${durationMs} ms${error === undefined ? '' : `: ${error}`}`,
+    );
   }
   if (report.inSync) lines.push(paint('in sync', 'green'));
   else if (report.errors.length === 0) {

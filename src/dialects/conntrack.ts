@@ -2,21 +2,23 @@
 
 import type { FlowFilter } from '../network/flows.ts';
 
-/** The original direction of a flow and the address that its replies go to. */
+/** The original direction of a flow, and the addresses of its replies. */
 export type Flow = {
   protocol: string;
   source: string;
   destination: string;
   sourcePort?: number;
   destinationPort?: number;
+  replySource: string;
   replyDestination: string;
 };
 
-/** Options of `conntrack -D` for a filter without a range of ports (the tool takes one port only). */
+/** Options of `conntrack -D` for a filter; for one with a range of ports see `deleteFlowOptions`: the tool takes one port. */
 export function deleteOptions(filter: FlowFilter): string[] {
   return [
     ...option('-s', filter.originalSource),
     ...option('-d', filter.originalDestination),
+    ...option('-r', filter.replySource),
     ...option('-q', filter.replyDestination),
     ...option('-p', filter.protocol),
     ...option('--dport', filter.ports?.from.toString()),
@@ -41,16 +43,17 @@ export function parseFlows(text: string): Flow[] {
   return text.split('\n').flatMap((line): Flow[] => {
     const [protocol] = line.split(' ', 1);
     const values = (name: string) => [...line.matchAll(new RegExp(`\\b${name}=(\\S+)`, 'g'))].map((match) => match[1]);
-    const [source] = values('src');
+    const [source, replySource] = values('src');
     const [destination, replyDestination] = values('dst');
     const [sourcePort] = values('sport');
     const [destinationPort] = values('dport');
-    if (!protocol || source === undefined || destination === undefined || replyDestination === undefined) return [];
+    if (!protocol || !source || !destination || !replySource || !replyDestination) return [];
     return [
       {
         protocol,
         source,
         destination,
+        replySource,
         replyDestination,
         ...(sourcePort !== undefined && { sourcePort: Number(sourcePort) }),
         ...(destinationPort !== undefined && { destinationPort: Number(destinationPort) }),
@@ -64,6 +67,7 @@ export function matches(filter: FlowFilter, flow: Flow): boolean {
   return (
     (filter.originalSource ?? flow.source) === flow.source &&
     (filter.originalDestination ?? flow.destination) === flow.destination &&
+    (filter.replySource ?? flow.replySource) === flow.replySource &&
     (filter.replyDestination ?? flow.replyDestination) === flow.replyDestination &&
     (filter.protocol ?? flow.protocol) === flow.protocol &&
     (ports === undefined || inRange(flow.destinationPort, ports))

@@ -24,7 +24,12 @@ function filesOf(nic: BoundNic, rendering: Rendering): File[] {
   const routes = rendering.routes.filter(onDevice).filter(({ dest }) => dest !== 'default');
   const files = [file(`ifcfg-${nic.device}`, ifcfg(nic, rendering))];
   if (routes.length > 0)
-    files.push(file(`route-${nic.device}`, routes.map(({ dest, via, device }) => `${dest} via ${via} dev ${device}`)));
+    files.push(
+      file(
+        `route-${nic.device}`,
+        routes.map(({ dest, via, device }) => `${dest} via ${via} dev ${device}`),
+      ),
+    );
   return files;
 }
 
@@ -63,13 +68,13 @@ function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
 function claimOf(fileName: string, content: string): ProfileClaim | undefined {
   const routeOf = /^route-(.+)$/.exec(fileName)?.[1];
   if (routeOf !== undefined) return { device: routeOf };
-  const mac = valueOf(content, 'HWADDR')?.toLowerCase();
-  const device = valueOf(content, 'DEVICE') ?? (mac === undefined ? fileName.replace(/^ifcfg-/, '') : undefined);
+  const mac = assigned(content, 'HWADDR')?.toLowerCase();
+  const device = assigned(content, 'DEVICE') ?? (mac === undefined ? fileName.replace(/^ifcfg-/, '') : undefined);
   return { ...(mac !== undefined && { mac }), ...(device !== undefined && { device }) };
 }
 
 /** The value of the last assignment of a key, without its quotes. */
-function valueOf(content: string, key: string): string | undefined {
+function assigned(content: string, key: string): string | undefined {
   const assignments = [...content.matchAll(new RegExp(`^[ \\t]*${key}=[ \\t]*(['"]?)([^'"\\n#]*)\\1`, 'gm'))];
   const value = assignments.at(-1)?.[2]?.trim();
   return value === '' ? undefined : value;

@@ -90,14 +90,7 @@ const isEmptyObject = (value: unknown): boolean =>
 export type IpStep = Extract<
   Step,
   {
-    kind:
-      | 'set-link-up'
-      | 'set-link-down'
-      | 'set-mtu'
-      | 'add-address'
-      | 'remove-address'
-      | 'add-route'
-      | 'remove-route';
+    kind: 'set-link-up' | 'set-link-down' | 'set-mtu' | 'add-address' | 'remove-address' | 'add-route' | 'remove-route';
   }
 >;
 
@@ -125,4 +118,3 @@ export function batchLine(step: IpStep): string {
 function routeWords({ dest, via, device, metric, protocol }: Route): string {
   return `${dest} via ${via} dev ${device} proto ${protocol}${metric === 0 ? '' : ` metric ${metric}`}`;
 }
-

@@ -15,11 +15,13 @@ export const keyfileRenderer: Renderer = {
   name: 'keyfile',
   folder: FOLDER,
   render: (rendering) =>
-    rendering.nics.map((nic): File => ({
-      path: `${FOLDER}/kylin-vr-${nic.device}.nmconnection`,
-      content: `${[HEADER, ...keyfile(nic, rendering)].join('\n')}\n`,
-      mode: 0o600,
-    })),
+    rendering.nics.map(
+      (nic): File => ({
+        path: `${FOLDER}/kylin-vr-${nic.device}.nmconnection`,
+        content: `${[HEADER, ...keyfile(nic, rendering)].join('\n')}\n`,
+        mode: 0o600,
+      }),
+    ),
   isProfile: (fileName) => !fileName.startsWith('.') && fileName.endsWith('.nmconnection'),
   claim: claimOf,
 };

@@ -85,9 +85,14 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
       await restore(host, 'iptables-restore', renderRestore(batch.steps));
       return;
     case 'conntrack':
-      await cutFlows(host, batch.steps.flatMap(({ filters }) => filters)).catch((error: unknown) => {
+      await cutFlows(
+        host,
+        batch.steps.flatMap(({ filters }) => filters),
+      ).catch((error: unknown) => {
         if (!(error instanceof AgentError)) throw error;
-        warnings.push(`established flows of ${batch.steps.map(({ of }) => of).join(', ')} may live on: ${error.message}`);
+        warnings.push(
+          `established flows of ${batch.steps.map(({ of }) => of).join(', ')} may live on: ${error.message}`,
+        );
       });
       return;
     case 'one':
@@ -95,7 +100,11 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
   }
 }
 
-async function applyOne(host: Host, step: Extract<Batch, { by: 'one' }>['steps'][0], warnings: string[]): Promise<void> {
+async function applyOne(
+  host: Host,
+  step: Extract<Batch, { by: 'one' }>['steps'][0],
+  warnings: string[],
+): Promise<void> {
   switch (step.kind) {
     case 'set-sysctl':
       return host.setSysctl(step.key, step.value);
@@ -112,7 +121,9 @@ async function applyOne(host: Host, step: Extract<Batch, { by: 'one' }>['steps']
     case 'announce-addresses':
       return announce(host, step.device, step.mac, step.addresses).catch((error: unknown) => {
         if (!(error instanceof AgentError)) throw error;
-        warnings.push(`${describe(step).slice(2)} failed, neighbours learn it by themselves in a while: ${error.message}`);
+        warnings.push(
+          `${describe(step).slice(2)} failed, neighbours learn it by themselves in a while: ${error.message}`,
+        );
       });
   }
 }
@@ -124,36 +135,26 @@ async function restore(host: Host, command: string, input: string): Promise<void
   });
 }
 
-/** `conntrack -D` ends 1 where nothing matched. */
-const NOTHING_MATCHED = [1];
+/** Flows may come from both sides while we cut: this many times we look again. */
+const MOST_CUT_ROUNDS = 5;
 
-/** Each call of `conntrack -D` walks the whole table; above this many the table is read once, to call it for what is there. */
-const MOST_BLIND_CUTS = 8;
-
+/**
+ * `conntrack -D` ends with 1 where nothing matched, but also where an entry that it had found went away by itself (or by
+ * another -D): the rest stays then. So: one at a time, and look again until nothing is left.
+ */
 async function cutFlows(host: Host, filters: readonly FlowFilter[]): Promise<void> {
-  const blind = filters.filter(({ ports }) => ports === undefined || ports.from === ports.to);
-  if (filters.length <= MOST_BLIND_CUTS && blind.length === filters.length) {
-    await deleteEach(host, blind.map(deleteOptions));
-    return;
+  for (let round = 0; round < MOST_CUT_ROUNDS; round++) {
+    const flows = parseFlows((await host.run(['conntrack', '-L'])).stdout);
+    const calls = filters.flatMap((filter) => {
+      const found = flows.filter((flow) => matches(filter, flow));
+      if (found.length === 0) return [];
+      const { ports } = filter;
+      return ports === undefined || ports.from === ports.to ? [deleteOptions(filter)] : found.map(deleteFlowOptions);
+    });
+    if (calls.length === 0) return;
+    for (const options of calls) await host.run(['conntrack', '-D', ...options], { accept: [1] });
   }
-  const flows = parseFlows((await host.run(['conntrack', '-L'])).stdout);
-  const found = filters.map((filter) => ({ filter, flows: flows.filter((flow) => matches(filter, flow)) }));
-  await deleteEach(
-    host,
-    found.flatMap(({ filter, flows: list }) => {
-      if (list.length === 0) return [];
-      return blind.includes(filter) ? [deleteOptions(filter)] : list.map(deleteFlowOptions);
-    }),
-  );
-}
-
-async function deleteEach(host: Host, calls: readonly string[][]): Promise<void> {
-  const queue = [...calls];
-  const worker = async () => {
-    for (let options = queue.shift(); options !== undefined; options = queue.shift())
-      await host.run(['conntrack', '-D', ...options], { accept: NOTHING_MATCHED });
-  };
-  await Promise.all(Array.from({ length: 4 }, worker));
+  throw new UnsupportedError('conntrack -D leaves flows that it was asked to delete');
 }
 
 /** Above this many addresses the device's own MAC, set again, announces them all. */

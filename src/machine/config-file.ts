@@ -19,12 +19,14 @@ export async function readTrusted(
 ): Promise<ConfigFile | { errors: Issue[] }> {
   const [file, folder] = await Promise.all([host.info(path), host.info(dirname(path))]);
   const refuse = (message: string) => ({ errors: [{ message }] });
-  if (file === undefined || folder === undefined) return refuse('does not exist: write it, or give another with --config');
+  if (file === undefined || folder === undefined)
+    return refuse('does not exist: write it, or give another with --config');
   if (file.directory) return refuse('is a folder, not a file');
   if (file.symlink) return refuse('is a symbolic link: put the file itself there');
   const warnings: Issue[] = [];
   if (file.uid !== 0) return refuse(`belongs to uid ${file.uid}: it must be root's (chown root ${path})`);
-  if (folder.uid !== 0) return refuse(`is in a folder of uid ${folder.uid}: it must be root's (chown root ${dirname(path)})`);
+  if (folder.uid !== 0)
+    return refuse(`is in a folder of uid ${folder.uid}: it must be root's (chown root ${dirname(path)})`);
   const sticky = (folder.mode & 0o1000) !== 0;
   if (writableByOthers(folder.mode) && !sticky)
     return refuse(`is in a folder that others can write: chmod 0700 ${dirname(path)}`);
@@ -33,7 +35,9 @@ export async function readTrusted(
     if ((folder.mode & 0o011) !== 0) return refuse(`can be written by others than root: chmod 0600 ${path}`);
     const mode = file.mode.toString(8).padStart(4, '0');
     if (mend === 'mend') await host.setMode(path, 0o600);
-    warnings.push({ message: `mode ${mode} is too open, ${mend === 'mend' ? 'tightened' : 'reload tightens it'} to 0600` });
+    warnings.push({
+      message: `mode ${mode} is too open, ${mend === 'mend' ? 'tightened' : 'reload tightens it'} to 0600`,
+    });
   }
   const bytes = await host.readBytes(path);
   if (bytes === undefined) return refuse('does not exist: write it, or give another with --config');

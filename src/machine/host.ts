@@ -2,7 +2,20 @@
 
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, chmod, copyFile, lstat, mkdir, open, readdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
+import {
+  access,
+  chmod,
+  copyFile,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  writeFile,
+} from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { CommandError, HostError, UnsupportedError } from '../errors.ts';
@@ -75,10 +88,16 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
         ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
       });
       if (result.code === 'ENOENT') throw missing(command);
-      if (result.timedOut) throw new CommandError(argv, undefined, result.stderr, `no end after ${timeout / 1000} s, killed`);
+      if (result.timedOut)
+        throw new CommandError(argv, undefined, result.stderr, `no end after ${timeout / 1000} s, killed`);
       const status = result.exitCode;
       if (status === undefined)
-        throw new CommandError(argv, undefined, result.stderr, result.signal === undefined ? (result.shortMessage ?? 'did not start') : `killed by ${result.signal}`);
+        throw new CommandError(
+          argv,
+          undefined,
+          result.stderr,
+          result.signal === undefined ? (result.shortMessage ?? 'did not start') : `killed by ${result.signal}`,
+        );
       if (status !== 0 && !options.accept?.includes(status))
         throw new CommandError(argv, status, result.stderr, `status ${status}`);
       return { stdout: result.stdout, status };
@@ -99,7 +118,13 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     async which(command) {
       for (const folder of PATH.split(':')) {
         const path = join(folder, command);
-        if (await access(path, constants.X_OK).then(() => true, () => false)) return realpath(path);
+        if (
+          await access(path, constants.X_OK).then(
+            () => true,
+            () => false,
+          )
+        )
+          return realpath(path);
       }
       return undefined;
     },
@@ -118,12 +143,20 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
 
     async info(path) {
       const found = await orUndefined(lstat(path));
-      return found && { uid: found.uid, mode: found.mode & 0o7777, directory: found.isDirectory(), symlink: found.isSymbolicLink() };
+      return (
+        found && {
+          uid: found.uid,
+          mode: found.mode & 0o7777,
+          directory: found.isDirectory(),
+          symlink: found.isSymbolicLink(),
+        }
+      );
     },
 
     async write(path, content, mode) {
       const existing = await host.readBytes(path);
-      if (existing !== undefined && Buffer.from(content).equals(existing) && (await host.info(path))?.mode === mode) return false;
+      if (existing !== undefined && Buffer.from(content).equals(existing) && (await host.info(path))?.mode === mode)
+        return false;
       const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}${TEMPORARY_SUFFIX}`);
       try {
         await mkdir(dirname(path), { recursive: true, mode: 0o700 });
@@ -212,4 +245,3 @@ async function syncFolder(path: string): Promise<void> {
     await folder.close();
   }
 }
-

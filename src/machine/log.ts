@@ -21,9 +21,15 @@ export function createLogger(options: LogOptions): Logger {
   const { level, terminal, file, stderr } = options;
   const streams: pino.StreamEntry[] = file === undefined ? [] : toFile(file, level, stderr);
   if (!terminal) streams.push({ level, stream: { write: stderr } });
-  else if (level === 'debug' || level === 'trace') streams.push({ level, stream: { write: (line) => stderr(plain(line)) } });
+  else if (level === 'debug' || level === 'trace')
+    streams.push({ level, stream: { write: (line) => stderr(plain(line)) } });
   return pino(
-    { base: null, level, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (label) => ({ level: label }) } },
+    {
+      base: null,
+      level,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
     pino.multistream(streams),
   );
 }

@@ -3,7 +3,7 @@
 
 import { basename, join } from 'node:path';
 import * as z from 'zod/mini';
-import { parseAddresses, parseRoutes, type ObservedAddress } from '../dialects/iproute.ts';
+import { type ObservedAddress, parseAddresses, parseRoutes } from '../dialects/iproute.ts';
 import { parseSave, type SavedRules } from '../dialects/iptables.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
@@ -73,9 +73,7 @@ async function readOwned(host: Host): Promise<OwnedAddress[]> {
 async function readProfiles(host: Host, renderer: Renderer): Promise<File[]> {
   const { folder } = renderer;
   if (folder === undefined) return [];
-  const names = (await host.list(folder)).filter(
-    (name) => renderer.isProfile(name) || name.endsWith(TEMPORARY_SUFFIX),
-  );
+  const names = (await host.list(folder)).filter((name) => renderer.isProfile(name) || name.endsWith(TEMPORARY_SUFFIX));
   const files = await Promise.all(
     names.map(async (name): Promise<File[]> => {
       const path = join(folder, name);
@@ -124,7 +122,9 @@ export async function observe(
     links: machine.links,
     state: {
       sysctls,
-      links: machine.links.filter(({ device }) => devices.has(device)).map(({ device, up, mtu }) => ({ device, up, mtu })),
+      links: machine.links
+        .filter(({ device }) => devices.has(device))
+        .map(({ device, up, mtu }) => ({ device, up, mtu })),
       addresses: underOurRule(machine.addresses, devices, owned, desired.addresses),
       routes: machine.routes,
       chains: machine.rules.ours,
@@ -172,7 +172,9 @@ function claimOn(bound: readonly BoundNic[], file: File, renderer: Renderer): Cl
   const name = basename(file.path);
   const claim = renderer.claim(name, file.content);
   if (claim === undefined) return [];
-  const nic = bound.find(({ mac, device }) => claim.mac === mac || (claim.mac === undefined && claim.device === device));
+  const nic = bound.find(
+    ({ mac, device }) => claim.mac === mac || (claim.mac === undefined && claim.device === device),
+  );
   if (nic === undefined) return [];
   return [{ ...file, to: join(PATHS.backup, name), reason: `a foreign profile of ${nic.device}` }];
 }

@@ -2,12 +2,20 @@
 
 import { type Config, uplinkOf } from '../config/config.ts';
 import type { Renderer } from '../dialects/renderer.ts';
-import { EXIT, AgentError } from '../errors.ts';
+import { AgentError, EXIT } from '../errors.ts';
+import { contains, ipv4, networkOf } from './ipv4.ts';
 import { elasticAddresses, filterRules } from './nat.ts';
 import type { BoundNic, NicBinding } from './nics.ts';
 import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from './ports.ts';
-import { type Address, emptyState, type Link, type NetworkState, ROUTE_PROTOCOL, type Route, type Sysctl } from './state.ts';
-import { contains, ipv4, networkOf } from './ipv4.ts';
+import {
+  type Address,
+  emptyState,
+  type Link,
+  type NetworkState,
+  ROUTE_PROTOCOL,
+  type Route,
+  type Sysctl,
+} from './state.ts';
 
 /** What the machine can do. */
 export type Abilities = {
@@ -16,7 +24,12 @@ export type Abilities = {
 };
 
 /** Throws AgentError (65) where this machine cannot do what the configuration wants. */
-export function desiredState(config: Config, binding: NicBinding, renderer: Renderer, abilities: Abilities): NetworkState {
+export function desiredState(
+  config: Config,
+  binding: NicBinding,
+  renderer: Renderer,
+  abilities: Abilities,
+): NetworkState {
   const bridged = config.nics.find((nic) => nic.bridge !== undefined);
   if (bridged !== undefined)
     throw new AgentError(`NIC ${bridged.mac}: bridge is not supported by this version: take the key away`, EXIT.config);
@@ -57,7 +70,10 @@ function withSupportedForwards(config: Config, abilities: Abilities): Config {
 
 function addressesOf(nic: BoundNic, elastic: readonly string[]): Address[] {
   const { device } = nic;
-  return [`${nic.ipaddr}/${nic.prefix}`, ...elastic.map((address) => `${address}/32`)].map((spec) => ({ device, spec }));
+  return [`${nic.ipaddr}/${nic.prefix}`, ...elastic.map((address) => `${address}/32`)].map((spec) => ({
+    device,
+    spec,
+  }));
 }
 
 /** Metric of the default route of the second uplink; those after it count on. */
@@ -78,7 +94,9 @@ function staticRoutes(config: Config, bound: readonly BoundNic[]): Route[] {
   return config.routes.flatMap(({ dest, via }): Route[] => {
     const nic = bound.find(({ ipaddr, prefix }) => contains(networkOf(ipv4(ipaddr), prefix), ipv4(via)));
     if (nic === undefined) return [];
-    return [{ dest: dest === '0.0.0.0/0' ? 'default' : dest, via, device: nic.device, metric: 0, protocol: ROUTE_PROTOCOL }];
+    return [
+      { dest: dest === '0.0.0.0/0' ? 'default' : dest, via, device: nic.device, metric: 0, protocol: ROUTE_PROTOCOL },
+    ];
   });
 }
 

@@ -4,10 +4,15 @@
 import { formatIpv4 } from './ipv4.ts';
 import { CHAIN_PREFIX, type Chain } from './state.ts';
 
-/** Flows in conntrack; fields that are set must all match. Ports are those of the original destination, inclusive. */
+/**
+ * Flows in conntrack; fields that are set must all match. Ports are those of the original destination, inclusive.
+ * A filter never matches a flow that the new rules make, so that cutting comes to an end.
+ */
 export type FlowFilter = {
   originalSource?: string;
   originalDestination?: string;
+  /** Who answers: the VM that the flow was translated to. */
+  replySource?: string;
   replyDestination?: string;
   protocol?: 'tcp' | 'udp';
   ports?: { from: number; to: number };
@@ -44,7 +49,8 @@ export function flowCuts(
     if (!after.has(mapping.key) && !gone.has(mapping.eip)) cut(mapping.of, mapping.filter);
   for (const mapping of after.values()) {
     if (before.has(mapping.key) || !mapping.incoming || !present.has(mapping.eip)) continue;
-    if (mapping.filter.protocol !== 'tcp') cut(`${mapping.of} (UDP)`, { ...mapping.filter, protocol: 'udp' });
+    if (mapping.filter.protocol !== 'tcp')
+      cut(`${mapping.of} (UDP)`, { ...mapping.filter, replySource: mapping.eip, protocol: 'udp' });
   }
   return [...cuts.values()];
 }
@@ -69,14 +75,20 @@ function natMappings(chains: readonly Chain[]): Map<string, Mapping> {
           key: `${forwardedEip} ${protocol} ${from}-${to} ${destination}`,
           of: `${forwardedEip}:${from === to ? from : `${from}-${to}`}/${protocol}`,
           eip: forwardedEip,
-          filter: { originalDestination: forwardedEip, protocol, ports },
+          filter: { originalDestination: forwardedEip, replySource: vmOf(destination), protocol, ports },
           incoming: true,
         });
         continue;
       }
       const [, eip, vmIp] = ONE_TO_ONE.exec(rule) ?? [];
       if (eip !== undefined)
-        add({ key: `${eip} to ${vmIp}`, of: eip, eip, filter: { originalDestination: eip }, incoming: true });
+        add({
+          key: `${eip} to ${vmIp}`,
+          of: eip,
+          eip,
+          filter: { originalDestination: eip, ...(vmIp !== undefined && { replySource: vmIp }) },
+          incoming: true,
+        });
       const [, source, to] = OWN_SOURCE.exec(rule) ?? [];
       if (source !== undefined && to !== undefined)
         add({
@@ -90,6 +102,9 @@ function natMappings(chains: readonly Chain[]): Map<string, Mapping> {
   }
   return mappings;
 }
+
+/** `10.0.0.5:80-90/8000` → `10.0.0.5` */
+const vmOf = (destination: string): string => destination.split(':', 1)[0] ?? destination;
 
 function eipOfPortsChain(name: string): string | undefined {
   const [, dotted, hex] = PORTS_CHAIN.exec(name) ?? [];

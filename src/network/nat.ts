@@ -40,8 +40,16 @@ function forwardRules(bound: readonly BoundNic[]): FilterRules {
   const devices = bound.map((nic) => nic.device).sort();
   return {
     chains: [
-      chain('filter', FORWARD, devices.map((device) => `-i ${device} -j ${FORWARD_TO}`)),
-      chain('filter', FORWARD_TO, devices.map((device) => `-o ${device} -j ACCEPT`)),
+      chain(
+        'filter',
+        FORWARD,
+        devices.map((device) => `-i ${device} -j ${FORWARD_TO}`),
+      ),
+      chain(
+        'filter',
+        FORWARD_TO,
+        devices.map((device) => `-o ${device} -j ACCEPT`),
+      ),
     ],
     jumps: [{ table: 'filter', hook: 'FORWARD', rule: `-j ${FORWARD}`, place: 'last' }],
   };
@@ -50,7 +58,10 @@ function forwardRules(bound: readonly BoundNic[]): FilterRules {
 function natRules(config: Config, bound: readonly BoundNic[], uplink: BoundNic): FilterRules {
   const subnets = bound.filter((nic) => nic.gateway === undefined).map(subnetOf);
   const mapped = new Set(config.eips.map(({ eip }) => eip));
-  const forwards = groupBy(config.forwards.filter(({ eip }) => !mapped.has(eip)), ({ eip }) => eip);
+  const forwards = groupBy(
+    config.forwards.filter(({ eip }) => !mapped.has(eip)),
+    ({ eip }) => eip,
+  );
   const toUplinkAddress = `-j SNAT --to-source ${uplink.ipaddr}`;
 
   const destinations: Leaf[] = [
@@ -112,7 +123,11 @@ function sourceLeaves(config: Config): Leaf[] {
 }
 
 /** The narrowest source first: an entry of snat_list overrides what holds for the network around it. */
-function outboundRules(snats: readonly Snat[] | undefined, subnets: readonly string[], toUplinkAddress: string): string[] {
+function outboundRules(
+  snats: readonly Snat[] | undefined,
+  subnets: readonly string[],
+  toUplinkAddress: string,
+): string[] {
   const verdicts = new Map<string, string>();
   if (snats === undefined || snats.length > 0) for (const subnet of subnets) verdicts.set(subnet, toUplinkAddress);
   for (const { source, to } of snats ?? []) verdicts.set(source, snatVerdict(to));
@@ -141,4 +156,9 @@ function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): Map<string
 const subnetOf = (nic: BoundNic): string => formatNetwork(networkOf(ipv4(nic.ipaddr), nic.prefix));
 
 const chain = (table: Chain['table'], name: string, rules: string[]): Chain => ({ table, name, rules, ordered: false });
-const ordered = (table: Chain['table'], name: string, rules: string[]): Chain => ({ table, name, rules, ordered: true });
+const ordered = (table: Chain['table'], name: string, rules: string[]): Chain => ({
+  table,
+  name,
+  rules,
+  ordered: true,
+});

@@ -69,13 +69,17 @@ function planSysctls(desired: readonly Sysctl[], observed: readonly Sysctl[]): S
 }
 
 function planFiles(desired: readonly File[], observation: Observation): Step[] {
-  const files = compare(desired, observation.state.files, ({ path }) => path);
-  const claimed = new Map(observation.claims.map((claim) => [claim.path, claim]));
+  // Foreign profiles that are wanted as they are: a rollback has put them back.
+  const back = observation.claims.filter(({ path, content, mode }) =>
+    desired.some((file) => file.path === path && file.content === content && file.mode === mode),
+  );
+  const aside = observation.claims.filter((claim) => !back.includes(claim));
+  const files = compare(desired, [...observation.state.files, ...back], ({ path }) => path);
   const changed = files.common.filter(
     ({ desired: wanted, observed: found }) => wanted.content !== found.content || wanted.mode !== found.mode,
   );
   return [
-    ...[...claimed.values()].map(({ path, to, reason }): Step => ({ kind: 'back-up-file', path, to, reason })),
+    ...aside.map(({ path, to, reason }): Step => ({ kind: 'back-up-file', path, to, reason })),
     ...files.missing.map((file): Step => ({ kind: 'write-file', file, was: 'absent' })),
     ...changed.map(({ desired: file }): Step => ({ kind: 'write-file', file, was: 'different' })),
     ...files.extra.map(({ path }): Step => ({ kind: 'remove-file', path })),
@@ -108,7 +112,8 @@ function planRoutes(desired: readonly Route[], observed: readonly Route[], leavi
   return {
     missing: missing.filter((route) => {
       const there = best.get(route.dest);
-      return there === undefined || there.via !== route.via || there.device !== route.device;
+      const foreign = there !== undefined && there.protocol !== ROUTE_PROTOCOL;
+      return !foreign || there.via !== route.via || there.device !== route.device;
     }),
     early: ours.filter(({ device }) => bared.has(device)),
     late: ours.filter(({ device }) => !bared.has(device)),
@@ -161,19 +166,21 @@ function planJumps(desired: readonly Jump[], hooks: Observation['hooks']): Step[
   const wanted = new Map(desired.map((jump) => [jumpKey(jump), jump]));
   const remove: Jump[] = [];
   const settled = new Set<string>();
+  // iptables removes the first of equal rules: where there are two, both go, and one comes where it belongs.
   for (const { table, hook, rules } of hooks) {
     for (const [index, rule] of rules.entries()) {
       if (!isOurJump(rule)) continue;
       const found: Jump = { table, hook, rule, place: 'anywhere' };
       const key = jumpKey(found);
       const jump = wanted.get(key);
-      if (jump === undefined || settled.has(key) || !inPlace(jump, index, rules.length)) remove.push(found);
-      else settled.add(key);
+      const alone = rules.indexOf(rule) === rules.lastIndexOf(rule);
+      if (jump !== undefined && alone && inPlace(jump, index, rules.length)) settled.add(key);
+      else remove.push(found);
     }
   }
   return [
     ...remove.map((jump): Step => ({ kind: 'remove-jump', jump })),
-    ...desired.filter((jump) => !settled.has(jumpKey(jump))).map((jump): Step => ({ kind: 'add-jump', jump })),
+    ...[...wanted].filter(([key]) => !settled.has(key)).map(([, jump]): Step => ({ kind: 'add-jump', jump })),
   ];
 }
 

@@ -79,7 +79,7 @@ export const jumpKey = (jump: { table: TableName; hook: string; rule: string }):
 export const isOurJump = (rule: string): boolean => OUR_JUMP.test(rule);
 
 /** At the end, where iptables-save prints it: a foreign rule may speak of our chains in its comment. */
-const OUR_JUMP = new RegExp(`(^| )-j ${CHAIN_PREFIX}\\S*$`);
+const OUR_JUMP = new RegExp(`(^| )-j ${CHAIN_PREFIX}[^ "]*$`);
 
 export const isOurFile = (content: string): boolean => content.startsWith(FILE_MARK);
 
