@@ -1,0 +1,208 @@
+// A laboratory of network namespaces: an internet, a router, and two tenant subnets.
+//
+//   far ──── out ════ public ════ router ════ a ════ v, w
+//                                        ════ b ════ x, y
+//
+// `═` is a bridge in a namespace of its own, so that the hosts of one segment share one L2. `out` is the provider's
+// gateway and reaches the EIPs on the segment itself, by ARP; `far` is behind it. Nothing of the lab is visible outside it.
+
+import { resolve } from 'node:path';
+import { createNamespace, type Namespace, type RunResult } from './namespace.ts';
+
+export type HostName = 'far' | 'out' | 'router' | 'v' | 'w' | 'x' | 'y';
+export type Segment = 'public' | 'a' | 'b';
+export type Nic = { segment: Segment; device: string; mac: string };
+
+export type LabOptions = {
+  /** Which iptables the router has; nft when absent. */
+  iptables?: 'nft' | 'legacy';
+  /** The router's NICs at first; all of `NICS` when absent. */
+  nics?: readonly Nic[];
+  /** Whether the router has /etc/sysconfig/network-scripts. */
+  networkScripts?: boolean;
+};
+
+export type LabHost = Pick<Namespace, 'pid' | 'run' | 'spawn'>;
+
+export type Router = LabHost & {
+  read(path: string): Promise<string | undefined>;
+  write(path: string, text: string, mode?: number): Promise<void>;
+  /** Puts a NIC in, as a hypervisor does; it is down. */
+  plug(nic: Nic): Promise<void>;
+  unplug(nic: Nic): Promise<void>;
+};
+
+export type Lab = {
+  router: Router;
+  host(name: HostName): LabHost;
+  /** Writes the configuration of kylin-vr. */
+  configure(yaml: string): Promise<void>;
+  /** Runs kylin-vr in the router. */
+  kylin(...args: string[]): Promise<RunResult>;
+  close(): Promise<void>;
+};
+
+export const ADDRESSES = {
+  far: '192.0.2.10',
+  out: '203.0.113.1',
+  router: '203.0.113.37',
+  v: '10.10.1.11',
+  w: '10.10.1.12',
+  x: '10.10.2.21',
+  y: '10.10.2.22',
+} as const satisfies Record<HostName, string>;
+
+/** The router's own addresses in the subnets. */
+export const GATEWAYS = { a: '10.10.1.254', b: '10.10.2.254' } as const;
+
+export const NICS = {
+  public: { segment: 'public', device: 'eth0', mac: '52:54:84:00:08:46' },
+  a: { segment: 'a', device: 'eth1', mac: '52:54:84:11:00:04' },
+  b: { segment: 'b', device: 'eth2', mac: '52:54:84:11:00:05' },
+} as const satisfies Record<Segment, Nic>;
+
+/** The program under test, as `npm run build` makes it. */
+export const PROGRAM = resolve(import.meta.dirname, '../../dist/kylin-vr.js');
+
+const CONFIG = '/etc/kylin-vr/kylin-vr.yaml';
+const VMS = [
+  ['v', 'a'],
+  ['w', 'a'],
+  ['x', 'b'],
+  ['y', 'b'],
+] as const;
+
+export async function createLab(options: LabOptions = {}): Promise<Lab> {
+  const made: Namespace[] = [];
+  const kill = () => {
+    for (const namespace of made) namespace.kill();
+  };
+  const close = async () => {
+    process.off('exit', kill);
+    await Promise.all(made.map((namespace) => namespace.end()));
+  };
+  process.on('exit', kill);
+
+  try {
+    const make = async (setup?: string) => {
+      const namespace = await createNamespace(setup);
+      made.push(namespace);
+      return namespace;
+    };
+    // The router alone first: it is the one that can fail.
+    const router = await make(routerSetup(options));
+    const [wires, far, out, v, w, x, y] = await Promise.all([make(), make(), make(), make(), make(), make(), make()]);
+    const spaces: Record<HostName, Namespace> = { far, out, router, v, w, x, y };
+
+    const { nics = Object.values(NICS) } = options;
+    await batch(wires, [
+      ...['public', 'a', 'b'].map((segment) => `link add name ${segment} up type bridge`),
+      wire('public', 'out', `eth0 netns ${out.pid}`),
+      ...VMS.map(([name, segment]) => wire(segment, name, `eth0 netns ${spaces[name].pid}`)),
+      ...nics.map((nic) => routerWire(nic, router)),
+    ]);
+    await Promise.all([
+      internet(out, far),
+      batch(router, ['link set lo up']),
+      ...VMS.map(([name, segment]) => vm(spaces[name], ADDRESSES[name], GATEWAYS[segment])),
+    ]);
+    return labOf(spaces, routerOf(router, wires), close);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/**
+ * A private /etc and /var over the machine's, an empty /run, and a /sys that shows the namespace's NICs.
+ * /mnt only carries the tmpfs into the overlays: they keep it when it is unmounted.
+ * A new namespace takes its IPv4 settings from the machine's first one: back to the kernel's defaults.
+ */
+function routerSetup({ iptables = 'nft', networkScripts = false }: LabOptions): string {
+  return `
+    mount -t sysfs sysfs /sys
+    mount -t tmpfs tmpfs /mnt
+    for top in etc var; do
+      mkdir -p /mnt/$top/upper /mnt/$top/work
+      mount -t overlay overlay -o lowerdir=/$top,upperdir=/mnt/$top/upper,workdir=/mnt/$top/work /$top
+    done
+    umount /mnt
+    mount -t tmpfs -o mode=755 tmpfs /run
+    mkdir /run/lock
+    rm -rf /etc/kylin-vr /var/lib/kylin-vr /var/log/kylin-vr /etc/NetworkManager /etc/sysconfig/network-scripts
+    ${networkScripts ? 'mkdir -p /etc/sysconfig/network-scripts' : ''}
+    for tool in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+      ln -sfn /usr/sbin/$(echo $tool | sed s/tables/tables-${iptables}/) /etc/alternatives/$tool
+    done
+    for setting in forwarding rp_filter promote_secondaries; do
+      echo 0 > /proc/sys/net/ipv4/conf/all/$setting
+      echo 0 > /proc/sys/net/ipv4/conf/default/$setting
+    done`;
+}
+
+const wire = (segment: string, port: string, peer: string) =>
+  `link add name ${port} master ${segment} up type veth peer name ${peer}`;
+
+const routerWire = ({ segment, device, mac }: Nic, router: Namespace) =>
+  wire(segment, device, `${device} address ${mac} netns ${router.pid}`);
+
+async function internet(out: Namespace, far: Namespace): Promise<void> {
+  await batch(out, [
+    'link set lo up',
+    `address add ${ADDRESSES.out}/24 dev eth0`,
+    'link set eth0 up',
+    'route add 198.51.100.0/24 dev eth0',
+    `link add eth1 up type veth peer name eth0 netns ${far.pid}`,
+    'address add 192.0.2.1/24 dev eth1',
+  ]);
+  await Promise.all([
+    out.run(['sysctl', '-qw', 'net.ipv4.ip_forward=1'], { check: true }),
+    batch(far, [
+      'link set lo up',
+      `address add ${ADDRESSES.far}/24 dev eth0`,
+      'link set eth0 up',
+      'route add default via 192.0.2.1',
+    ]),
+  ]);
+}
+
+const vm = (space: Namespace, address: string, gateway: string) =>
+  batch(space, [
+    'link set lo up',
+    `address add ${address}/24 dev eth0`,
+    'link set eth0 up',
+    `route add default via ${gateway}`,
+  ]);
+
+function labOf(spaces: Record<HostName, Namespace>, router: Router, close: Lab['close']): Lab {
+  return {
+    router,
+    host: (name) => spaces[name],
+    async configure(yaml) {
+      await router.run(['mkdir', '-p', '-m', '700', '/etc/kylin-vr'], { check: true });
+      await router.write(CONFIG, yaml, 0o600);
+    },
+    kylin: (...args) => router.run([process.execPath, PROGRAM, ...args]),
+    close,
+  };
+}
+
+function routerOf(space: Namespace, wires: Namespace): Router {
+  return {
+    ...space,
+    async read(path) {
+      const { status, stdout } = await space.run(['cat', path]);
+      return status === 0 ? stdout : undefined;
+    },
+    async write(path, text, mode = 0o644) {
+      const script = 'install -D -m "$1" /dev/null "$2" && cat > "$2"';
+      await space.run(['sh', '-c', script, 'sh', mode.toString(8), path], { input: text, check: true });
+    },
+    plug: (nic) => batch(wires, [routerWire(nic, space)]),
+    unplug: ({ device }) => batch(wires, [`link delete dev ${device}`]),
+  };
+}
+
+async function batch(space: Namespace, commands: readonly string[]): Promise<void> {
+  await space.run(['ip', '-batch', '-'], { input: commands.join('\n'), check: true });
+}
