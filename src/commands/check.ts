@@ -1,7 +1,7 @@
 // `check`: is the file right? Touches nothing, needs no root and no network.
 
 import { parseConfig } from '../config/parse.ts';
-import { EXIT, type ExitStatus } from '../errors.ts';
+import { EXIT, type ExitStatus, HostError } from '../errors.ts';
 import { type Context, count, type GlobalOptions, issueText, painter, printJson } from './context.ts';
 
 export async function check(
@@ -9,11 +9,15 @@ export async function check(
   options: GlobalOptions & { strict: boolean },
   file: string = options.config,
 ): Promise<ExitStatus> {
-  const bytes = await context.host().readBytes(file);
+  const bytes = await context
+    .host()
+    .readBytes(file)
+    .catch((error: unknown) => {
+      if (error instanceof HostError) return error;
+      throw error;
+    });
   const parsed =
-    bytes === undefined
-      ? { ok: false as const, errors: [{ message: `${file}: does not exist` }], warnings: [] }
-      : parseConfig(bytes);
+    bytes instanceof Uint8Array ? parseConfig(bytes) : unreadable(bytes?.message ?? `${file}: does not exist`);
   const warnings = options.strict ? [] : parsed.warnings;
   const errors = [...(parsed.ok ? [] : parsed.errors), ...(options.strict ? parsed.warnings : [])];
   const valid = errors.length === 0;
@@ -23,7 +27,7 @@ export async function check(
     return status;
   }
   const paint = painter(context);
-  const text = bytes && new TextDecoder().decode(bytes);
+  const text = bytes instanceof Uint8Array ? new TextDecoder().decode(bytes) : undefined;
   for (const issue of errors) context.stdout(`${paint('error', 'red')}: ${issueText(file, text, issue)}\n`);
   for (const issue of warnings) context.stdout(`${paint('warning', 'yellow')}: ${issueText(file, text, issue)}\n`);
   if (parsed.ok && valid) {
@@ -34,3 +38,5 @@ export async function check(
   } else context.stdout(`${file}: ${paint('not valid', 'red')} (${count(errors.length, 'error')})\n`);
   return status;
 }
+
+const unreadable = (message: string) => ({ ok: false as const, errors: [{ message }], warnings: [] });

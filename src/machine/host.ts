@@ -130,11 +130,11 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     },
 
     async read(path) {
-      return orUndefined(readFile(path, 'utf8'));
+      return reading(path, readFile(path, 'utf8'));
     },
 
     async readBytes(path) {
-      return orUndefined(readFile(path));
+      return reading(path, readFile(path));
     },
 
     async list(folder) {
@@ -233,6 +233,14 @@ async function orUndefined<T>(reading: Promise<T>): Promise<T | undefined> {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw error;
+  }
+}
+
+async function reading<T>(path: string, content: Promise<T>): Promise<T | undefined> {
+  try {
+    return await orUndefined(content);
+  } catch (cause) {
+    throw new HostError(`reading ${path}`, cause);
   }
 }
 
