@@ -37,7 +37,7 @@ import type { Step } from './step.ts';
 export function planSteps(desired: NetworkState, observation: Observation): Step[] {
   const observed = observation.state;
   const addresses = compare(desired.addresses, observed.addresses, addressKey);
-  const { early, late } = splitRemovals(addresses.extra, desired.addresses, observed.addresses);
+  const { early, late } = splitRemovals(addresses.extra, desired.addresses, observation);
   const routes = planRoutes(desired.routes, observation, early);
   const removeAddress = (address: Address): Step => ({
     kind: 'remove-address',
@@ -196,11 +196,12 @@ function planFiles(desired: readonly File[], observation: Observation): Step[] {
   ];
 }
 
-/** Early: EIPs (while another address keeps the NIC's routes) and what moves to another NIC. Late: the rest. */
-function splitRemovals(extra: readonly Address[], desired: readonly Address[], observed: readonly Address[]) {
+/** Early: EIPs (while another address keeps the NIC's routes) and what moves to another NIC. Late: the rest, and foreign ones. */
+function splitRemovals(extra: readonly Address[], desired: readonly Address[], { state, owned }: Observation) {
   const wanted = new Set(desired.map(({ spec }) => spec));
-  const rooted = new Set(observed.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
-  const isEarly = ({ device, spec }: Address) => wanted.has(spec) || (isHostAddress(spec) && rooted.has(device));
+  const rooted = new Set(state.addresses.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
+  const isEip = (address: Address) => isHostAddress(address.spec) && owned.has(addressKey(address));
+  const isEarly = (address: Address) => wanted.has(address.spec) || (isEip(address) && rooted.has(address.device));
   return { early: extra.filter(isEarly), late: extra.filter((address) => !isEarly(address)) };
 }
 
