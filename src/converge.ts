@@ -48,7 +48,14 @@ export async function converge(host: Host, config: Config, renderer: Renderer, s
     const outcome = await applySteps(host, current.steps);
     done.push(...outcome.done);
     warnings.push(...outcome.warnings);
-    const next = outcome.failed === undefined ? await settled(look, current.steps) : await look();
+    let next: Survey;
+    try {
+      next = outcome.failed === undefined ? await settled(look, current.steps) : await look();
+    } catch (error) {
+      // What cannot be verified is taken back, too.
+      failure = outcome.failed?.error ?? asError(error);
+      break;
+    }
     if (next.steps.length === 0) {
       await recordOwned(host, next.owned);
       if (outcome.failed !== undefined)
@@ -100,17 +107,23 @@ async function rollBack(
   const before = stateBefore(first.observation);
   const observeNow = async () =>
     observe(host, await readMachine(host), first.binding.bound, before, renderer, await readManagers(host));
-  const outcome = await applySteps(host, planSteps(before, await observeNow()));
-  const remaining = planSteps(before, await observeNow());
-  if (remaining.length === 0) {
-    await recordOwned(host, first.machine.owned);
-    return { result: 'rolled-back', steps: done, warnings: [...warnings, ...outcome.warnings], error: failure };
+  try {
+    const outcome = await applySteps(host, planSteps(before, await observeNow()));
+    warnings.push(...outcome.warnings);
+    const remaining = planSteps(before, await observeNow());
+    if (remaining.length === 0) {
+      await recordOwned(host, first.machine.owned);
+      return { result: 'rolled-back', steps: done, warnings, error: failure };
+    }
+    if (outcome.failed !== undefined) warnings.push(`taking it back: ${outcome.failed.error.message}`);
+    warnings.push(`not taken back: ${remaining.map(describe).join('; ')}; the next reload tries again`);
+  } catch (error) {
+    warnings.push(`taking it back: ${asError(error).message}; the next reload tries again`);
   }
-  warnings.push(...outcome.warnings);
-  if (outcome.failed !== undefined) warnings.push(`taking it back: ${outcome.failed.error.message}`);
-  warnings.push(`not taken back: ${remaining.map(describe).join('; ')}; the next reload tries again`);
   return { result: 'failed', steps: done, warnings, error: failure };
 }
+
+const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 /** What was there, foreign profiles that were put aside included. */
 function stateBefore(observation: Observation): NetworkState {

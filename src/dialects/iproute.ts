@@ -1,6 +1,7 @@
 // What `ip -json` prints → links, addresses, routes; steps → lines of `ip -batch`. Pure.
 
 import * as z from 'zod/mini';
+import { UnsupportedError } from '../errors.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
@@ -77,11 +78,23 @@ export function parseRoutes(json: string): Route[] {
 
 const withPrefix = (dest: string): string => (dest === 'default' || dest.includes('/') ? dest : `${dest}/32`);
 
+/** Throws UnsupportedError: an older ip takes -json for some commands and prints plain text for others. */
 function parseList<T extends z.ZodMiniType>(json: string, item: T): z.output<T>[] {
   const text = json.trim();
   if (text === '') return [];
-  const list: unknown = JSON.parse(text);
-  return z.parse(z.array(z.unknown()), list).flatMap((entry) => (isEmptyObject(entry) ? [] : [z.parse(item, entry)]));
+  try {
+    const list: unknown = JSON.parse(text);
+    return z.parse(z.array(z.unknown()), list).flatMap((entry) => (isEmptyObject(entry) ? [] : [z.parse(item, entry)]));
+  } catch (cause) {
+    const message = `ip -json printed something that is not understood (${wordsOf(cause)}); needs iproute2 4.18 or later`;
+    throw new UnsupportedError(message, { cause });
+  }
+}
+
+function wordsOf(cause: unknown): string {
+  if (cause instanceof z.core.$ZodError)
+    return cause.issues.map(({ path, message }) => [path.join('.'), message].filter(Boolean).join(': ')).join(', ');
+  return cause instanceof Error ? cause.message : String(cause);
 }
 
 const isEmptyObject = (value: unknown): boolean =>

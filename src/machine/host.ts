@@ -178,7 +178,11 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     },
 
     async setMode(path, mode) {
-      await chmod(path, mode);
+      try {
+        await chmod(path, mode);
+      } catch (cause) {
+        throw new HostError(`setting the mode of ${path}`, cause);
+      }
     },
 
     async move(from, to) {

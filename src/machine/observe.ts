@@ -124,7 +124,7 @@ export async function observe(
   host: Host,
   machine: Machine,
   bound: readonly BoundNic[],
-  desired: Pick<NetworkState, 'sysctls' | 'addresses'>,
+  desired: Pick<NetworkState, 'sysctls' | 'addresses' | 'files'>,
   renderer: Renderer,
   managers: Observation['managers'],
 ): Promise<Observation> {
@@ -162,7 +162,10 @@ export async function observe(
     owned,
     ownedRoutes: onDevice(machine.owned.routes, routeTargetKey),
     managers,
-    claims: renderer.name === 'none' ? [] : foreign.flatMap((file) => claimOn(bound, file)),
+    claims:
+      renderer.name === 'none'
+        ? []
+        : (await Promise.all(foreign.map((file) => claimOn(host, bound, file, desired.files)))).flat(),
     strays: machine.strays,
   };
 }
@@ -197,16 +200,31 @@ function splitFiles(files: readonly File[]): { ours: File[]; foreign: File[] } {
   return { ours: files.filter(isOurs), foreign: files.filter((file) => !isOurs(file)) };
 }
 
-/** A stale keyfile would beat an ifcfg file of ours, so every format is looked at. */
-function claimOn(bound: readonly BoundNic[], file: File): Claim[] {
-  const name = basename(file.path);
+/**
+ * Foreign profiles of our NICs, and foreign files that stand where ours has to be. A stale keyfile would beat an ifcfg file
+ * of ours, so every format is looked at.
+ */
+async function claimOn(host: Host, bound: readonly BoundNic[], file: File, desired: readonly File[]): Promise<Claim[]> {
+  const reason = claimReason(bound, file, desired);
+  if (reason === undefined) return [];
+  return [{ ...file, to: await backupPath(host, basename(file.path), file.content), reason }];
+}
+
+/** One that another tool writes again and again is kept once; nothing that is kept is overwritten. */
+async function backupPath(host: Host, name: string, content: string): Promise<string> {
+  for (let number = 0; ; number++) {
+    const path = join(PATHS.backup, number === 0 ? name : `${name}.${number}`);
+    const kept = await host.read(path);
+    if (kept === undefined || kept === content) return path;
+  }
+}
+
+function claimReason(bound: readonly BoundNic[], file: File, desired: readonly File[]): string | undefined {
   const claim = [ifcfgRenderer, keyfileRenderer]
     .find(({ folder }) => folder === dirname(file.path))
-    ?.claim(name, file.content);
-  if (claim === undefined) return [];
-  const nic = bound.find(
-    ({ mac, device }) => claim.mac === mac || (claim.mac === undefined && claim.device === device),
-  );
-  if (nic === undefined) return [];
-  return [{ ...file, to: join(PATHS.backup, name), reason: `a foreign profile of ${nic.device}` }];
+    ?.claim(basename(file.path), file.content);
+  const nic =
+    claim && bound.find(({ mac, device }) => (claim.mac === undefined ? claim.device === device : claim.mac === mac));
+  if (nic !== undefined) return `a foreign profile of ${nic.device}`;
+  return desired.some(({ path }) => path === file.path) ? 'a foreign file where ours has to be' : undefined;
 }

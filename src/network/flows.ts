@@ -19,7 +19,15 @@ export type FlowFilter = {
 };
 
 /** What one NAT rule of ours does, with the flows that exist because of it. */
-type Mapping = { key: string; of: string; eip: string; filter: FlowFilter; incoming: boolean };
+type Mapping = {
+  key: string;
+  of: string;
+  eip: string;
+  filter: FlowFilter;
+  incoming: boolean;
+  /** Of an incoming one: by how much the VM's port is higher than the one asked for. */
+  shift?: number;
+};
 
 export type FlowCut = { of: string; filters: FlowFilter[] };
 
@@ -27,6 +35,7 @@ export type FlowCut = { of: string; filters: FlowFilter[] };
  * The flows to cut when the rules change from `observed` to `desired`: those of mappings that are gone or lead elsewhere,
  * and the UDP flows that a new mapping on an address that was here before (`present`) would not get: a sender that
  * keeps sending keeps its untranslated entry alive. TCP flows to the router itself are left: one may be the operator's.
+ * Flows that another rule now leads to where they went before go on: a range of ports may grow.
  * `removed` are addresses of ours that go: everything of theirs goes with them.
  */
 export function flowCuts(
@@ -45,14 +54,47 @@ export function flowCuts(
 
   const [before, after] = [natMappings(observed), natMappings(desired)];
   const gone = new Set(removed);
-  for (const mapping of before.values())
-    if (!after.has(mapping.key) && !gone.has(mapping.eip)) cut(mapping.of, mapping.filter);
+  const afterByEip = byEip(after.values());
+  for (const mapping of before.values()) {
+    if (after.has(mapping.key) || gone.has(mapping.eip)) continue;
+    const filters = ledElsewhere(mapping, afterByEip.get(mapping.eip) ?? []);
+    if (filters.length > 0) cut(mapping.of, ...filters);
+  }
   for (const mapping of after.values()) {
     if (before.has(mapping.key) || !mapping.incoming || !present.has(mapping.eip)) continue;
     if (mapping.filter.protocol !== 'tcp')
       cut(`${mapping.of} (UDP)`, { ...mapping.filter, replySource: mapping.eip, protocol: 'udp' });
   }
   return [...cuts.values()];
+}
+
+/** The flows of a mapping, but for the ports that one of the others leads to the same port of the same VM. */
+function ledElsewhere({ filter, shift }: Mapping, others: readonly Mapping[]): FlowFilter[] {
+  if (filter.ports === undefined) return [filter];
+  let left = [filter.ports];
+  for (const other of others) {
+    const { replySource, protocol = filter.protocol, ports = ALL_PORTS } = other.filter;
+    if (replySource !== filter.replySource || protocol !== filter.protocol || other.shift !== shift) continue;
+    left = left
+      .flatMap(({ from, to }) => [
+        { from, to: Math.min(to, ports.from - 1) },
+        { from: Math.max(from, ports.to + 1), to },
+      ])
+      .filter(({ from, to }) => from <= to);
+  }
+  return left.map((ports) => ({ ...filter, ports }));
+}
+
+const ALL_PORTS = { from: 0, to: 65535 };
+
+function byEip(mappings: Iterable<Mapping>): Map<string, Mapping[]> {
+  const groups = new Map<string, Mapping[]>();
+  for (const mapping of mappings) {
+    const group = groups.get(mapping.eip);
+    if (group === undefined) groups.set(mapping.eip, [mapping]);
+    else group.push(mapping);
+  }
+  return groups;
 }
 
 const ONE_TO_ONE = /^-d ([\d.]+)\/32 -j DNAT --to-destination ([\d.]+)$/;
@@ -77,6 +119,7 @@ function natMappings(chains: readonly Chain[]): Map<string, Mapping> {
           eip: forwardedEip,
           filter: { originalDestination: forwardedEip, replySource: vmOf(destination), protocol, ports },
           incoming: true,
+          shift: shiftOf(destination, Number(from)),
         });
         continue;
       }
@@ -88,6 +131,7 @@ function natMappings(chains: readonly Chain[]): Map<string, Mapping> {
           eip,
           filter: { originalDestination: eip, ...(vmIp !== undefined && { replySource: vmIp }) },
           incoming: true,
+          shift: 0,
         });
       const [, source, to] = OWN_SOURCE.exec(rule) ?? [];
       if (source !== undefined && to !== undefined)
@@ -105,6 +149,12 @@ function natMappings(chains: readonly Chain[]): Map<string, Mapping> {
 
 /** `10.0.0.5:80-90/8000` → `10.0.0.5` */
 const vmOf = (destination: string): string => destination.split(':', 1)[0] ?? destination;
+
+/** `10.0.0.5:80-90/8000` → -7920, where the first port asked for is 8000. */
+function shiftOf(destination: string, from: number): number {
+  const [, port, base = from] = /:(\d+)(?:-\d+\/(\d+))?$/.exec(destination) ?? [];
+  return port === undefined ? 0 : Number(port) - Number(base);
+}
 
 function eipOfPortsChain(name: string): string | undefined {
   const [, dotted, hex] = PORTS_CHAIN.exec(name) ?? [];

@@ -1,0 +1,143 @@
+import assert from 'node:assert/strict';
+import { chmodSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { describe, it } from 'node:test';
+import { fileOf, inProcess, kylinVr, unprivileged } from './program.ts';
+
+const VALID = `if_list:
+  - { ipaddr: 203.0.113.10, prefix: 24, mac: '02:00:00:00:00:00', gateway: 203.0.113.1 }
+  - { ipaddr: 192.0.2.1, prefix: 26, mac: '02:00:00:00:00:01' }
+eip_list:
+  - { eip: 198.51.100.5, vm-ip: 192.0.2.5 }
+`;
+const WRONG = VALID.replace('prefix: 26', 'prefix: 33').replace('198.51.100.5', '203.0.113.10');
+const SUSPICIOUS = VALID.replace('vm-ip: 192.0.2.5 }', 'vm-ip: 192.0.2.5, vm-post: 1 }');
+const UNKNOWN_KEY = { line: 5, column: 44, endColumn: 51, path: 'eip_list[0].vm-post' };
+
+describe('check', () => {
+  it('of a valid file ends 0 and says what is in it', (t) => {
+    const file = fileOf(t, VALID);
+    assert.deepEqual(kylinVr('check', file), {
+      status: 0,
+      stdout: `${file}: valid (2 NICs, 1 EIP, 0 forwards)\n`,
+      stderr: '',
+    });
+  });
+
+  it('takes the file of --config where none is given', async (t) => {
+    const file = fileOf(t, VALID);
+    assert.deepEqual(await inProcess('check', '--config', file), await inProcess('check', file));
+  });
+
+  it('of an invalid file ends 65 and says all that is wrong, with line and caret', async (t) => {
+    const file = fileOf(t, WRONG);
+    assert.deepEqual(await inProcess('check', file), {
+      status: 65,
+      stdout: `error: ${file}:3:34: if_list[1].prefix: must be a whole number from 1 to 32, is 33
+  3 |   - { ipaddr: 192.0.2.1, prefix: 33, mac: '02:00:00:00:00:01' }
+    |                                  ^^
+error: ${file}:5:12: eip_list[0].eip: 203.0.113.10 is already used by if_list[0].ipaddr on line 2
+  5 |   - { eip: 203.0.113.10, vm-ip: 192.0.2.5 }
+    |            ^^^^^^^^^^^^
+${file}: not valid (2 errors)
+`,
+      stderr: '',
+    });
+  });
+
+  it('of a suspicious file ends 0 with a warning', async (t) => {
+    const file = fileOf(t, SUSPICIOUS);
+    const { status, stdout } = await inProcess('check', file);
+    assert.equal(status, 0);
+    assert.match(
+      stdout,
+      /^warning: \S+:5:\d+: eip_list\[0\]\.vm-post: is an unknown key, .*\n.*\n.*\n\S+: valid \(2 NICs, 1 EIP, 0 forwards\)\n$/,
+    );
+  });
+
+  it('--strict of a suspicious file ends 65: warnings are errors', async (t) => {
+    const file = fileOf(t, SUSPICIOUS);
+    const { status, stdout } = await inProcess('check', '--strict', file);
+    assert.equal(status, 65);
+    assert.match(
+      stdout,
+      /^error: \S+:5:\d+: eip_list\[0\]\.vm-post: is an unknown key, .*\n.*\n.*\n\S+: not valid \(1 error\)\n$/,
+    );
+  });
+
+  it('of a file that is not there ends 65 and says so', async () => {
+    const stdout = 'error: /nowhere/x.yaml: does not exist\n/nowhere/x.yaml: not valid (1 error)\n';
+    assert.deepEqual(await inProcess('check', '/nowhere/x.yaml'), { status: 65, stdout, stderr: '' });
+  });
+
+  it('of a folder ends 65 and says that it cannot be read', async () => {
+    const { status, stdout, stderr } = await inProcess('check', '/etc');
+    assert.deepEqual([status, stderr], [65, '']);
+    assert.match(stdout, /^error: reading \/etc: EISDIR: .*\n\/etc: not valid \(1 error\)\n$/);
+  });
+
+  it('needs no root', async (t) => {
+    const file = fileOf(t, VALID);
+    chmodSync(dirname(file), 0o755);
+    assert.deepEqual(unprivileged('check', file), await inProcess('check', file));
+  });
+
+  it('of a file that only root may read ends 65 and says so', async (t) => {
+    const { status, stdout, stderr } = unprivileged('check', fileOf(t, VALID));
+    assert.deepEqual([status, stderr], [65, '']);
+    assert.match(stdout, /^error: reading \S+: EACCES: permission denied.*\n\S+: not valid \(1 error\)\n$/);
+  });
+});
+
+describe('check --json prints one object', () => {
+  const json = async (...args: string[]) => {
+    const { status, stdout, stderr } = await inProcess('check', '--json', ...args);
+    assert.equal(stderr, '');
+    return { status, ...(JSON.parse(stdout) as { errors: object[]; warnings: object[] }) };
+  };
+
+  it('of a valid file', async (t) => {
+    assert.deepEqual(await json(fileOf(t, VALID)), { status: 0, valid: true, errors: [], warnings: [] });
+  });
+
+  it('of an invalid file, each error with its place', async (t) => {
+    assert.deepEqual(await json(fileOf(t, WRONG)), {
+      status: 65,
+      valid: false,
+      errors: [
+        {
+          line: 3,
+          column: 34,
+          endColumn: 36,
+          path: 'if_list[1].prefix',
+          message: 'must be a whole number from 1 to 32, is 33',
+        },
+        {
+          line: 5,
+          column: 12,
+          endColumn: 24,
+          path: 'eip_list[0].eip',
+          message: '203.0.113.10 is already used by if_list[0].ipaddr on line 2',
+        },
+      ],
+      warnings: [],
+    });
+  });
+
+  it('of a suspicious file: a warning, with --strict an error', async (t) => {
+    const file = fileOf(t, SUSPICIOUS);
+    const message = 'is an unknown key, known are eip, vm-ip';
+    assert.deepEqual(await json(file), { status: 0, valid: true, errors: [], warnings: [{ ...UNKNOWN_KEY, message }] });
+    assert.deepEqual(await json('--strict', file), {
+      status: 65,
+      valid: false,
+      errors: [{ ...UNKNOWN_KEY, message }],
+      warnings: [],
+    });
+  });
+
+  it('of a file that is not there', async () => {
+    const errors = [{ message: '/nowhere/x.yaml: does not exist' }];
+    assert.deepEqual(await json('/nowhere/x.yaml'), { status: 65, valid: false, errors, warnings: [] });
+  });
+});

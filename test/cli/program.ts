@@ -1,0 +1,64 @@
+// The command line: the built program as a process (`npm run build` makes it), or in this process.
+
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { TestContext } from 'node:test';
+import { runCli } from '../../src/cli.ts';
+import type { Context } from '../../src/commands/context.ts';
+import { linuxHost } from '../../src/machine/host.ts';
+
+export const PROGRAM = resolve(import.meta.dirname, '../../dist/kylin-vr.js');
+
+export type Ended = { status: number | null; stdout: string; stderr: string };
+
+export function kylinVr(...args: string[]): Ended {
+  return run(PROGRAM, ...args);
+}
+
+/** As a user who is not root. */
+export function unprivileged(...args: string[]): Ended {
+  return run('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, PROGRAM, ...args);
+}
+
+/** Without a process of its own: for what only parses, or only reads a file. */
+export async function inProcess(...args: string[]): Promise<Ended> {
+  const ended: Ended = { status: null, stdout: '', stderr: '' };
+  const notAsked = () => {
+    throw new Error('asked for more than a file');
+  };
+  const context: Context = {
+    host: linuxHost,
+    stdout: (text) => {
+      ended.stdout += text;
+    },
+    stderr: (text) => {
+      ended.stderr += text;
+    },
+    isRoot: true,
+    terminal: false,
+    colour: false,
+    logger: notAsked,
+    byGuestAgent: notAsked,
+    unbroken: notAsked,
+  };
+  ended.status = await runCli(args, context);
+  return ended;
+}
+
+function run(command: string, ...args: string[]): Ended {
+  const env = { PATH: `${process.execPath.replace(/\/node$/, '')}:/usr/sbin:/usr/bin:/sbin:/bin` };
+  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', env, timeout: 20_000 });
+  if (error !== undefined) throw error;
+  return { status, stdout, stderr };
+}
+
+/** A file of that text, which everybody can read, in a folder that goes with the test. */
+export function fileOf(t: TestContext, text: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'kylin-vr-cli-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'kylin-vr.yaml');
+  writeFileSync(file, text);
+  return file;
+}

@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { batchLine, type IpStep, parseAddresses, parseRoutes } from '../../src/dialects/iproute.ts';
+import { address, route } from '../network/planning.ts';
+import { sample } from './samples.ts';
+
+/** One link as `ip -json -details address show` prints it, with what a test is about. */
+const ipAddress = (change: object): string =>
+  JSON.stringify([
+    { ifname: 'eth0', link_type: 'ether', flags: ['UP'], mtu: 1500, address: '02:00:00:00:00:00', ...change },
+  ]);
+
+describe('ip address', () => {
+  const { links, addresses } = parseAddresses(sample('ip-address.iproute2-6.1.0.json'));
+
+  it('shows links of every kind, with MAC, state, MTU and the bridge that they are a port of', () => {
+    assert.deepEqual(
+      links
+        .filter(({ device }) => !device.startsWith('peer'))
+        .map((link) => (link.kind === 'tun' ? { ...link, mac: 'some' } : link)),
+      [
+        { device: 'lo', mac: '00:00:00:00:00:00', ethernet: false, up: true, mtu: 65536 },
+        { device: 'eth0', mac: '02:00:00:00:00:ab', ethernet: true, kind: 'veth', up: true, mtu: 1500 },
+        { device: 'eth1', mac: '02:00:00:00:00:01', ethernet: true, kind: 'veth', up: true, mtu: 1450, master: 'br0' },
+        { device: 'br0', mac: '02:00:00:00:00:01', ethernet: true, kind: 'bridge', up: true, mtu: 1450 },
+        { device: 'tap0', mac: 'some', ethernet: true, kind: 'tun', up: false, mtu: 1500 },
+        { device: 'tun0', mac: 'some', ethernet: false, kind: 'tun', up: false, mtu: 1500 },
+      ],
+    );
+  });
+
+  it('shows IPv4 addresses of global scope: peers and leases marked; no IPv6, no link or host scope', () => {
+    const lasting = (text: string) => ({ ...address(text), dynamic: false });
+    assert.deepEqual(addresses, [
+      lasting('203.0.113.10/24 on eth0'),
+      lasting('198.51.100.5/32 on eth0'),
+      { ...address('192.0.2.200/24 on eth0'), dynamic: true },
+      lasting('192.0.2.1 peer 192.0.2.2/32 on eth0'),
+      lasting('203.0.113.11/24 on eth0'),
+      lasting('192.0.2.65/26 on br0'),
+    ]);
+  });
+
+  it('may show MACs in capitals: they are the same', () => {
+    const [link] = parseAddresses(ipAddress({ address: '02:00:00:00:00:AB', permaddr: '02:00:00:00:00:CD' })).links;
+    assert.deepEqual([link?.mac, link?.permanentMac], ['02:00:00:00:00:ab', '02:00:00:00:00:cd']);
+  });
+
+  it('may show no details, addresses or flags of a link', () => {
+    const link = { device: 'eth0', mac: '02:00:00:00:00:00', ethernet: true, up: false, mtu: 1500 };
+    assert.deepEqual(parseAddresses(ipAddress({ flags: [], linkinfo: {} })), { links: [link], addresses: [] });
+  });
+
+  for (const nothing of ['', '\n', '[]', '[{}]\n', '[{},{},{}]'])
+    it(`shows no link as ${JSON.stringify(nothing)}`, () => {
+      assert.deepEqual(parseAddresses(nothing), { links: [], addresses: [] });
+    });
+});
+
+describe('ip route', () => {
+  it('shows the routes through one gateway; those without, with several or by IPv6 are passed over', () => {
+    assert.deepEqual(
+      parseRoutes(sample('ip-route.iproute2-6.1.0.json')),
+      [
+        'default via 203.0.113.1 on eth0',
+        'default via 203.0.113.1 on eth0 metric 100 proto dhcp',
+        '198.18.5.0/24 via 192.0.2.70 on br0',
+        '198.18.6.7/32 via 192.0.2.70 on br0 metric 5 proto boot',
+      ].map(route),
+    );
+  });
+
+  it('shows none as an empty list', () => {
+    assert.deepEqual(parseRoutes('[]'), []);
+  });
+});
+
+describe('what is not the output of ip', () => {
+  const strange: [string, string][] = [
+    ['text', 'default via 203.0.113.1 dev eth0'],
+    ['half of it', '[{"ifname":"eth0"'],
+    ['another object', '{"ifname":"eth0"}'],
+    ['a list of something else', '["eth0"]'],
+    ['a link without its MTU', '[{"ifname":"eth0","link_type":"ether","flags":[]}]'],
+    ['null', 'null'],
+  ];
+  for (const [name, text] of strange)
+    it(`is refused with a word of what is wrong: ${name}`, () => {
+      assert.throws(() => parseAddresses(text), {
+        name: 'UnsupportedError',
+        status: 69,
+        message: /^ip -json printed something that is not understood \(.+\); needs iproute2 4\.18 or later$/,
+      });
+    });
+
+  it('is refused, and never anything worse', () => {
+    const anything = fc.oneof(
+      fc.string(),
+      fc.json(),
+      fc.array(fc.object()).map((list) => JSON.stringify(list)),
+    );
+    fc.assert(
+      fc.property(anything, (text) => {
+        for (const parse of [parseAddresses, parseRoutes])
+          try {
+            parse(text);
+          } catch (error) {
+            assert.equal(error instanceof Error && error.name, 'UnsupportedError');
+          }
+      }),
+    );
+  });
+});
+
+describe('lines of ip -batch', () => {
+  const lines: [IpStep, string][] = [
+    [{ kind: 'set-link-up', device: 'eth0' }, 'link set dev eth0 up'],
+    [{ kind: 'set-link-down', device: 'eth0' }, 'link set dev eth0 down'],
+    [{ kind: 'set-mtu', device: 'eth0', mtu: 1450, was: 1500 }, 'link set dev eth0 mtu 1450'],
+    [{ kind: 'add-address', address: address('192.0.2.1/26 on eth1') }, 'address replace 192.0.2.1/26 dev eth1'],
+    [
+      { kind: 'remove-address', address: address('192.0.2.1 peer 192.0.2.2/32 on eth1'), foreign: true },
+      'address delete 192.0.2.1 peer 192.0.2.2/32 dev eth1',
+    ],
+    [
+      { kind: 'add-route', route: route('default via 203.0.113.1 on eth0') },
+      'route prepend default via 203.0.113.1 dev eth0 proto 175',
+    ],
+    [
+      { kind: 'remove-route', route: route('198.18.5.0/24 via 192.0.2.9 on eth1 metric 1000') },
+      'route delete 198.18.5.0/24 via 192.0.2.9 dev eth1 proto 175 metric 1000',
+    ],
+  ];
+  for (const [step, text] of lines)
+    it(text, () => {
+      assert.equal(batchLine(step), text);
+    });
+});

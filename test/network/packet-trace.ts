@@ -1,0 +1,160 @@
+// What happens to the first packet of a flow: walks it through the hooks and chains of a network state as the kernel would.
+// Knows the matches and targets that we use, and throws on any other.
+
+import { contains, formatIpv4, ipv4, networkOf, parseCidr } from '../../src/network/ipv4.ts';
+import type { Chain, Jump, NetworkState } from '../../src/network/state.ts';
+
+export type Packet = {
+  from: string;
+  to: string;
+  protocol: 'tcp' | 'udp' | 'icmp';
+  /** Destination port; none for ICMP. */
+  port?: number;
+  /** The NIC that it comes in by; undefined: the router itself sends it. */
+  in?: string;
+  /** What conntrack says of it; NEW where nothing is said. NAT leaves other packets alone. */
+  state?: 'NEW' | 'INVALID' | 'ESTABLISHED';
+};
+
+/** Foreign rules in built-in chains of filter, and the policy of FORWARD. */
+export type Surroundings = { INPUT?: string[]; FORWARD?: string[]; forwardPolicy?: 'ACCEPT' | 'DROP' };
+
+/** In words: `eth1: 192.0.2.5:80 sees 203.0.113.200`, `the router: …`, `dropped in INPUT`, `no route`. */
+export function trace(state: NetworkState, packet: Packet, around: Surroundings = {}): string {
+  const addresses = new Set(state.addresses.map(({ spec }) => spec.split('/')[0] ?? ''));
+  const walk = walker(state, around, (address) => addresses.has(address));
+  const isNew = (packet.state ?? 'NEW') === 'NEW';
+  let now: Walking = { state: 'NEW', ...packet, destinationChanged: false };
+
+  if (isNew) now = walk(now, `nat ${packet.in === undefined ? 'OUTPUT' : 'PREROUTING'}`).packet;
+  const seen = () => `${now.to}${now.port === undefined ? '' : `:${now.port}`} sees ${now.from}`;
+  if (addresses.has(now.to)) {
+    if (now.in !== undefined && walk(now, 'filter INPUT').verdict === 'DROP') return 'dropped in INPUT';
+    return `the router: ${seen()}`;
+  }
+  const out = routeTo(state, now.to);
+  if (out === undefined) return 'no route';
+  now.out = out;
+  const forwarding = now.in === undefined ? 'ACCEPT' : (walk(now, 'filter FORWARD').verdict ?? around.forwardPolicy);
+  if (forwarding === 'DROP') return 'dropped in FORWARD';
+  if (isNew) now = walk(now, 'nat POSTROUTING').packet;
+  return `${out}: ${seen()}`;
+}
+
+/** Where these chains lead what comes to `chain`: `192.0.2.5:80`, or undefined where no rule matches. */
+export function destinationOf(chains: readonly Chain[], chain: string): (packet: Packet) => string | undefined {
+  const walk = walker({ chains, jumps: [] }, {}, () => false);
+  return (packet) => {
+    const { packet: after } = walk({ state: 'NEW', ...packet, destinationChanged: false }, `nat ${chain}`);
+    return after.destinationChanged ? `${after.to}:${after.port}` : undefined;
+  };
+}
+
+type Walking = Packet & { out?: string; destinationChanged: boolean };
+type Verdict = 'ACCEPT' | 'DROP' | 'RETURN' | undefined;
+
+/** The device of the longest prefix, among equals that of the lowest metric. */
+function routeTo(state: Pick<NetworkState, 'addresses' | 'routes'>, to: string): string | undefined {
+  const connected = state.addresses.map(({ device, spec }) => ({ dest: spec, device, metric: 0 }));
+  const routes = [...connected, ...state.routes].map(({ dest, device, metric }) => {
+    const [address = '', prefix = '32'] = (dest === 'default' ? '0.0.0.0/0' : dest).split('/');
+    return { network: networkOf(ipv4(address), Number(prefix)), device, metric };
+  });
+  return routes
+    .filter(({ network }) => contains(network, ipv4(to)))
+    .sort((a, b) => b.network.prefix - a.network.prefix || a.metric - b.metric)[0]?.device;
+}
+
+function walker(
+  { chains, jumps }: { chains: readonly Chain[]; jumps: readonly Jump[] },
+  around: Surroundings,
+  isLocal: (address: string) => boolean,
+) {
+  const rulesOf = new Map(chains.map(({ table, name, rules }) => [`${table} ${name}`, rules.map(parseRule)]));
+  for (const hook of ['INPUT', 'FORWARD'] as const) rulesOf.set(`filter ${hook}`, (around[hook] ?? []).map(parseRule));
+  for (const { table, hook, rule, place } of jumps) {
+    const there = rulesOf.get(`${table} ${hook}`) ?? [];
+    const parsed = parseRule(rule);
+    rulesOf.set(`${table} ${hook}`, place === 'last' ? [...there, parsed] : [parsed, ...there]);
+  }
+
+  return function walk(packet: Walking, chain: string): { packet: Walking; verdict: Verdict } {
+    const [table] = chain.split(' ', 1);
+    for (const rule of rulesOf.get(chain) ?? []) {
+      if (!rule.matches.every((matches) => matches(packet, isLocal))) continue;
+      const { target } = rule;
+      if (rulesOf.has(`${table} ${target}`)) {
+        const below = walk(packet, `${table} ${target}`);
+        if (below.verdict !== undefined) return below;
+      } else if (target === 'ACCEPT' || target === 'DROP') return { packet, verdict: target };
+      else if (target === 'RETURN') return { packet, verdict: undefined };
+      else if (target === 'DNAT')
+        return { packet: { ...translated(packet, rule.to), destinationChanged: true }, verdict: 'ACCEPT' };
+      else if (target === 'SNAT') return { packet: { ...packet, from: rule.to }, verdict: 'ACCEPT' };
+      else if (target === 'MASQUERADE')
+        return { packet: { ...packet, from: `address of ${packet.out}` }, verdict: 'ACCEPT' };
+      else throw new Error(`${chain}: no chain and no known target: ${target}`);
+    }
+    return { packet, verdict: undefined };
+  };
+}
+
+type Match = (packet: Walking, isLocal: (address: string) => boolean) => boolean;
+type Rule = { matches: Match[]; target: string; to: string };
+
+function parseRule(text: string): Rule {
+  const rule: Rule = { matches: [], target: '', to: '' };
+  const words = text.split(' ');
+  for (let word = words.shift(); word !== undefined; word = words.shift()) {
+    const negated = word === '!';
+    const option = negated ? words.shift() : word;
+    const value = words.shift();
+    if (value === undefined) throw new Error(`a rule that ends too early: ${text}`);
+    if (option === '-j') rule.target = value;
+    else if (option === '--to-source' || option === '--to-destination') rule.to = value;
+    else if (option !== '-m') {
+      const matches = matchOf(option ?? '', value, text);
+      rule.matches.push(negated ? (packet, isLocal) => !matches(packet, isLocal) : matches);
+    }
+  }
+  return rule;
+}
+
+function matchOf(option: string, value: string, text: string): Match {
+  switch (option) {
+    case '-s':
+    case '-d': {
+      const network = parseCidr(value);
+      if (network === undefined) throw new Error(`not as iptables-save prints it: ${text}`);
+      return ({ from, to }) => contains(network, ipv4(option === '-s' ? from : to));
+    }
+    case '-i':
+      return (packet) => packet.in === value;
+    case '-o':
+      return (packet) => packet.out === value;
+    case '-p':
+      return ({ protocol }) => protocol === value;
+    case '--dport': {
+      const [from = 0, to = from] = value.split(':').map(Number);
+      return ({ port }) => port !== undefined && from <= port && port <= to;
+    }
+    case '--ctstate':
+      return ({ state = 'NEW', destinationChanged }) =>
+        value.split(',').some((wanted) => (wanted === 'DNAT' ? destinationChanged : wanted === state));
+    case '--src-type':
+      if (value === 'LOCAL') return ({ from }, isLocal) => isLocal(from);
+  }
+  throw new Error(`a match that the tracer does not know: ${option} ${value} in ${text}`);
+}
+
+/** `ADDRESS`, `ADDRESS:PORT`, or `ADDRESS:FIRST-LAST/BASE`: port BASE goes to FIRST, the next to the next. */
+function translated(packet: Walking, to: string): Walking {
+  const [address = '', ports] = to.split(':');
+  if (formatIpv4(ipv4(address)) !== address) throw new Error(`not an address: ${to}`);
+  if (ports === undefined || packet.port === undefined) return { ...packet, to: address };
+  const [range = '', base] = ports.split('/');
+  const [first = 0, last = first] = range.split('-').map(Number);
+  const port = base === undefined ? first : first + packet.port - Number(base);
+  if (port > last) throw new Error(`port ${packet.port} is past the range ${to}`);
+  return { ...packet, to: address, port };
+}

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { describe as line, type Step, type StepKind } from '../../src/network/step.ts';
+import { address, route } from './planning.ts';
+
+const file = { path: '/etc/x', content: '', mode: 0o644 };
+const chain = { table: 'nat' as const, name: 'KYLIN-VR-DNAT', rules: ['-d 198.51.100.5/32 -j DROP'], ordered: false };
+const jump = { table: 'filter' as const, hook: 'INPUT', rule: '-j KYLIN-VR-INPUT', place: 'first' as const };
+const addresses = (count: number) => Array.from({ length: count }, (_, n) => `198.51.100.${n + 1}`);
+
+type Lines = { [Kind in StepKind]: [Extract<Step, { kind: Kind }>, string][] };
+const LINES: Lines = {
+  'set-sysctl': [
+    [
+      { kind: 'set-sysctl', key: 'net/ipv4/conf/eth0.5/rp_filter', value: '2', was: '1' },
+      '~ net.ipv4.conf.eth0.5.rp_filter 1 → 2',
+    ],
+  ],
+  'write-file': [
+    [{ kind: 'write-file', file, was: 'absent' }, '+ file /etc/x'],
+    [{ kind: 'write-file', file, was: 'different' }, '~ file /etc/x'],
+  ],
+  'remove-file': [[{ kind: 'remove-file', path: '/etc/x' }, '- file /etc/x']],
+  'back-up-file': [
+    [
+      { kind: 'back-up-file', path: '/etc/x', to: '/var/x', reason: 'a foreign profile of eth0' },
+      '- file /etc/x (a foreign profile of eth0), kept as /var/x',
+    ],
+  ],
+  'set-link-up': [[{ kind: 'set-link-up', device: 'eth0' }, '~ link eth0 up']],
+  'set-link-down': [[{ kind: 'set-link-down', device: 'eth0' }, '~ link eth0 down']],
+  'set-mtu': [[{ kind: 'set-mtu', device: 'eth0', mtu: 1450, was: 1500 }, '~ link eth0 mtu 1500 → 1450']],
+  'apply-profile': [
+    [
+      { kind: 'apply-profile', device: 'eth0', uuid: 'u', paths: ['/etc/x'], active: true },
+      '~ profile of eth0 reapplied by NetworkManager',
+    ],
+    [
+      { kind: 'apply-profile', device: 'eth0', uuid: 'u', paths: ['/etc/x'], active: false },
+      '~ profile of eth0 activated by NetworkManager',
+    ],
+  ],
+  'forget-profiles': [
+    [{ kind: 'forget-profiles', paths: ['/etc/x', '/etc/y'] }, '- profiles in NetworkManager: /etc/x, /etc/y'],
+  ],
+  'add-address': [
+    [{ kind: 'add-address', address: address('192.0.2.1/26 on eth1') }, '+ address 192.0.2.1/26 on eth1'],
+  ],
+  'remove-address': [
+    [
+      { kind: 'remove-address', address: address('192.0.2.1/26 on eth1'), foreign: false },
+      '- address 192.0.2.1/26 on eth1',
+    ],
+    [
+      { kind: 'remove-address', address: address('192.0.2.1/26 on eth1'), foreign: true },
+      '- address 192.0.2.1/26 on eth1 (foreign)',
+    ],
+  ],
+  'add-route': [
+    [{ kind: 'add-route', route: route('default via 203.0.113.1 on eth0') }, '+ route default via 203.0.113.1 on eth0'],
+  ],
+  'remove-route': [
+    [
+      { kind: 'remove-route', route: route('198.18.0.0/16 via 192.0.2.9 on eth1 metric 1000') },
+      '- route 198.18.0.0/16 via 192.0.2.9 on eth1 metric 1000',
+    ],
+  ],
+  'add-chain': [[{ kind: 'add-chain', chain }, '+ chain KYLIN-VR-DNAT in nat (1 rule)']],
+  'replace-chain': [
+    [{ kind: 'replace-chain', chain: { ...chain, rules: [] } }, '~ chain KYLIN-VR-DNAT in nat (0 rules)'],
+  ],
+  'edit-chain': [
+    [
+      {
+        kind: 'edit-chain',
+        table: 'nat',
+        name: 'KYLIN-VR-DNAT',
+        remove: ['-s 192.0.2.1/32 -j A'],
+        add: ['-s 192.0.2.2/32 -j B'],
+      },
+      '~ chain KYLIN-VR-DNAT in nat: - -s 192.0.2.1/32 -j A, + -s 192.0.2.2/32 -j B',
+    ],
+  ],
+  'remove-chain': [[{ kind: 'remove-chain', table: 'nat', name: 'KYLIN-VR-DNAT' }, '- chain KYLIN-VR-DNAT in nat']],
+  'add-jump': [[{ kind: 'add-jump', jump }, '+ jump in filter INPUT: -j KYLIN-VR-INPUT']],
+  'remove-jump': [[{ kind: 'remove-jump', jump }, '- jump in filter INPUT: -j KYLIN-VR-INPUT']],
+  'remove-stray-rules': [
+    [
+      { kind: 'remove-stray-rules', stray: { restore: 'iptables-legacy-restore', chains: [], hooks: [] } },
+      '- our chains in the other iptables backend (iptables-legacy-restore)',
+    ],
+  ],
+  'cut-flows': [[{ kind: 'cut-flows', of: '198.51.100.5', filters: [] }, '- established flows of 198.51.100.5']],
+  'announce-addresses': [
+    [
+      { kind: 'announce-addresses', device: 'eth0', mac: '02:00:00:00:00:00', addresses: addresses(4) },
+      '! announce 198.51.100.1, 198.51.100.2, 198.51.100.3, 198.51.100.4 on eth0',
+    ],
+    [
+      { kind: 'announce-addresses', device: 'eth0', mac: '02:00:00:00:00:00', addresses: addresses(5) },
+      '! announce 5 addresses on eth0',
+    ],
+  ],
+};
+
+describe('the line of a step', () => {
+  for (const [step, text] of Object.values(LINES).flat() as [Step, string][])
+    it(`${step.kind}: ${text}`, () => {
+      assert.equal(line(step), text);
+    });
+});
