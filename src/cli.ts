@@ -45,6 +45,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .addOption(
       new Option('--renderer <name>', 'persistent files to write (default: what this guest uses)').choices([
         'ifcfg',
+        'keyfile',
         'none',
       ]),
     )

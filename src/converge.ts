@@ -1,17 +1,18 @@
 // Survey → a machine that is as desired, or as it was: apply, verify, and take back what could not be verified.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config/config.ts';
 import type { Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT } from './errors.ts';
 import { applySteps } from './machine/apply.ts';
 import type { Host } from './machine/host.ts';
-import { type OwnedAddress, observe, readMachine } from './machine/observe.ts';
+import { type Owned, observe, readMachine, readManagers } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
 import type { NetworkState } from './network/state.ts';
 import { describe, type Step } from './network/step.ts';
-import { type Survey, survey } from './survey.ts';
+import { type Scope, type Survey, survey, union } from './survey.ts';
 
 export type Convergence = {
   result: 'unchanged' | 'changed' | 'rolled-back' | 'failed';
@@ -31,10 +32,11 @@ const MOST_ROUNDS = 5;
  * - The record of our addresses names everything that may be ours at any instant: it grows before the first change and
  *   shrinks after the last. A run that is killed leaves no address that the next one does not know.
  */
-export async function converge(host: Host, config: Config, renderer: Renderer): Promise<Convergence> {
-  const first = await survey(host, config, renderer);
+export async function converge(host: Host, config: Config, renderer: Renderer, scope: Scope): Promise<Convergence> {
+  const look = () => survey(host, config, renderer, scope);
+  const first = await look();
   if (first.steps.length === 0) {
-    await recordOwned(host, ownedBy(first));
+    await recordOwned(host, first.owned);
     return { result: 'unchanged', steps: [], warnings: first.warnings };
   }
   const done: Step[] = [];
@@ -42,20 +44,20 @@ export async function converge(host: Host, config: Config, renderer: Renderer): 
   let current = first;
   let failure: Error | undefined;
   for (let round = 0; round < MOST_ROUNDS; round++) {
-    await recordOwned(host, union(current.machine.owned, ownedBy(current)));
+    await recordOwned(host, union(current.machine.owned, current.owned));
     const outcome = await applySteps(host, current.steps);
     done.push(...outcome.done);
     warnings.push(...outcome.warnings);
     let next: Survey;
     try {
-      next = await survey(host, config, renderer);
+      next = outcome.failed === undefined ? await settled(look, current.steps) : await look();
     } catch (error) {
       // What cannot be verified is taken back, too.
       failure = outcome.failed?.error ?? asError(error);
       break;
     }
     if (next.steps.length === 0) {
-      await recordOwned(host, ownedBy(next));
+      await recordOwned(host, next.owned);
       if (outcome.failed !== undefined)
         warnings.push(`${outcome.failed.error.message} (the network is right all the same)`);
       return { result: 'changed', steps: done, warnings: [...warnings, ...next.warnings] };
@@ -65,6 +67,21 @@ export async function converge(host: Host, config: Config, renderer: Renderer): 
     current = next;
   }
   return rollBack(host, renderer, first, { done, warnings, failure: failure ?? new Error('no failure') });
+}
+
+/** NetworkManager goes on working after nmcli has returned: 1,000 addresses took half a second. */
+const SETTLE_TRIES = 50;
+const SETTLE_MS = 100;
+
+/** Looks again until there is nothing left to do or, where NetworkManager was at work, it had its time. */
+async function settled(look: () => Promise<Survey>, steps: readonly Step[]): Promise<Survey> {
+  let found = await look();
+  if (!steps.some(({ kind }) => kind === 'apply-profile' || kind === 'forget-profiles')) return found;
+  for (let tries = 0; found.steps.length > 0 && tries < SETTLE_TRIES; tries++) {
+    await sleep(SETTLE_MS);
+    found = await look();
+  }
+  return found;
 }
 
 function verifyError(remaining: readonly Step[]): AgentError {
@@ -89,7 +106,7 @@ async function rollBack(
   const { done, warnings, failure } = attempt;
   const before = stateBefore(first.observation);
   const observeNow = async () =>
-    observe(host, await readMachine(host, renderer), first.binding.bound, before, renderer);
+    observe(host, await readMachine(host), first.binding.bound, before, renderer, await readManagers(host));
   try {
     const outcome = await applySteps(host, planSteps(before, await observeNow()));
     warnings.push(...outcome.warnings);
@@ -114,15 +131,6 @@ function stateBefore(observation: Observation): NetworkState {
   return { ...observation.state, files: [...observation.state.files, ...claimed] };
 }
 
-function ownedBy({ binding, desired }: Survey): OwnedAddress[] {
-  const macOf = new Map(binding.bound.map(({ device, mac }) => [device, mac]));
-  return desired.addresses.map(({ device, spec }) => ({ mac: macOf.get(device) ?? '', spec }));
-}
-
-function union(a: readonly OwnedAddress[], b: readonly OwnedAddress[]): OwnedAddress[] {
-  return [...new Map([...a, ...b].map((item) => [`${item.mac} ${item.spec}`, item])).values()];
-}
-
-async function recordOwned(host: Host, owned: readonly OwnedAddress[]): Promise<void> {
+async function recordOwned(host: Host, owned: Owned): Promise<void> {
   await host.write(PATHS.owned, `${JSON.stringify(owned)}\n`, 0o600);
 }

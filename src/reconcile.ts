@@ -87,7 +87,8 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
 }
 
 async function carryOut(host: Host, request: RunRequest, order: Order, config: Config, report: Report): Promise<void> {
-  const convergence = await converge(host, config, await chooseRenderer(host, request.renderer));
+  const renderer = await chooseRenderer(host, request.renderer);
+  const convergence = await converge(host, config, renderer, request.command === 'start' ? 'boot' : 'whole');
   report.result = convergence.result;
   report.steps = convergence.steps.map((step) => ({ kind: step.kind, text: describe(step) }));
   report.warnings.push(...convergence.warnings.map((message) => ({ message })));

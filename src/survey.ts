@@ -3,10 +3,11 @@
 
 import type { Config } from './config/config.ts';
 import { ifcfgRenderer } from './dialects/ifcfg.ts';
+import { keyfileRenderer } from './dialects/keyfile.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { CommandError, UsageError } from './errors.ts';
 import type { Host } from './machine/host.ts';
-import { type Machine, observe, readMachine } from './machine/observe.ts';
+import { type Machine, type Owned, observe, readMachine, readManagers } from './machine/observe.ts';
 import { desiredState } from './network/desired.ts';
 import { bindNics, type NicBinding } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
@@ -18,6 +19,8 @@ import type { Step } from './network/step.ts';
 export type Survey = {
   machine: Machine;
   binding: NicBinding;
+  /** What of it is ours once it is there. */
+  owned: Owned;
   desired: NetworkState;
   observation: Observation;
   /** Empty: in sync. */
@@ -26,15 +29,69 @@ export type Survey = {
   warnings: string[];
 };
 
-export async function survey(host: Host, config: Config, renderer: Renderer): Promise<Survey> {
-  const machine = await readMachine(host, renderer);
+/**
+ * `boot`: before the network is up. Where something else brings NICs up from files (NetworkManager, initscripts), links,
+ * addresses and routes are left to it, and it is not asked anything.
+ */
+export type Scope = 'boot' | 'whole';
+
+export async function survey(host: Host, config: Config, renderer: Renderer, scope: Scope): Promise<Survey> {
+  const machine = await readMachine(host);
   const binding = bindNics(config.nics, machine.links);
   const abilities = { shiftedRanges: await mapsShiftedRanges(host, config, machine) };
-  const desired = desiredState(config, binding, renderer, abilities);
-  const observation = await observe(host, machine, binding.bound, desired, renderer);
-  const steps = planSteps(desired, observation);
-  const warnings = [...nicWarnings(binding), ...blockWarnings(observation, binding)];
-  return { machine, binding, desired, observation, steps, warnings };
+  const wanted = desiredState(config, binding, renderer, abilities);
+  let observation = await observe(host, machine, binding.bound, wanted, renderer, new Map());
+  const leaveNics = scope === 'boot' && (await bringsUpNics(host, renderer));
+  const desired = leaveNics ? withoutNics(wanted, observation.state) : wanted;
+  let steps = planSteps(desired, observation);
+  if (!leaveNics && steps.some(isAboutNic)) {
+    // Asked only now: a run that changes nothing calls no nmcli.
+    const managers = await readManagers(host);
+    if (managers.size > 0) {
+      observation = await observe(host, machine, binding.bound, wanted, renderer, managers);
+      steps = planSteps(desired, observation);
+    }
+  }
+  const warnings = [
+    ...nicWarnings(binding),
+    ...blockWarnings(observation, binding),
+    ...(await firewalldWarnings(host, binding)),
+    ...(await initscriptsWarnings(host, renderer, wanted)),
+  ];
+  const owned = leaveNics ? union(machine.owned, ownedBy(wanted, binding)) : ownedBy(wanted, binding);
+  return { machine, binding, owned, desired, observation, steps, warnings };
+}
+
+/** Whether NetworkManager or initscripts brings NICs up at boot from the files that we render. */
+async function bringsUpNics(host: Host, renderer: Renderer): Promise<boolean> {
+  if (renderer.folder === undefined) return false;
+  if ((await host.which('NetworkManager')) !== undefined) return true;
+  return renderer.name === 'ifcfg' && (await host.info(`${renderer.folder}/ifup-eth`)) !== undefined;
+}
+
+function withoutNics(desired: NetworkState, observed: NetworkState): NetworkState {
+  return { ...desired, links: [], addresses: observed.addresses, routes: observed.routes };
+}
+
+/** Whether NetworkManager, where it manages the NIC, has to carry the step out, or has to know of it. */
+function isAboutNic({ kind }: Step): boolean {
+  return /^((add|remove)-(address|route)|set-(link|mtu).*|(write|remove|back-up)-file)$/.test(kind);
+}
+
+/** What may be ours while one state of things gives way to another. */
+export function union(a: Owned, b: Owned): Owned {
+  const merge = <T>(one: readonly T[], other: readonly T[]): T[] => [
+    ...new Map([...one, ...other].map((item) => [JSON.stringify(item), item])).values(),
+  ];
+  return { addresses: merge(a.addresses, b.addresses), routes: merge(a.routes, b.routes) };
+}
+
+function ownedBy(wanted: NetworkState, binding: NicBinding): Owned {
+  const macOf = new Map(binding.bound.map(({ device, mac }) => [device, mac]));
+  return {
+    addresses: wanted.addresses.map(({ device, spec }) => ({ mac: macOf.get(device) ?? '', spec })),
+    routes: wanted.routes.map(({ device, dest, via }) => ({ mac: macOf.get(device) ?? '', dest, via })),
+  };
 }
 
 function nicWarnings(binding: NicBinding): string[] {
@@ -58,13 +115,43 @@ function blockWarnings(observation: Observation, binding: NicBinding): string[] 
   ];
 }
 
+/** firewalld rejects what it does not know, with nftables rules of its own that no iptables rule can overrule. */
+async function firewalldWarnings(host: Host, binding: NicBinding): Promise<string[]> {
+  if (binding.bound.length < 2 || (await host.info('/run/firewalld.pid')) === undefined) return [];
+  const interfaces = binding.bound.map(({ device }) => `--add-interface=${device}`).join(' ');
+  return [
+    'firewalld is running: what is forwarded between our NICs passes only if they are in a zone that forwards: ' +
+      `firewall-cmd --permanent --zone=trusted ${interfaces} && firewall-cmd --reload`,
+  ];
+}
+
+/** `ifup-eth` counts to 255. */
+const INITSCRIPTS_ADDRESSES = 256;
+
+async function initscriptsWarnings(host: Host, renderer: Renderer, wanted: NetworkState): Promise<string[]> {
+  if (renderer.name !== 'ifcfg') return [];
+  const crowded = wanted.links.filter(
+    ({ device }) => wanted.addresses.filter((address) => address.device === device).length > INITSCRIPTS_ADDRESSES,
+  );
+  if (crowded.length === 0 || (await host.info(`${renderer.folder}/ifup-eth`)) === undefined) return [];
+  return crowded.map(
+    ({ device }) =>
+      `${device} has more than ${INITSCRIPTS_ADDRESSES} addresses: initscripts bring up the first ${INITSCRIPTS_ADDRESSES} ` +
+      'of them at boot, the next kylin-vr reload adds the rest',
+  );
+}
+
 /** The guest's own persistent format, or the one asked for. */
 export async function chooseRenderer(host: Host, name: string | undefined): Promise<Renderer> {
   if (name === 'none') return noRenderer;
   if (name === 'ifcfg') return ifcfgRenderer;
-  if (name !== undefined) throw new UsageError(`--renderer must be ifcfg or none, is ${name}`);
-  const folder = await host.info(ifcfgRenderer.folder ?? '/');
-  return folder?.directory ? ifcfgRenderer : noRenderer;
+  if (name === 'keyfile') return keyfileRenderer;
+  if (name !== undefined) throw new UsageError(`--renderer must be ifcfg, keyfile or none, is ${name}`);
+  for (const renderer of [ifcfgRenderer, keyfileRenderer]) {
+    const folder = renderer.folder === undefined ? undefined : await host.info(renderer.folder);
+    if (folder?.directory) return renderer;
+  }
+  return noRenderer;
 }
 
 /** Linux 4.18 and iptables 1.8; asked of the real thing, and only where a configuration needs it and no rule shows it. */

@@ -1,23 +1,21 @@
 // `check`: is the file right? Touches nothing, needs no root and no network.
 
+import type { Issue } from '../config/issue.ts';
 import { parseConfig } from '../config/parse.ts';
-import { EXIT, type ExitStatus, HostError } from '../errors.ts';
+import { AgentError, EXIT, type ExitStatus } from '../errors.ts';
 import { type Context, count, type GlobalOptions, issueText, painter, printJson } from './context.ts';
+
+/** Of each kind; --json has them all. */
+const MOST_SHOWN = 100;
 
 export async function check(
   context: Context,
   options: GlobalOptions & { strict: boolean },
   file: string = options.config,
 ): Promise<ExitStatus> {
-  const bytes = await context
-    .host()
-    .readBytes(file)
-    .catch((error: unknown) => {
-      if (error instanceof HostError) return error;
-      throw error;
-    });
+  const bytes = await read(context, file);
   const parsed =
-    bytes instanceof Uint8Array ? parseConfig(bytes) : unreadable(bytes?.message ?? `${file}: does not exist`);
+    typeof bytes === 'string' ? { ok: false as const, errors: [{ message: bytes }], warnings: [] } : parseConfig(bytes);
   const warnings = options.strict ? [] : parsed.warnings;
   const errors = [...(parsed.ok ? [] : parsed.errors), ...(options.strict ? parsed.warnings : [])];
   const valid = errors.length === 0;
@@ -27,9 +25,13 @@ export async function check(
     return status;
   }
   const paint = painter(context);
-  const text = bytes instanceof Uint8Array ? new TextDecoder().decode(bytes) : undefined;
-  for (const issue of errors) context.stdout(`${paint('error', 'red')}: ${issueText(file, text, issue)}\n`);
-  for (const issue of warnings) context.stdout(`${paint('warning', 'yellow')}: ${issueText(file, text, issue)}\n`);
+  const text = typeof bytes === 'string' ? undefined : new TextDecoder().decode(bytes);
+  const show = (kind: string, issues: readonly Issue[]) => {
+    for (const issue of issues.slice(0, MOST_SHOWN)) context.stdout(`${kind}: ${issueText(file, text, issue)}\n`);
+    if (issues.length > MOST_SHOWN) context.stdout(`${kind}: and ${issues.length - MOST_SHOWN} more\n`);
+  };
+  show(paint('error', 'red'), errors);
+  show(paint('warning', 'yellow'), warnings);
   if (parsed.ok && valid) {
     const { nics, eips, forwards } = parsed.config;
     context.stdout(
@@ -39,4 +41,12 @@ export async function check(
   return status;
 }
 
-const unreadable = (message: string) => ({ ok: false as const, errors: [{ message }], warnings: [] });
+/** The file's bytes, or why there are none. */
+async function read(context: Context, file: string): Promise<Uint8Array | string> {
+  try {
+    return (await context.host().readBytes(file)) ?? `${file}: does not exist`;
+  } catch (error) {
+    if (error instanceof AgentError) return error.message;
+    throw error;
+  }
+}

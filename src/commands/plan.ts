@@ -38,7 +38,7 @@ export async function plan(context: Context, options: GlobalOptions & { exitCode
     finish('failed', [], parsed.warnings, parsed.errors);
     return EXIT.config;
   }
-  const { steps, warnings } = await survey(host, parsed.config, await chooseRenderer(host, options.renderer));
+  const { steps, warnings } = await survey(host, parsed.config, await chooseRenderer(host, options.renderer), 'whole');
   finish(
     steps.length === 0 ? 'unchanged' : 'changed',
     steps.map((step) => ({ kind: step.kind, text: describe(step) })),

@@ -99,6 +99,9 @@ async function issuePrinter(
   return (issue) => issueText(options.config, text, issue);
 }
 
+/** A first apply of 1,000 EIPs has 1,250 steps, 100 kB of them. */
+const MOST_LOGGED_STEPS = 200;
+
 /** One line for a run without a fault; what was wrong has lines of its own, for those who search for it. */
 function logReport(log: Logger, report: Report, show: (issue: Issue) => string): void {
   const { id, command, trigger, result, durationMs, steps, warnings, errors, exitStatus } = report;
@@ -108,7 +111,8 @@ function logReport(log: Logger, report: Report, show: (issue: Issue) => string):
     trigger,
     result,
     durationMs,
-    steps: steps.map(({ text }) => text),
+    steps: steps.slice(0, MOST_LOGGED_STEPS).map(({ text }) => text),
+    ...(steps.length > MOST_LOGGED_STEPS && { stepsLeftOut: steps.length - MOST_LOGGED_STEPS }),
     warnings,
     errors,
   };

@@ -68,7 +68,9 @@ export async function status(context: Context, options: GlobalOptions): Promise<
   // With a bad file the last good configuration is in force: that is what the machine is held against.
   const lastGood = fromFile.ok ? undefined : await host.readBytes(PATHS.lastGood);
   const parsed = lastGood === undefined ? fromFile : parseConfig(lastGood);
-  const found = parsed.ok ? await survey(host, parsed.config, await chooseRenderer(host, options.renderer)) : undefined;
+  const found = parsed.ok
+    ? await survey(host, parsed.config, await chooseRenderer(host, options.renderer), 'whole')
+    : undefined;
   if (found !== undefined) warnings.push(...found.warnings.map((message) => ({ message })));
 
   const holder = readHolder(PATHS.run);

@@ -4,7 +4,7 @@
 
 import type { BoundNic } from '../network/nics.ts';
 import { FILE_MARK, type File } from '../network/state.ts';
-import type { ProfileClaim, Renderer, Rendering } from './renderer.ts';
+import { type ProfileClaim, profileUuid, type Renderer, type Rendering } from './renderer.ts';
 
 const FOLDER = '/etc/sysconfig/network-scripts';
 
@@ -22,19 +22,21 @@ export const ifcfgRenderer: Renderer = {
 function filesOf(nic: BoundNic, rendering: Rendering): File[] {
   const onDevice = ({ device }: { device: string }) => device === nic.device;
   const routes = rendering.routes.filter(onDevice).filter(({ dest }) => dest !== 'default');
-  const files = [file(`ifcfg-${nic.device}`, ifcfg(nic, rendering))];
+  const files = [file(nic, 'ifcfg', ifcfg(nic, rendering))];
   if (routes.length > 0)
     files.push(
       file(
-        `route-${nic.device}`,
+        nic,
+        'route',
         routes.map(({ dest, via, device }) => `${dest} via ${via} dev ${device}`),
       ),
     );
   return files;
 }
 
-const file = (name: string, lines: readonly string[]): File => ({
-  path: `${FOLDER}/${name}`,
+const file = ({ device }: BoundNic, kind: 'ifcfg' | 'route', lines: readonly string[]): File => ({
+  device,
+  path: `${FOLDER}/${kind}-${device}`,
   content: `${[HEADER, ...lines].join('\n')}\n`,
   mode: 0o644,
 });
@@ -46,6 +48,7 @@ function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
     'TYPE=Ethernet',
     `DEVICE=${nic.device}`,
     `NAME=kylin-vr-${nic.device}`,
+    `UUID=${profileUuid(nic.mac)}`,
     `HWADDR=${nic.mac.toUpperCase()}`,
     'ONBOOT=yes',
     'BOOTPROTO=none',
@@ -54,9 +57,13 @@ function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
     'IPV6INIT=no',
     ...(nic.mtu === undefined ? [] : [`MTU=${nic.mtu}`]),
     ...(gateway === undefined ? [] : [`GATEWAY=${gateway.via}`]),
-    ...(gateway === undefined || gateway.metric === 0 ? [] : [`METRIC=${gateway.metric}`]),
+    // Of the default route: the first for initscripts, the second for NetworkManager.
+    ...(gateway === undefined || gateway.metric === 0
+      ? []
+      : [`METRIC=${gateway.metric}`, `IPV4_ROUTE_METRIC=${gateway.metric}`]),
     // The index has no gap: readers stop at the first. No probe for conflicts: it cost 38 s, and failed reloads.
     'ARPING_WAIT=0',
+    'ACD_TIMEOUT=0',
     ...specs.flatMap((spec, index) => {
       const [address, prefix] = spec.split('/');
       const suffix = index === 0 ? '' : index;

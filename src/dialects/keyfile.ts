@@ -1,10 +1,9 @@
 // NetworkManager keyfiles: /etc/NetworkManager/system-connections/kylin-vr-*.nmconnection, root's, 0600 (looser ones are
 // ignored). Pure.
 
-import { createHash } from 'node:crypto';
 import type { BoundNic } from '../network/nics.ts';
 import { FILE_MARK, type File } from '../network/state.ts';
-import type { ProfileClaim, Renderer, Rendering } from './renderer.ts';
+import { type ProfileClaim, profileUuid, type Renderer, type Rendering } from './renderer.ts';
 
 const FOLDER = '/etc/NetworkManager/system-connections';
 
@@ -17,6 +16,7 @@ export const keyfileRenderer: Renderer = {
   render: (rendering) =>
     rendering.nics.map(
       (nic): File => ({
+        device: nic.device,
         path: `${FOLDER}/kylin-vr-${nic.device}.nmconnection`,
         content: `${[HEADER, ...keyfile(nic, rendering)].join('\n')}\n`,
         mode: 0o600,
@@ -35,8 +35,8 @@ function keyfile(nic: BoundNic, rendering: Rendering): string[] {
     '[connection]',
     `id=kylin-vr-${nic.device}`,
     `uuid=${profileUuid(nic.mac)}`,
+    // Bound to the MAC alone: a NIC that is renamed keeps its profile, active.
     'type=ethernet',
-    `interface-name=${nic.device}`,
     // Before the profile that an image or an installer left behind (0).
     'autoconnect-priority=100',
     '',
@@ -57,17 +57,6 @@ function keyfile(nic: BoundNic, rendering: Rendering): string[] {
     // Neither set up nor switched off: an operator may be in over it.
     'method=ignore',
   ];
-}
-
-/**
- * The same for a NIC wherever and however often it is rendered: a version 5 UUID (RFC 9562) of its MAC.
- * Do not change: NetworkManager knows the profile by it.
- */
-export function profileUuid(mac: string): string {
-  const bytes = createHash('sha1').update(`kylin-vr ${mac}`).digest().subarray(0, 16);
-  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x50;
-  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
-  return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }
 
 /** A profile for another type of connection, or for no NIC in particular, claims none. */

@@ -1,5 +1,6 @@
 // A renderer turns the desired state of the NICs into persistent files of one format. Pure.
 
+import { createHash } from 'node:crypto';
 import type { BoundNic } from '../network/nics.ts';
 import type { Address, File, Route } from '../network/state.ts';
 
@@ -23,6 +24,17 @@ export type Renderer = {
   /** The NIC that a profile is for; undefined where it is for none in particular. */
   claim(fileName: string, content: string): ProfileClaim | undefined;
 };
+
+/**
+ * The UUID of a NIC's profile in every format: a version 5 UUID (RFC 9562) of its MAC.
+ * Do not change: NetworkManager knows the profile by it.
+ */
+export function profileUuid(mac: string): string {
+  const bytes = createHash('sha1').update(`kylin-vr ${mac}`).digest().subarray(0, 16);
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x50;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
 
 export const noRenderer: Renderer = {
   name: 'none',

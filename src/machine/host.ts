@@ -130,19 +130,19 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     },
 
     async read(path) {
-      return reading(path, readFile(path, 'utf8'));
+      return orUndefined(path, readFile(path, 'utf8'));
     },
 
     async readBytes(path) {
-      return reading(path, readFile(path));
+      return orUndefined(path, readFile(path));
     },
 
     async list(folder) {
-      return ((await orUndefined(readdir(folder))) ?? []).sort();
+      return ((await orUndefined(folder, readdir(folder))) ?? []).sort();
     },
 
     async info(path) {
-      const found = await orUndefined(lstat(path));
+      const found = await orUndefined(path, lstat(path));
       return (
         found && {
           uid: found.uid,
@@ -178,7 +178,11 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     },
 
     async setMode(path, mode) {
-      await chmod(path, mode);
+      try {
+        await chmod(path, mode);
+      } catch (cause) {
+        throw new HostError(`setting the mode of ${path}`, cause);
+      }
     },
 
     async move(from, to) {
@@ -206,7 +210,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     },
 
     async sysctl(key) {
-      return (await orUndefined(readFile(join('/proc/sys', key), 'utf8')))?.trim();
+      return (await host.read(join('/proc/sys', key)))?.trim();
     },
 
     async setSysctl(key, value) {
@@ -226,21 +230,13 @@ function missing(command: string): UnsupportedError {
 }
 
 /** A file that is not there, or whose folder is not, is undefined; every other failure is thrown. */
-async function orUndefined<T>(reading: Promise<T>): Promise<T | undefined> {
+async function orUndefined<T>(path: string, reading: Promise<T>): Promise<T | undefined> {
   try {
     return await reading;
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw error;
-  }
-}
-
-async function reading<T>(path: string, content: Promise<T>): Promise<T | undefined> {
-  try {
-    return await orUndefined(content);
-  } catch (cause) {
-    throw new HostError(`reading ${path}`, cause);
+    throw new HostError(`reading ${path}`, error);
   }
 }
 

@@ -1,10 +1,13 @@
 // Host → what is on the machine, and, for one configuration, the Observation that planning compares with.
 // Runs reading commands only, side by side.
 
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import * as z from 'zod/mini';
+import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import { type ObservedAddress, parseAddresses, parseRoutes } from '../dialects/iproute.ts';
 import { parseSave, type SavedRules } from '../dialects/iptables.ts';
+import { keyfileRenderer } from '../dialects/keyfile.ts';
+import { LIST_DEVICES, type ManagedDevice, NOT_RUNNING, parseDevices } from '../dialects/nmcli.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
 import type { Claim, Observation, Stray } from '../network/observation.ts';
@@ -17,6 +20,7 @@ import {
   type Jump,
   type NetworkState,
   type Route,
+  routeTargetKey,
   type TableName,
 } from '../network/state.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
@@ -30,15 +34,21 @@ export type Machine = {
   rules: SavedRules;
   strays: Stray[];
   files: File[];
-  owned: OwnedAddress[];
+  owned: Owned;
 };
 
-/** An address that we put, or were about to put, on the NIC with that MAC. */
-export type OwnedAddress = { mac: string; spec: string };
+/** What we put, or were about to put, on NICs, each by its MAC. */
+export type Owned = {
+  addresses: { mac: string; spec: string }[];
+  routes: { mac: string; dest: string; via: string }[];
+};
 
-const ownedList = z.array(z.object({ mac: z.string(), spec: z.string() }));
+const ownedRecord = z.object({
+  addresses: z.array(z.object({ mac: z.string(), spec: z.string() })),
+  routes: z.array(z.object({ mac: z.string(), dest: z.string(), via: z.string() })),
+});
 
-export async function readMachine(host: Host, renderer: Renderer): Promise<Machine> {
+export async function readMachine(host: Host): Promise<Machine> {
   const save = async (table: TableName) => (await host.run(['iptables-save', '-t', table])).stdout;
   const [addresses, routes, filter, nat, strays, files, owned] = await Promise.all([
     host.run(['ip', '-json', '-details', 'address', 'show']),
@@ -46,7 +56,7 @@ export async function readMachine(host: Host, renderer: Renderer): Promise<Machi
     save('filter'),
     save('nat'),
     readStrays(host),
-    readProfiles(host, renderer),
+    readProfiles(host),
     readOwned(host),
   ]);
   return {
@@ -59,18 +69,29 @@ export async function readMachine(host: Host, renderer: Renderer): Promise<Machi
   };
 }
 
-/** Addresses recorded as ours; none where the record is missing or not readable as one (then those of NICs that left stay). */
-async function readOwned(host: Host): Promise<OwnedAddress[]> {
+/** What is recorded as ours; nothing where the record is missing or is none (then addresses of NICs that left stay). */
+async function readOwned(host: Host): Promise<Owned> {
   const text = await host.read(PATHS.owned);
-  if (text === undefined) return [];
   try {
-    return z.parse(ownedList, JSON.parse(text));
-  } catch {
-    return [];
-  }
+    if (text !== undefined) return z.parse(ownedRecord, JSON.parse(text));
+  } catch {}
+  return { addresses: [], routes: [] };
 }
 
-async function readProfiles(host: Host, renderer: Renderer): Promise<File[]> {
+/** The devices that NetworkManager manages; none where it does not run or is not there. */
+export async function readManagers(host: Host): Promise<Map<string, ManagedDevice>> {
+  if ((await host.which('nmcli')) === undefined) return new Map();
+  const { stdout } = await host.run(LIST_DEVICES, { accept: [NOT_RUNNING], timeoutMs: NMCLI_TIMEOUT_MS });
+  return parseDevices(stdout);
+}
+
+const NMCLI_TIMEOUT_MS = 20_000;
+
+async function readProfiles(host: Host): Promise<File[]> {
+  return (await Promise.all([ifcfgRenderer, keyfileRenderer].map((renderer) => readFolder(host, renderer)))).flat();
+}
+
+async function readFolder(host: Host, renderer: Renderer): Promise<File[]> {
   const { folder } = renderer;
   if (folder === undefined) return [];
   const names = (await host.list(folder)).filter((name) => renderer.isProfile(name) || name.endsWith(TEMPORARY_SUFFIX));
@@ -103,16 +124,19 @@ export async function observe(
   host: Host,
   machine: Machine,
   bound: readonly BoundNic[],
-  desired: Pick<NetworkState, 'sysctls' | 'addresses'>,
+  desired: Pick<NetworkState, 'sysctls' | 'addresses' | 'files'>,
   renderer: Renderer,
+  managers: Observation['managers'],
 ): Promise<Observation> {
   const deviceOf = new Map(machine.links.map(({ mac, permanentMac, device }) => [permanentMac ?? mac, device]));
-  const owned = new Set(
-    machine.owned.flatMap(({ mac, spec }) => {
-      const device = deviceOf.get(mac);
-      return device === undefined ? [] : [addressKey({ device, spec })];
-    }),
-  );
+  const onDevice = <T extends { mac: string }>(items: readonly T[], key: (item: T & { device: string }) => string) =>
+    new Set(
+      items.flatMap((item) => {
+        const device = deviceOf.get(item.mac);
+        return device === undefined ? [] : [key({ ...item, device })];
+      }),
+    );
+  const owned = onDevice(machine.owned.addresses, addressKey);
   const devices = new Set(bound.map(({ device }) => device));
   const sysctls = await Promise.all(
     desired.sysctls.map(async ({ key }) => ({ key, value: (await host.sysctl(key)) ?? '' })),
@@ -130,10 +154,18 @@ export async function observe(
       chains: machine.rules.ours,
       jumps: jumpsIn(machine.rules.hooks),
       files: ours,
+      profiles: [...managers].flatMap(([device, { profile }]) =>
+        profile === undefined ? [] : [{ device, uuid: profile }],
+      ),
     },
     hooks: machine.rules.hooks,
     owned,
-    claims: foreign.flatMap((file) => claimOn(bound, file, renderer)),
+    ownedRoutes: onDevice(machine.owned.routes, routeTargetKey),
+    managers,
+    claims:
+      renderer.name === 'none'
+        ? []
+        : (await Promise.all(foreign.map((file) => claimOn(host, bound, file, desired.files)))).flat(),
     strays: machine.strays,
   };
 }
@@ -168,13 +200,31 @@ function splitFiles(files: readonly File[]): { ours: File[]; foreign: File[] } {
   return { ours: files.filter(isOurs), foreign: files.filter((file) => !isOurs(file)) };
 }
 
-function claimOn(bound: readonly BoundNic[], file: File, renderer: Renderer): Claim[] {
-  const name = basename(file.path);
-  const claim = renderer.claim(name, file.content);
-  if (claim === undefined) return [];
-  const nic = bound.find(
-    ({ mac, device }) => claim.mac === mac || (claim.mac === undefined && claim.device === device),
-  );
-  if (nic === undefined) return [];
-  return [{ ...file, to: join(PATHS.backup, name), reason: `a foreign profile of ${nic.device}` }];
+/**
+ * Foreign profiles of our NICs, and foreign files that stand where ours has to be. A stale keyfile would beat an ifcfg file
+ * of ours, so every format is looked at.
+ */
+async function claimOn(host: Host, bound: readonly BoundNic[], file: File, desired: readonly File[]): Promise<Claim[]> {
+  const reason = claimReason(bound, file, desired);
+  if (reason === undefined) return [];
+  return [{ ...file, to: await backupPath(host, basename(file.path), file.content), reason }];
+}
+
+/** One that another tool writes again and again is kept once; nothing that is kept is overwritten. */
+async function backupPath(host: Host, name: string, content: string): Promise<string> {
+  for (let number = 0; ; number++) {
+    const path = join(PATHS.backup, number === 0 ? name : `${name}.${number}`);
+    const kept = await host.read(path);
+    if (kept === undefined || kept === content) return path;
+  }
+}
+
+function claimReason(bound: readonly BoundNic[], file: File, desired: readonly File[]): string | undefined {
+  const claim = [ifcfgRenderer, keyfileRenderer]
+    .find(({ folder }) => folder === dirname(file.path))
+    ?.claim(basename(file.path), file.content);
+  const nic =
+    claim && bound.find(({ mac, device }) => (claim.mac === undefined ? claim.device === device : claim.mac === mac));
+  if (nic !== undefined) return `a foreign profile of ${nic.device}`;
+  return desired.some(({ path }) => path === file.path) ? 'a foreign file where ours has to be' : undefined;
 }

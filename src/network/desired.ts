@@ -1,7 +1,7 @@
 // Config and NICs of this machine → the network state that the configuration wants. Pure.
 
 import { type Config, uplinkOf } from '../config/config.ts';
-import type { Renderer } from '../dialects/renderer.ts';
+import { profileUuid, type Renderer } from '../dialects/renderer.ts';
 import { AgentError, EXIT } from '../errors.ts';
 import { contains, ipv4, networkOf } from './ipv4.ts';
 import { elasticAddresses, filterRules } from './nat.ts';
@@ -12,6 +12,7 @@ import {
   emptyState,
   type Link,
   type NetworkState,
+  type Profile,
   ROUTE_PROTOCOL,
   type Route,
   type Sysctl,
@@ -49,6 +50,8 @@ export function desiredState(
     chains: filter.chains,
     jumps: filter.jumps,
     files: renderer.render({ nics: bound, addresses, routes }),
+    profiles:
+      renderer.name === 'none' ? [] : bound.map(({ device, mac }): Profile => ({ device, uuid: profileUuid(mac) })),
   };
 }
 

@@ -1,5 +1,6 @@
 // What was found on the machine: the state that is ours or under our rule, and what planning must know beside it.
 
+import type { ManagedDevice } from '../dialects/nmcli.ts';
 import type { ObservedLink } from './nics.ts';
 import type { NetworkState, TableName } from './state.ts';
 
@@ -23,6 +24,10 @@ export type Observation = {
   hooks: readonly Hook[];
   /** Keys of the addresses that we put there, as recorded. */
   owned: ReadonlySet<string>;
+  /** Keys (routeTargetKey) of the routes that we, or NetworkManager by our profiles, put there, as recorded. */
+  ownedRoutes: ReadonlySet<string>;
   claims: readonly Claim[];
+  /** The devices that NetworkManager manages; empty where it does not run, or was not asked. */
+  managers: ReadonlyMap<string, ManagedDevice>;
   strays: readonly Stray[];
 };

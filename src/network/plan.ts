@@ -17,6 +17,7 @@ import {
   ROUTE_PROTOCOL,
   type Route,
   routeKey,
+  routeTargetKey,
   type Sysctl,
 } from './state.ts';
 import type { Step } from './step.ts';
@@ -36,30 +37,139 @@ import type { Step } from './step.ts';
 export function planSteps(desired: NetworkState, observation: Observation): Step[] {
   const observed = observation.state;
   const addresses = compare(desired.addresses, observed.addresses, addressKey);
-  const { early, late } = splitRemovals(addresses.extra, desired.addresses, observed.addresses);
-  const routes = planRoutes(desired.routes, observed.routes, early);
+  const { early, late } = splitRemovals(addresses.extra, desired.addresses, observation);
+  const routes = planRoutes(desired.routes, observation, early);
   const removeAddress = (address: Address): Step => ({
     kind: 'remove-address',
     address,
     foreign: !observation.owned.has(addressKey(address)),
   });
-
-  return [
-    ...planSysctls(desired.sysctls, observed.sysctls),
-    ...planFiles(desired.files, observation),
+  const files = planFiles(desired.files, observation);
+  const removals = [
     ...routes.early.map((route): Step => ({ kind: 'remove-route', route })),
     ...early.map(removeAddress),
-    ...planChains(desired.chains, observed.chains),
-    ...planJumps(desired.jumps, observation.hooks),
-    ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
+  ];
+  const changes = [
     ...planLinks(desired.links, observed.links),
     ...addresses.missing.map((address): Step => ({ kind: 'add-address', address })),
     ...routes.missing.map((route): Step => ({ kind: 'add-route', route })),
     ...routes.late.map((route): Step => ({ kind: 'remove-route', route })),
     ...late.map(removeAddress),
+  ];
+  const byManager = planManaged(desired, observation, files, [...removals, ...changes]);
+  const byIp = (step: Step) => !isOnManaged(step, observation);
+  const rules = [...planChains(desired.chains, observed.chains), ...planJumps(desired.jumps, observation.hooks)];
+  const [now, afterwards] = byManager.length === 0 ? [rules, []] : keepGuards(rules);
+
+  return [
+    ...planSysctls(desired.sysctls, observed.sysctls),
+    ...files,
+    ...removals.filter(byIp),
+    ...now,
+    ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
+    ...changes.filter(byIp),
+    ...byManager,
+    ...afterwards,
     ...planAnnouncements(addresses.missing, observation),
     ...planCuts(desired, observation, addresses.extra),
   ];
+}
+
+/** The device whose link, address or route a step changes. */
+function deviceOf(step: Step): string | undefined {
+  switch (step.kind) {
+    case 'set-link-up':
+    case 'set-link-down':
+    case 'set-mtu':
+      return step.device;
+    case 'add-address':
+    case 'remove-address':
+      return step.address.device;
+    case 'add-route':
+    case 'remove-route':
+      return step.route.device;
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * Where NetworkManager manages the NIC it owns the addresses and the routes that are in the profile. The MTU is set by `ip`
+ * too (a profile that no longer names one leaves it), and routes with our protocol number it does not know.
+ */
+function isOnManaged(step: Step, { managers }: Observation): boolean {
+  const device = deviceOf(step);
+  if (device === undefined || !managers.has(device) || step.kind === 'set-mtu') return false;
+  return !(step.kind === 'remove-route' && step.route.protocol === ROUTE_PROTOCOL);
+}
+
+/**
+ * One profile at a time; the NIC that gives an address up before the one that gets it. Steps that it carries out are listed
+ * before it, one each, like those of `ip`.
+ */
+function planManaged(
+  desired: NetworkState,
+  observation: Observation,
+  files: readonly Step[],
+  changes: readonly Step[],
+): Step[] {
+  const { managers } = observation;
+  if (managers.size === 0) return [];
+  const added = new Set(changes.flatMap((step) => (step.kind === 'add-address' ? [step.address.spec] : [])));
+  const written = files.flatMap((step) => (step.kind === 'write-file' ? [step.file.device] : []));
+  const applied = desired.profiles.flatMap(({ device, uuid }): { gives: boolean; steps: Step[] }[] => {
+    const manager = managers.get(device);
+    if (manager === undefined) return [];
+    const own = changes.filter((step) => deviceOf(step) === device && isOnManaged(step, observation));
+    const active = manager.active && manager.profile === uuid;
+    if (own.length === 0 && active && !written.includes(device)) return [];
+    const paths = desired.files.filter((file) => file.device === device).map(({ path }) => path);
+    const gives = own.some((step) => step.kind === 'remove-address' && added.has(step.address.spec));
+    const steps = own.map((step): Step => ({ ...step, by: 'networkmanager' }) as Step);
+    return [{ gives, steps: [...steps, { kind: 'apply-profile', device, uuid, paths, active }] }];
+  });
+  const gone = files.flatMap((step) =>
+    step.kind === 'remove-file' || step.kind === 'back-up-file' ? [step.path] : [],
+  );
+  const left = changes.filter((step) => {
+    const device = deviceOf(step) ?? '';
+    return isOnManaged(step, observation) && !desired.profiles.some((profile) => profile.device === device);
+  });
+  return [
+    ...applied.filter(({ gives }) => gives).flatMap(({ steps }) => steps),
+    ...applied.filter(({ gives }) => !gives).flatMap(({ steps }) => steps),
+    ...left.map((step): Step => ({ ...step, by: 'networkmanager' }) as Step),
+    ...(gone.length === 0 ? [] : [{ kind: 'forget-profiles', paths: gone } as const]),
+  ];
+}
+
+/**
+ * NetworkManager adds and removes addresses in one go, so the rules that keep the router itself from answering on an EIP
+ * have to be there before it and to go after it.
+ */
+function keepGuards(rules: readonly Step[]): [Step[], Step[]] {
+  const now: Step[] = [];
+  const afterwards: Step[] = [];
+  for (const step of rules) {
+    if (step.kind === 'edit-chain' && step.table === 'filter' && step.add.length > 0) {
+      now.push({ ...step, remove: [] });
+      if (step.remove.length > 0) afterwards.push({ ...step, add: [] });
+    } else if (isGuardRemoval(step)) afterwards.push(step);
+    else now.push(step);
+  }
+  return [now, afterwards];
+}
+
+function isGuardRemoval(step: Step): boolean {
+  switch (step.kind) {
+    case 'edit-chain':
+    case 'remove-chain':
+      return step.table === 'filter';
+    case 'remove-jump':
+      return step.jump.table === 'filter';
+    default:
+      return false;
+  }
 }
 
 function planSysctls(desired: readonly Sysctl[], observed: readonly Sysctl[]): Step[] {
@@ -86,35 +196,45 @@ function planFiles(desired: readonly File[], observation: Observation): Step[] {
   ];
 }
 
-/** Early: EIPs (while another address keeps the NIC's routes) and what moves to another NIC. Late: the rest. */
-function splitRemovals(extra: readonly Address[], desired: readonly Address[], observed: readonly Address[]) {
+/** Early: EIPs (while another address keeps the NIC's routes) and what moves to another NIC. Late: the rest, and foreign ones. */
+function splitRemovals(extra: readonly Address[], desired: readonly Address[], { state, owned }: Observation) {
   const wanted = new Set(desired.map(({ spec }) => spec));
-  const rooted = new Set(observed.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
-  const isEarly = ({ device, spec }: Address) => wanted.has(spec) || (isHostAddress(spec) && rooted.has(device));
+  const rooted = new Set(state.addresses.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
+  const isEip = (address: Address) => isHostAddress(address.spec) && owned.has(addressKey(address));
+  const isEarly = (address: Address) => wanted.has(address.spec) || (isEip(address) && rooted.has(address.device));
   return { early: extra.filter(isEarly), late: extra.filter((address) => !isEarly(address)) };
 }
 
 const isHostAddress = (spec: string): boolean => spec.endsWith('/32');
 
 /**
- * A route of ours is missing unless it is there, or a foreign one to the same gateway already is the best of its
- * destination (NetworkManager leaves its own when it stops). Only routes with our protocol number are ever removed.
+ * A route of ours is needed unless a foreign one to the same gateway is the best of the others: NetworkManager makes its
+ * own from our profile, and leaves them when it stops. Removed are routes with our protocol number, and those that
+ * NetworkManager made from a profile of ours, as recorded.
  */
-function planRoutes(desired: readonly Route[], observed: readonly Route[], leaving: readonly Address[]) {
+function planRoutes(desired: readonly Route[], observation: Observation, leaving: readonly Address[]) {
+  const observed = observation.state.routes;
   const best = new Map<string, Route>();
   for (const route of observed) {
+    if (route.protocol === ROUTE_PROTOCOL) continue;
     const rival = best.get(route.dest);
     if (rival === undefined || route.metric < rival.metric) best.set(route.dest, route);
   }
-  const { missing, extra } = compare(desired, observed, routeKey);
-  const ours = extra.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
+  const needed = desired.filter((route) => {
+    const there = best.get(route.dest);
+    return there === undefined || routeTargetKey(there) !== routeTargetKey(route);
+  });
+  const { missing, extra } = compare(needed, observed, routeKey);
+  const wanted = new Set(desired.map(routeTargetKey));
+  const isOurs = (route: Route) =>
+    route.protocol === ROUTE_PROTOCOL ||
+    (route.protocol === 'static' &&
+      observation.ownedRoutes.has(routeTargetKey(route)) &&
+      !wanted.has(routeTargetKey(route)));
+  const ours = extra.filter(isOurs);
   const bared = new Set(leaving.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
   return {
-    missing: missing.filter((route) => {
-      const there = best.get(route.dest);
-      const foreign = there !== undefined && there.protocol !== ROUTE_PROTOCOL;
-      return !foreign || there.via !== route.via || there.device !== route.device;
-    }),
+    missing,
     early: ours.filter(({ device }) => bared.has(device)),
     late: ours.filter(({ device }) => !bared.has(device)),
   };

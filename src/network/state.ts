@@ -33,8 +33,11 @@ export type Jump = {
   place: 'first' | 'last' | 'anywhere';
 };
 
-/** A file that is ours, whole. `mode` in the low nine bits. */
-export type File = { path: string; content: string; mode: number };
+/** A file that is ours, whole. `mode` in the low nine bits; `device` where it is a part of that NIC's profile. */
+export type File = { path: string; content: string; mode: number; device?: string };
+
+/** The NetworkManager profile that has to be active on a NIC, where NetworkManager manages it. */
+export type Profile = { device: string; uuid: string };
 
 export type NetworkState = {
   sysctls: readonly Sysctl[];
@@ -44,6 +47,7 @@ export type NetworkState = {
   chains: readonly Chain[];
   jumps: readonly Jump[];
   files: readonly File[];
+  profiles: readonly Profile[];
 };
 
 export const emptyState: NetworkState = {
@@ -54,6 +58,7 @@ export const emptyState: NetworkState = {
   chains: [],
   jumps: [],
   files: [],
+  profiles: [],
 };
 
 /** Marks our routes on the machine. Do not change: an upgrade would leave the old ones behind. */
@@ -69,6 +74,10 @@ export const addressKey = (address: Address): string => `${address.device} ${add
 
 export const routeKey = (route: Route): string =>
   `${route.dest} via ${route.via} dev ${route.device} metric ${route.metric} proto ${route.protocol}`;
+
+/** Where a route leads, whatever its metric and whoever made it. */
+export const routeTargetKey = (route: Pick<Route, 'dest' | 'via' | 'device'>): string =>
+  `${route.dest} via ${route.via} dev ${route.device}`;
 
 export const chainKey = (chain: { table: TableName; name: string }): string => `${chain.table} ${chain.name}`;
 

@@ -12,10 +12,15 @@ export type Step =
   | { kind: 'set-link-up'; device: string }
   | { kind: 'set-link-down'; device: string }
   | { kind: 'set-mtu'; device: string; mtu: number; was: number }
-  | { kind: 'add-address'; address: Address }
-  | { kind: 'remove-address'; address: Address; foreign: boolean }
-  | { kind: 'add-route'; route: Route }
-  | { kind: 'remove-route'; route: Route }
+  /** `by`: NetworkManager does it when the profile is applied, not `ip`. */
+  | { kind: 'add-address'; address: Address; by?: 'networkmanager' }
+  | { kind: 'remove-address'; address: Address; foreign: boolean; by?: 'networkmanager' }
+  | { kind: 'add-route'; route: Route; by?: 'networkmanager' }
+  | { kind: 'remove-route'; route: Route; by?: 'networkmanager' }
+  /** Makes NetworkManager read these files and bring the device in line; `active`: the profile is active on it already. */
+  | { kind: 'apply-profile'; device: string; uuid: string; paths: readonly string[]; active: boolean }
+  /** Makes NetworkManager forget profiles whose files are gone; a device on which one is active is let go. */
+  | { kind: 'forget-profiles'; paths: readonly string[] }
   | { kind: 'add-chain'; chain: Chain }
   /** The whole chain anew. */
   | { kind: 'replace-chain'; chain: Chain }
@@ -57,6 +62,10 @@ export function describe(step: Step): string {
       return `+ route ${routeText(step.route)}`;
     case 'remove-route':
       return `- route ${routeText(step.route)}`;
+    case 'apply-profile':
+      return `~ profile of ${step.device} ${step.active ? 'reapplied' : 'activated'} by NetworkManager`;
+    case 'forget-profiles':
+      return `- profiles in NetworkManager: ${step.paths.join(', ')}`;
     case 'add-chain':
       return `+ chain ${step.chain.name} in ${step.chain.table} (${count(step.chain.rules.length, 'rule')})`;
     case 'replace-chain':

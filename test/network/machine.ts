@@ -23,7 +23,9 @@ export const emptyObservation: Observation = {
   state: emptyState,
   hooks: [],
   owned: new Set(),
+  ownedRoutes: new Set(),
   claims: [],
+  managers: new Map(),
   strays: [],
 };
 
@@ -86,11 +88,14 @@ export class Machine {
           .map((chain) => ({ ...chain, ordered: true })),
         jumps: [],
         files: files.filter(({ content }) => isOurFile(content)),
+        profiles: [],
       },
       hooks: tables
         .filter(({ name }) => !name.startsWith(CHAIN_PREFIX))
         .map(({ table, name, rules }) => ({ table, hook: name, rules })),
       owned: this.owned,
+      ownedRoutes: new Set(),
+      managers: new Map(),
       claims: files
         .filter(
           ({ path, content }) => !isOurFile(content) && devices.has(/^\/etc\/.*ifcfg-(.+)$/.exec(path)?.[1] ?? ''),

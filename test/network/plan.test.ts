@@ -51,9 +51,9 @@ describe('the order of addresses', () => {
     assert.deepEqual(
       plan({ addresses: [address('192.0.2.1/26 on eth1')] }, { addresses: foreign.map(address), foreign }),
       [
-        '- address 192.0.2.20 peer 192.0.2.21/32 on eth1 (foreign)',
         '+ address 192.0.2.1/26 on eth1',
         '- address 192.0.2.9/26 on eth1 (foreign)',
+        '- address 192.0.2.20 peer 192.0.2.21/32 on eth1 (foreign)',
       ],
     );
   });
