@@ -45,12 +45,12 @@ export type Report = {
 };
 
 /**
- * For `settled` of a request: what an automatic run may take as whole. Waits two seconds where the file is not the one that
- * was applied last, so it is called before the lock is taken.
+ * For `settled` of a request: what an automatic run may take as whole. Waits two seconds where the file is neither the one
+ * that was applied last nor the one that was taken back, so it is called before the lock is taken.
  */
 export async function settle(host: Host, path: string): Promise<string> {
   const lastGood = await host.readBytes(PATHS.lastGood);
-  const file = await readSettled(host, path, lastGood && hashOf(lastGood));
+  const file = await readSettled(host, path, [lastGood && hashOf(lastGood), await host.read(PATHS.refused)]);
   if (file === 'unsettled') return file;
   return 'hash' in file ? file.hash : '';
 }

@@ -53,17 +53,17 @@ const SETTLE_MS = 2000;
 const SETTLE_TRIES = 5;
 
 /**
- * As `readTrusted`, for a run that nobody asked for: bytes other than `known` may be half of a file that is being written, so
+ * As `readTrusted`, for a run that nobody asked for: bytes of none of the `known` hashes may be half of a file that is being written, so
  * they count only when two reads two seconds apart are equal. Gives `unsettled` when they go on changing.
  */
 export async function readSettled(
   host: Host,
   path: string,
-  known: string | undefined,
+  known: readonly (string | undefined)[],
 ): Promise<ConfigFile | { errors: Issue[] } | 'unsettled'> {
   let before = await readTrusted(host, path, 'mend');
   for (let tries = 0; tries < SETTLE_TRIES; tries++) {
-    if ('hash' in before && before.hash === known) return before;
+    if ('hash' in before && known.includes(before.hash)) return before;
     await sleep(SETTLE_MS);
     const now = await readTrusted(host, path, 'mend');
     if (sameRead(before, now)) return now;

@@ -80,11 +80,13 @@ async function readOwned(host: Host): Promise<Owned> {
 
 /** The devices that NetworkManager manages; none where it does not run or is not there. */
 export async function readManagers(host: Host): Promise<Map<string, ManagedDevice>> {
-  if ((await host.which('nmcli')) === undefined) return new Map();
+  // Without the bus (a rescue shell, a container) nmcli ends 1, as it does for many a reason: not a status to go by.
+  if ((await host.which('nmcli')) === undefined || (await host.info(SYSTEM_BUS)) === undefined) return new Map();
   const { stdout } = await host.run(LIST_DEVICES, { accept: [NOT_RUNNING], timeoutMs: NMCLI_TIMEOUT_MS });
   return parseDevices(stdout);
 }
 
+const SYSTEM_BUS = '/run/dbus/system_bus_socket';
 const NMCLI_TIMEOUT_MS = 20_000;
 
 async function readProfiles(host: Host): Promise<File[]> {
