@@ -16,6 +16,8 @@ import { type Scope, type Survey, survey, union } from './survey.ts';
 
 export type Convergence = {
   result: 'unchanged' | 'changed' | 'rolled-back' | 'failed';
+  /** False: NICs were left to what brings them up at boot, so the configuration is not proved yet. */
+  whole: boolean;
   /** What was done, in order; of a run that was rolled back too. */
   steps: Step[];
   warnings: string[];
@@ -37,7 +39,7 @@ export async function converge(host: Host, config: Config, renderer: Renderer, s
   const first = await look();
   if (first.steps.length === 0) {
     await recordOwned(host, first.owned);
-    return { result: 'unchanged', steps: [], warnings: first.warnings };
+    return { result: 'unchanged', whole: first.whole, steps: [], warnings: first.warnings };
   }
   const done: Step[] = [];
   const warnings: string[] = [];
@@ -60,7 +62,7 @@ export async function converge(host: Host, config: Config, renderer: Renderer, s
       await recordOwned(host, next.owned);
       if (outcome.failed !== undefined)
         warnings.push(`${outcome.failed.error.message} (the network is right all the same)`);
-      return { result: 'changed', steps: done, warnings: [...warnings, ...next.warnings] };
+      return { result: 'changed', whole: first.whole, steps: done, warnings: [...warnings, ...next.warnings] };
     }
     failure = outcome.failed?.error ?? verifyError(next.steps);
     if (sameNics(current, next)) break;
@@ -113,14 +115,14 @@ async function rollBack(
     const remaining = planSteps(before, await observeNow());
     if (remaining.length === 0) {
       await recordOwned(host, first.machine.owned);
-      return { result: 'rolled-back', steps: done, warnings, error: failure };
+      return { result: 'rolled-back', whole: first.whole, steps: done, warnings, error: failure };
     }
     if (outcome.failed !== undefined) warnings.push(`taking it back: ${outcome.failed.error.message}`);
     warnings.push(`not taken back: ${remaining.map(describe).join('; ')}; the next reload tries again`);
   } catch (error) {
     warnings.push(`taking it back: ${asError(error).message}; the next reload tries again`);
   }
-  return { result: 'failed', steps: done, warnings, error: failure };
+  return { result: 'failed', whole: first.whole, steps: done, warnings, error: failure };
 }
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));

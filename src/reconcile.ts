@@ -102,7 +102,7 @@ async function carryOut(host: Host, request: RunRequest, order: Order, config: C
         : 'the network could not be put back whole; mend the cause and run kylin-vr reload';
     report.errors.push({ message: `${error.message}; ${end}` });
     report.exitStatus = EXIT.failed;
-  } else if (order.fromFile) {
+  } else if (order.fromFile && convergence.whole) {
     await host.write(PATHS.lastGood, order.bytes, 0o600);
     await host.remove(PATHS.refused);
   }

@@ -19,6 +19,8 @@ import type { Step } from './network/step.ts';
 export type Survey = {
   machine: Machine;
   binding: NicBinding;
+  /** False: NICs are left to what brings them up at boot. */
+  whole: boolean;
   /** What of it is ours once it is there. */
   owned: Owned;
   desired: NetworkState;
@@ -59,7 +61,7 @@ export async function survey(host: Host, config: Config, renderer: Renderer, sco
     ...(await initscriptsWarnings(host, renderer, wanted)),
   ];
   const owned = leaveNics ? union(machine.owned, ownedBy(wanted, binding)) : ownedBy(wanted, binding);
-  return { machine, binding, owned, desired, observation, steps, warnings };
+  return { machine, binding, owned, whole: !leaveNics, desired, observation, steps, warnings };
 }
 
 /** Whether NetworkManager or initscripts brings NICs up at boot from the files that we render. */
