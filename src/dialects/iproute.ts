@@ -23,7 +23,12 @@ const link = z.object({
   address: z.optional(z.string()),
   permaddr: z.optional(z.string()),
   master: z.optional(z.string()),
-  linkinfo: z.optional(z.object({ info_kind: z.optional(z.string()) })),
+  linkinfo: z.optional(
+    z.object({
+      info_kind: z.optional(z.string()),
+      info_slave_data: z.optional(z.object({ perm_hwaddr: z.optional(z.string()) })),
+    }),
+  ),
   addr_info: z.optional(z.array(addressInfo)),
 });
 
@@ -47,10 +52,12 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
   // Where nothing matches, ip prints `[{}]` for lack of links, or nothing at all.
   for (const entry of parseList(json, link)) {
     const kind = entry.linkinfo?.info_kind;
+    // Before Linux 5.6 only the bond knows the address that its port came with.
+    const permanentMac = entry.permaddr ?? entry.linkinfo?.info_slave_data?.perm_hwaddr;
     links.push({
       device: entry.ifname,
       mac: (entry.address ?? '').toLowerCase(),
-      ...(entry.permaddr !== undefined && { permanentMac: entry.permaddr.toLowerCase() }),
+      ...(permanentMac !== undefined && { permanentMac: permanentMac.toLowerCase() }),
       ethernet: entry.link_type === 'ether',
       ...(kind !== undefined && { kind }),
       up: entry.flags.includes('UP'),

@@ -47,6 +47,12 @@ describe('ip address', () => {
     assert.deepEqual([link?.mac, link?.permanentMac], ['02:00:00:00:00:ab', '02:00:00:00:00:cd']);
   });
 
+  it('the permanent MAC of a port is also what its bond says it is', () => {
+    const linkinfo = { info_slave_kind: 'bond', info_slave_data: { perm_hwaddr: '02:00:00:00:00:CD' } };
+    const [link] = parseAddresses(ipAddress({ address: '02:00:00:00:00:ab', linkinfo })).links;
+    assert.equal(link?.permanentMac, '02:00:00:00:00:cd');
+  });
+
   it('may show no details, addresses or flags of a link', () => {
     const link = { device: 'eth0', mac: '02:00:00:00:00:00', ethernet: true, up: false, mtu: 1500 };
     assert.deepEqual(parseAddresses(ipAddress({ flags: [], linkinfo: {} })), { links: [link], addresses: [] });
