@@ -1,9 +1,19 @@
 // `npm run build`: dist/kylin-vr.js, one executable file with everything in it, and its source map.
 
 import { chmod, readFile, writeFile } from 'node:fs/promises';
-import { build } from 'esbuild';
+import { build, type Plugin } from 'esbuild';
+import { payload } from '../src/machine/payload.ts';
 
 const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
+
+/** What `install` puts on the guest goes into the program. */
+const embedPayload: Plugin = {
+  name: 'embed-payload',
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /\/src\/machine\/payload\.ts$/ }, () => ({
+      contents: `export const payload = ${JSON.stringify(payload)};`,
+    })),
+};
 
 await build({
   entryPoints: ['src/main.ts'],
@@ -18,6 +28,7 @@ await build({
   sourcesContent: false,
   legalComments: 'none',
   banner: { js: '#!/usr/bin/env node' },
+  plugins: [embedPayload],
   define: { KYLIN_VR_VERSION: JSON.stringify(version) },
   logLevel: 'warning',
 });

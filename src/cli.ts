@@ -96,6 +96,25 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
       const { status } = await import('./commands/status.ts');
       end(await status(context, options(command)));
     });
+  program
+    .command('install')
+    .description('put units, udev rule and settings on this guest, open the guest agent; the network stays as it is')
+    .option('--root <dir>', 'prepare the image in this folder instead')
+    .option('--firewalld', 'admit what we forward to firewalld', false)
+    .option('--now', 'start it too', false)
+    .action(async (own: { root?: string; firewalld: boolean; now: boolean }, command: Command) => {
+      const { install } = await import('./commands/install.ts');
+      end(await install(context, { ...options(command), ...own }));
+    });
+  program
+    .command('uninstall')
+    .description('take back what install did; the configuration stays, and the running network')
+    .option('--flush', 'take the running network down too', false)
+    .option('--root <dir>', 'in the image in this folder instead')
+    .action(async (own: { root?: string; flush: boolean }, command: Command) => {
+      const { uninstall } = await import('./commands/uninstall.ts');
+      end(await uninstall(context, { ...options(command), ...own }));
+    });
   for (const command of program.commands) command.copyInheritedSettings(program);
   return program;
 }

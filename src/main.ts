@@ -25,6 +25,7 @@ const context: Context = {
       stderr: context.stderr,
       ...(keep === 'file' && { file: PATHS.log }),
     }),
+  ...(process.argv[1]?.endsWith('.ts') ? {} : { program: process.argv[1] ?? '' }),
   byGuestAgent: async () => (await readFile(`/proc/${process.ppid}/comm`, 'utf8').catch(() => '')).trim() === 'qemu-ga',
   unbroken: async (work, onSignal) => {
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

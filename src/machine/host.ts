@@ -11,9 +11,12 @@ import {
   open,
   readdir,
   readFile,
+  readlink,
   realpath,
   rename,
   rm,
+  rmdir,
+  symlink,
   writeFile,
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -46,6 +49,14 @@ export interface Host {
   /** Atomic and durable; makes the folder (0700). Gives whether anything changed. */
   write(path: string, content: string | Uint8Array, mode: number): Promise<boolean>;
   setMode(path: string, mode: number): Promise<void>;
+  /** Where a symbolic link leads, as it is written; undefined where there is none. */
+  readLink(path: string): Promise<string | undefined>;
+  /** Makes a symbolic link, in place of what is there; atomic. */
+  link(path: string, target: string): Promise<void>;
+  /** One folder, in one that exists; whatever the umask. */
+  makeFolder(path: string, mode: number): Promise<void>;
+  /** Gives whether it is gone: a folder that something is in stays. */
+  removeFolder(path: string): Promise<boolean>;
   move(from: string, to: string): Promise<void>;
   /** Gives whether there was anything to remove. */
   remove(path: string): Promise<boolean>;
@@ -183,6 +194,45 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
       } catch (cause) {
         throw new HostError(`setting the mode of ${path}`, cause);
       }
+    },
+
+    async readLink(path) {
+      return (await host.info(path))?.symlink ? orUndefined(path, readlink(path)) : undefined;
+    },
+
+    async link(path, target) {
+      const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}${TEMPORARY_SUFFIX}`);
+      try {
+        await symlink(target, temporary);
+        await rename(temporary, path);
+        await syncFolder(dirname(path));
+      } catch (cause) {
+        await rm(temporary, { force: true }).catch(() => {});
+        throw new HostError(`linking ${path} to ${target}`, cause);
+      }
+    },
+
+    async makeFolder(path, mode) {
+      try {
+        await mkdir(path);
+        await chmod(path, mode);
+        await syncFolder(dirname(path));
+      } catch (cause) {
+        throw new HostError(`making the folder ${path}`, cause);
+      }
+    },
+
+    async removeFolder(path) {
+      try {
+        await rmdir(path);
+        await syncFolder(dirname(path));
+      } catch (cause) {
+        const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+        if (code === 'ENOENT') return true;
+        if (code === 'ENOTEMPTY' || code === 'EEXIST') return false;
+        throw new HostError(`removing the folder ${path}`, cause);
+      }
+      return true;
     },
 
     async move(from, to) {

@@ -11,5 +11,7 @@ export const PATHS = {
   /** Hash of the configuration that was rolled back, so that automatic runs do not apply it again. */
   refused: '/var/lib/kylin-vr/refused',
   backup: '/var/lib/kylin-vr/backup',
+  /** What `install` changed, and how it was before. */
+  installed: '/var/lib/kylin-vr/installed.json',
   log: '/var/log/kylin-vr/kylin-vr.log',
 } as const;

@@ -20,7 +20,16 @@ describe('help and version', () => {
     assert.deepEqual([status, stderr], [0, '']);
     const section = (title: string) => new RegExp(`^${title}:\\n((?: .*\\n)+)`, 'm').exec(stdout)?.[1] ?? '';
     const names = (text: string) => [...text.matchAll(/^ {2}(\S+)/gm)].map((match) => match[1]);
-    assert.deepEqual(names(section('Commands')), ['start', 'reload', 'check', 'plan', 'status', 'help']);
+    assert.deepEqual(names(section('Commands')), [
+      'start',
+      'reload',
+      'check',
+      'plan',
+      'status',
+      'install',
+      'uninstall',
+      'help',
+    ]);
     assert.deepEqual(
       [...section('Options').matchAll(/--[a-z-]+/g)]
         .map(([option]) => option)
@@ -36,7 +45,7 @@ describe('help and version', () => {
     assert.deepEqual(statuses, Object.values(EXIT));
   });
 
-  for (const command of ['start', 'reload', 'check', 'plan', 'status'])
+  for (const command of ['start', 'reload', 'check', 'plan', 'status', 'install', 'uninstall'])
     it(`${command} --help shows its usage and the options that all share`, async () => {
       const { status, stdout } = await inProcess(command, '--help');
       assert.equal(status, 0);

@@ -1,0 +1,247 @@
+// `install`: puts units, udev rule, settings and program on this guest, or into the image below --root, and opens the guest
+// agent's calls. Leaves the running network alone; what it changed is recorded, and `uninstall` takes it back.
+
+import { basename, dirname, join, resolve } from 'node:path';
+import { openCalls, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
+import { CommandError, type ExitStatus, UnsupportedError, UsageError } from '../errors.ts';
+import { planInstall, type Recorded, recordOf } from '../installation/plan.ts';
+import {
+  ABSENT,
+  CONFIG_TEMPLATE,
+  contentOf,
+  type Entry,
+  enablingLinks,
+  FILES,
+  FIREWALLD_POLICY,
+  LEFTOVERS,
+  PROGRAM,
+  textOf,
+  UNIT_FOLDER,
+  type Wanted,
+} from '../installation/tree.ts';
+import type { Host } from '../machine/host.ts';
+import { PATHS } from '../machine/paths.ts';
+import { payload } from '../machine/payload.ts';
+import { carryOut, readEntry, readRecord, writeRecord } from '../machine/tree.ts';
+import { isActive, Progress, takeUp } from './changes.ts';
+import { type Context, type GlobalOptions, needRoot } from './context.ts';
+
+export type InstallOptions = GlobalOptions & { root?: string; firewalld: boolean; now: boolean };
+
+export async function install(context: Context, options: InstallOptions): Promise<ExitStatus> {
+  needRoot(context, 'install');
+  const host = context.host();
+  const root = await rootOf(host, options.root);
+  const live = root === '/';
+  if (!live && options.now) throw new UsageError('--now is for the running system: an image has none');
+  const progress = new Progress(context, options);
+
+  const lacking = live ? await lackingTools(host) : await missingFromImage(host, root);
+  if (live && lacking.length > 0) throw new UnsupportedError(`nothing was installed: ${lacking.join('; ')}`);
+  for (const message of lacking) progress.warn(message);
+
+  const record = (await readRecord(host, root)) ?? [];
+  const wanted = withFolders(await wantedOn(context, host, root, options, record, progress));
+  const observed = new Map<string, Entry>();
+  for (const { path } of wanted) observed.set(path, await readEntry(host, root, path));
+  const changes = planInstall(wanted, observed);
+  if (changes.length > 0) {
+    // The record goes first: an installation that was killed can be taken back too. Only its own folder comes before it.
+    const early = changes.filter(({ path }) => PATHS.installed.startsWith(`${path}/`));
+    for (const change of early) await carryOut(host, root, change);
+    await writeRecord(host, root, recordOf(changes, record));
+    for (const change of changes) {
+      if (!early.includes(change)) await carryOut(host, root, change);
+      progress.changed(change);
+    }
+  }
+  if (live) {
+    await takeUp(host, progress, changes);
+    await takeUpUnits(
+      host,
+      progress,
+      options,
+      changes.some(({ path }) => path.startsWith(`${UNIT_FOLDER}/`)),
+    );
+  }
+  const status = progress.finish('install');
+  if (changes.length > 0 && !options.now && !options.json)
+    context.stdout('kylin-vr takes effect with the next boot, or now with: systemctl start kylin-vr\n');
+  return status;
+}
+
+export async function rootOf(host: Host, root: string | undefined): Promise<string> {
+  if (root === undefined) return '/';
+  if (!(await host.info(root))?.directory) throw new UsageError(`--root must be the folder of an image, is ${root}`);
+  return resolve(root);
+}
+
+async function takeUpUnits(host: Host, progress: Progress, options: InstallOptions, changed: boolean): Promise<void> {
+  if ((await host.info('/run/systemd/system')) === undefined) {
+    if (options.now) progress.warn('systemd does not run here: nothing was started');
+    return;
+  }
+  const service = 'kylin-vr.service';
+  if (options.now && !(await isActive(host, service))) await progress.run(host, 'systemctl', 'start', service);
+  else if (changed && (await isActive(host, service)))
+    await progress.run(host, 'systemctl', 'try-restart', 'kylin-vr-reload.path', 'kylin-vr-reload.timer');
+}
+
+async function wantedOn(
+  context: Context,
+  host: Host,
+  root: string,
+  options: InstallOptions,
+  record: readonly Recorded[],
+  progress: Progress,
+): Promise<Wanted[]> {
+  const read = (path: string) => readEntry(host, root, path);
+  const recorded = (path: string) => record.some((entry) => entry.path === path);
+  const file = (path: string, mode: number, text: string | Uint8Array): Wanted => ({
+    path,
+    entry: { kind: 'file', content: contentOf(text), mode },
+  });
+  const wanted: Wanted[] = FILES.map(({ path, mode, source }) => file(path, mode, payload[source]));
+
+  const program = await read(PROGRAM);
+  const own = context.program === undefined ? undefined : await host.readBytes(context.program);
+  if (own === undefined) {
+    if (program.kind === 'absent')
+      progress.warn(`${PROGRAM} is missing: this runs from the sources, npm run build first`);
+  } else if (program.kind === 'absent' || recorded(PROGRAM)) wanted.push(file(PROGRAM, 0o755, own));
+
+  // In place of a configuration that was lost it would be an order to take the network down.
+  const fresh = (await read(PATHS.config)).kind === 'absent' && (await read(PATHS.lastGood)).kind === 'absent';
+  if (fresh) wanted.push(file(PATHS.config, 0o600, payload[CONFIG_TEMPLATE]));
+
+  for (const { path, is01 } of LEFTOVERS) {
+    const entry = await read(path);
+    if (entry.kind === 'file' && is01(textOf(entry.content))) wanted.push({ path, entry: ABSENT, reason: 'of 0.1' });
+    else if (entry.kind === 'link' && entry.target === '/dev/null') progress.warn(`${path} masks the unit`);
+    else if (entry.kind !== 'absent') progress.warn(`${path} stands in for ours`);
+  }
+  const units = FILES.filter(({ path }) => dirname(path) === UNIT_FOLDER);
+  const links = enablingLinks(Object.fromEntries(units.map(({ path, source }) => [basename(path), payload[source]])));
+  for (const { path, target } of links) wanted.push({ path, entry: { kind: 'link', target } });
+
+  for (const path of QEMU_GA_FILES) {
+    const entry = await read(path);
+    if (entry.kind !== 'file') continue;
+    const { text, opened } = openCalls(textOf(entry.content));
+    if (opened.length > 0)
+      wanted.push({ ...file(path, entry.mode, text), reason: `opened for the host: ${opened.join(', ')}` });
+  }
+  if (await isThere(host, root, ['qemu-ga'])) await warnOfSelinux(host, root, progress);
+
+  if (await isThere(host, root, ['firewalld'])) {
+    // Policies came with firewalld 0.9, and with them this folder.
+    const policies = (await read('/usr/lib/firewalld/policies')).kind === 'folder';
+    if (options.firewalld && policies)
+      wanted.push(file(FIREWALLD_POLICY, 0o644, payload['packaging/firewalld-policy.xml']));
+    else if (!policies)
+      progress.warn(
+        'firewalld before 0.9 has no policies: what this router forwards passes only between NICs of a zone that accepts ' +
+          'it: firewall-cmd --permanent --zone=trusted --add-interface=NIC for each, then firewall-cmd --reload',
+      );
+    else if ((await read(FIREWALLD_POLICY)).kind === 'absent')
+      progress.warn(
+        `firewalld is here, and where it runs nothing is forwarded without a policy: kylin-vr install --firewalld makes one (${FIREWALLD_POLICY})`,
+      );
+  } else if (options.firewalld) progress.warn('firewalld is not here: nothing to admit our NICs to');
+  return wanted;
+}
+
+/** Each with the folders that it is in; those of ours are nobody else's. */
+function withFolders(wanted: readonly Wanted[]): Wanted[] {
+  const placed = new Map<string, Wanted>();
+  const add = (path: string) => {
+    if (path === '/' || placed.has(path)) return;
+    add(dirname(path));
+    const mode = [dirname(PATHS.config), PATHS.lib].includes(path) ? 0o700 : 0o755;
+    placed.set(path, { path, entry: { kind: 'folder', mode } });
+  };
+  add(dirname(PATHS.installed));
+  for (const one of wanted) {
+    if (one.entry.kind !== 'absent') add(dirname(one.path));
+    placed.set(one.path, one);
+  }
+  return [...placed.values()];
+}
+
+const TOOL_PACKAGES = {
+  ip: 'iproute2 (iproute on RPM systems)',
+  'iptables-save': 'iptables',
+  'iptables-restore': 'iptables',
+  conntrack: 'conntrack (conntrack-tools on RPM systems)',
+  arping: 'iputils-arping (iputils on RPM systems)',
+} as const;
+
+/** Where units look for `node`: the PATH that systemd gives them. */
+const UNIT_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin'];
+const NO_NODE = `node is not in ${UNIT_PATH.join(':')}, where units look for it: install Node 20, or link it there`;
+
+/** What is missing on this machine, or too old: without it no configuration could be applied. */
+async function lackingTools(host: Host): Promise<string[]> {
+  const lacking: string[] = [];
+  for (const [command, name] of Object.entries(TOOL_PACKAGES))
+    if ((await host.which(command)) === undefined) lacking.push(`${command} is missing: install ${name}`);
+  const refuses = (argv: [string, ...string[]]) =>
+    host.run(argv).then(
+      () => false,
+      (error: unknown) => {
+        if (error instanceof CommandError) return true;
+        throw error;
+      },
+    );
+  if ((await host.which('ip')) && (await refuses(['ip', '-json', 'link', 'show', 'dev', 'lo'])))
+    lacking.push(`iproute2 is too old (${await firstLine(host, ['ip', '-V'])}): ip -json needs 4.18`);
+  if (await host.which('iptables-restore')) {
+    const version = await firstLine(host, ['iptables-restore', '--version']);
+    const [, major = '0', minor = '0', patch = '0'] = /v(\d+)\.(\d+)\.(\d+)/.exec(version) ?? [];
+    if (Number(major) * 10_000 + Number(minor) * 100 + Number(patch) < 10_602)
+      lacking.push(`iptables is too old (${version}): iptables-restore --wait needs 1.6.2`);
+  }
+  if (!(await isThere(host, '/', ['node'], UNIT_PATH))) lacking.push(NO_NODE);
+  return lacking;
+}
+
+async function missingFromImage(host: Host, root: string): Promise<string[]> {
+  const missing: string[] = [];
+  for (const [command, name] of Object.entries(TOOL_PACKAGES))
+    if (!(await isThere(host, root, [command]))) missing.push(`${command} is missing in the image: install ${name}`);
+  if (!(await isThere(host, root, ['node'], UNIT_PATH))) missing.push(`in the image ${NO_NODE}`);
+  return missing;
+}
+
+async function firstLine(host: Host, argv: [string, ...string[]]): Promise<string> {
+  return (await host.run(argv, { accept: [1, 2, 255] })).stdout.split('\n')[0] ?? '';
+}
+
+async function isThere(
+  host: Host,
+  root: string,
+  commands: readonly string[],
+  folders: readonly string[] = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'],
+): Promise<boolean> {
+  for (const folder of folders)
+    for (const command of commands) if ((await host.info(join(root, folder, command))) !== undefined) return true;
+  return false;
+}
+
+/** SELinux confines the agent. What it needs is said, not done: a policy is the operator's. */
+async function warnOfSelinux(host: Host, root: string, progress: Progress): Promise<void> {
+  const on =
+    root === '/'
+      ? (await host.info('/sys/fs/selinux/enforce')) !== undefined
+      : /^SELINUX=(enforcing|permissive)/m.test((await host.read(join(root, '/etc/selinux/config'))) ?? '');
+  if (!on) return;
+  progress.warn(
+    [
+      'SELinux confines the guest agent (virt_qemu_ga_t). For the host to write the configuration and run kylin-vr through it:',
+      "  semanage fcontext -a -t virt_qemu_ga_data_t '/etc/kylin-vr(/.*)?' && restorecon -R /etc/kylin-vr",
+      `  semanage fcontext -a -t virt_qemu_ga_unconfined_exec_t ${PROGRAM} && restorecon ${PROGRAM}`,
+      '  setsebool -P virt_rw_qemu_ga_data on',
+      '  setsebool -P virt_qemu_ga_run_unconfined on    # where the policy has it: EL 9',
+    ].join('\n'),
+  );
+}

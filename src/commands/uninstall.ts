@@ -1,0 +1,136 @@
+// `uninstall`: takes back what `install` did. The configuration stays, and the running network too unless --flush.
+
+import { basename, dirname, join } from 'node:path';
+import { parseConfig } from '../config/parse.ts';
+import { converge } from '../converge.ts';
+import { AgentError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
+import { type Change, planUninstall } from '../installation/plan.ts';
+import { ABSENT, type Entry, enablingLinks, FILES, UNIT_FOLDER } from '../installation/tree.ts';
+import type { Host } from '../machine/host.ts';
+import { describeHolder, withLock } from '../machine/lock.ts';
+import { PATHS } from '../machine/paths.ts';
+import { payload } from '../machine/payload.ts';
+import { carryOut, readEntry, readRecord } from '../machine/tree.ts';
+import { describe } from '../network/step.ts';
+import { chooseRenderer } from '../survey.ts';
+import { Progress, takeUp } from './changes.ts';
+import { type Context, type GlobalOptions, needRoot } from './context.ts';
+import { rootOf } from './install.ts';
+
+export type UninstallOptions = GlobalOptions & { root?: string; flush: boolean };
+
+const UNITS = ['kylin-vr.service', 'kylin-vr-reload.path', 'kylin-vr-reload.timer', 'kylin-vr-reload.service'] as const;
+
+export async function uninstall(context: Context, options: UninstallOptions): Promise<ExitStatus> {
+  needRoot(context, 'uninstall');
+  const host = context.host();
+  const root = await rootOf(host, options.root);
+  const live = root === '/';
+  if (!live && options.flush) throw new UsageError('--flush is for the running network: an image has none');
+  const progress = new Progress(context, options);
+  const record = await readRecord(host, root);
+
+  const changes = await wayBack(host, root, record ?? [], progress);
+  const systemd = live && (await host.info('/run/systemd/system')) !== undefined;
+  // Before anything else: the timer would put the network back, and a unit without its file cannot be told to stop.
+  if (systemd && (changes.length > 0 || options.flush)) await stopUnits(host, progress);
+  if (options.flush) {
+    const failure = await flush(context, options, progress);
+    if (failure !== undefined) throw failure;
+  }
+
+  const holdsRecord = ({ path }: Change) => PATHS.installed.startsWith(`${path}/`);
+  for (const change of changes.filter((change) => !holdsRecord(change)))
+    if (await carryOut(host, root, change)) progress.changed(change);
+  if (record !== undefined) await host.remove(join(root, PATHS.installed));
+  for (const change of changes.filter(holdsRecord)) if (await carryOut(host, root, change)) progress.changed(change);
+  if (live) {
+    for (const folder of [PATHS.lib, '/var/cache/kylin-vr']) await host.removeFolder(folder);
+    await takeUp(host, progress, changes);
+  }
+
+  if (record === undefined) {
+    const left: string[] = [];
+    for (const { path } of FILES) if ((await readEntry(host, root, path)).kind !== 'absent') left.push(path);
+    if (left.length > 0)
+      progress.warn(`there is no record of kylin-vr install: ${left.join(', ')} stay, remove the package`);
+  }
+  if (live && !options.flush && (await host.info(PATHS.owned)) !== undefined)
+    progress.warn('the running network stays as it is: only uninstall --flush takes it down');
+  return progress.finish('uninstall');
+}
+
+async function wayBack(
+  host: Host,
+  root: string,
+  record: NonNullable<Awaited<ReturnType<typeof readRecord>>>,
+  progress: Progress,
+): Promise<Change[]> {
+  const observed = new Map<string, Entry>();
+  for (const { path } of record) observed.set(path, await readEntry(host, root, path));
+  const { changes, kept } = planUninstall(record, observed, [PATHS.config]);
+  for (const message of kept) progress.warn(message);
+
+  // Whoever enabled it (systemctl, a package): with the program gone, or not meant to run, a link to it is of no use.
+  const units = FILES.filter(({ path }) => dirname(path) === UNIT_FOLDER);
+  for (const { path } of enablingLinks(
+    Object.fromEntries(units.map(({ path, source }) => [basename(path), payload[source]])),
+  )) {
+    const from = await readEntry(host, root, path);
+    if (from.kind === 'link' && !changes.some((change) => change.path === path))
+      changes.unshift({ path, from, to: ABSENT, text: `- link ${path} → ${from.target}` });
+  }
+  return changes;
+}
+
+async function stopUnits(host: Host, progress: Progress): Promise<void> {
+  const inState = async (states: string) => {
+    const { stdout } = await host.run([
+      'systemctl',
+      'list-units',
+      '--plain',
+      '--no-legend',
+      `--state=${states}`,
+      'kylin-vr*',
+    ]);
+    return UNITS.filter((unit) => stdout.split(/\s+/).includes(unit));
+  };
+  const running = await inState('active,activating');
+  if (running.length > 0) await progress.run(host, 'systemctl', 'stop', ...running);
+  const failed = await inState('failed');
+  if (failed.length > 0) await progress.run(host, 'systemctl', 'reset-failed', ...failed);
+}
+
+/** As a reload of `if_list: []`, without the user's file. Gives why it failed. */
+async function flush(context: Context, options: UninstallOptions, progress: Progress): Promise<AgentError | undefined> {
+  const parsed = parseConfig(new TextEncoder().encode('if_list: []\n'));
+  if (!parsed.ok) throw new Error('an empty if_list is not valid');
+  const { config } = parsed;
+  const convergence = await withLock(
+    {
+      dir: PATHS.run,
+      command: 'uninstall --flush',
+      trigger: 'operator',
+      timeoutMs: options.lockTimeout * 1000,
+      onWait: (holder, waitedMs) =>
+        context.stderr(`waiting for ${Math.round(waitedMs / 1000)} s: ${describeHolder(holder)}\n`),
+    },
+    ({ marker }) =>
+      context.unbroken(
+        async () => {
+          const host = context.host(marker);
+          const found = await converge(host, config, await chooseRenderer(host, options.renderer), 'whole');
+          if (found.error === undefined)
+            for (const path of [PATHS.lastGood, PATHS.owned, PATHS.refused]) await host.remove(path);
+          return found;
+        },
+        (signal) => context.stderr(`${signal}: the change that has begun is finished first\n`),
+      ),
+  );
+  for (const step of convergence.steps) progress.done(step.kind, describe(step));
+  for (const message of convergence.warnings) progress.warn(message);
+  const { error } = convergence;
+  if (error === undefined) return undefined;
+  if (!(error instanceof AgentError)) throw error;
+  return new AgentError(`${error.message}; nothing was uninstalled, and kylin-vr.service is stopped`, EXIT.failed);
+}

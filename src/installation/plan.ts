@@ -1,0 +1,75 @@
+// What is there, what is wanted → the changes that `install` makes, and the record from which `uninstall` takes them back.
+// Pure.
+
+import { createHash } from 'node:crypto';
+import { closeCalls, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
+import { ABSENT, contentOf, type Entry, textOf, type Wanted } from './tree.ts';
+
+export type Change = { path: string; from: Entry; to: Entry; text: string };
+
+/** One path that `install` changed; `left` is the digest of what it made of it. */
+export type Recorded = { path: string; before: Entry; left: string };
+
+export type Observed = ReadonlyMap<string, Entry>;
+
+export const digest = (entry: Entry): string => createHash('sha256').update(JSON.stringify(entry)).digest('hex');
+
+const at = (observed: Observed, path: string): Entry => observed.get(path) ?? ABSENT;
+
+/** A folder that is there serves, whatever its mode. */
+const isAs = (now: Entry, wanted: Entry): boolean =>
+  wanted.kind === 'folder' ? now.kind === 'folder' : digest(now) === digest(wanted);
+
+export function planInstall(wanted: readonly Wanted[], observed: Observed): Change[] {
+  return wanted
+    .filter(({ path, entry }) => !isAs(at(observed, path), entry))
+    .map(({ path, entry, reason }) => changeTo(path, at(observed, path), entry, reason));
+}
+
+/** Of what was changed before, the first state stays: `uninstall` goes back to it. */
+export function recordOf(changes: readonly Change[], record: readonly Recorded[]): Recorded[] {
+  const merged = new Map(record.map((entry) => [entry.path, entry]));
+  for (const { path, from, to } of changes) {
+    const before = merged.get(path)?.before ?? from;
+    merged.set(path, { path, before, left: digest(to) });
+  }
+  return [...merged.values()];
+}
+
+/** The way back, last change first. What somebody changed since stays, and is said; the guest agent's calls are closed all the same. */
+export function planUninstall(
+  record: readonly Recorded[],
+  observed: Observed,
+  keep: readonly string[],
+): { changes: Change[]; kept: string[] } {
+  const changes: Change[] = [];
+  const kept: string[] = [];
+  for (const { path, before, left } of [...record].reverse()) {
+    const now = at(observed, path);
+    if (isAs(now, before)) continue;
+    if (now.kind === 'folder' || digest(now) === left) changes.push(changeTo(path, now, before));
+    else if (now.kind === 'file' && before.kind === 'file' && QEMU_GA_FILES.some((file) => file === path)) {
+      const content = contentOf(closeCalls(textOf(now.content), textOf(before.content)));
+      if (content !== now.content) changes.push(changeTo(path, now, { ...now, content }));
+    } else if (!keep.includes(path)) kept.push(`${path} was changed since it was installed: left as it is`);
+  }
+  return { changes, kept };
+}
+
+function changeTo(path: string, from: Entry, to: Entry, reason?: string): Change {
+  const sign = from.kind === 'absent' ? '+' : to.kind === 'absent' ? '-' : '~';
+  const thing = to.kind === 'absent' ? from : to;
+  const target = thing.kind === 'link' ? ` → ${thing.target}` : '';
+  return {
+    path,
+    from,
+    to,
+    text: `${sign} ${thing.kind} ${path}${target}${reason === undefined ? '' : ` (${reason})`}`,
+  };
+}
+
+/** `make-folder`, `write-file`, … */
+export function kindOf({ from, to }: Change): string {
+  if (to.kind === 'absent') return `remove-${from.kind}`;
+  return to.kind === 'folder' ? 'make-folder' : to.kind === 'link' ? 'make-link' : 'write-file';
+}

@@ -1,0 +1,116 @@
+// An image in a temporary folder, and install and uninstall in it, in this process.
+
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { runCli } from '../../src/cli.ts';
+import type { Context } from '../../src/commands/context.ts';
+import { AgentError } from '../../src/errors.ts';
+import { type Host, linuxHost } from '../../src/machine/host.ts';
+
+export type Files = Readonly<Record<string, string | { content: string; mode: number }>>;
+
+/** A folder that goes with the test, with these files below it (0644 where none is given). */
+export function imageOf(t: TestContext, files: Files = {}): string {
+  const root = mkdtempSync(join(tmpdir(), 'kylin-vr-image-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  chmodSync(root, 0o755);
+  for (const [path, file] of Object.entries(files)) put(root, path, file);
+  return root;
+}
+
+export function put(root: string, path: string, file: Files[string]): void {
+  const { content, mode } = typeof file === 'string' ? { content: file, mode: 0o644 } : file;
+  mkdirSync(dirname(join(root, path)), { recursive: true });
+  writeFileSync(join(root, path), content, 'latin1');
+  chmodSync(join(root, path), mode);
+}
+
+/** Everything below a folder, one line each, as `ls -lR` would: mode, path, and where a link leads. */
+export function listing(root: string): string[] {
+  return walk(root).map(({ path, mode, target }) => `${mode} ${path}${target === undefined ? '' : ` → ${target}`}`);
+}
+
+/** The same with every file's bytes. */
+export function snapshot(root: string): string[] {
+  return walk(root).map(
+    ({ path, mode, target }) =>
+      `${mode} ${path} ${target ?? (mode.startsWith('-') ? JSON.stringify(readFileSync(join(root, path), 'latin1')) : '')}`,
+  );
+}
+
+export function times(root: string): string[] {
+  return walk(root).map(({ path }) => `${path} ${lstatSync(join(root, path), { bigint: true }).mtimeNs}`);
+}
+
+function walk(root: string, below = ''): { path: string; mode: string; target?: string }[] {
+  return readdirSync(join(root, below))
+    .sort()
+    .flatMap((name) => {
+      const path = `${below}/${name}`;
+      const stat = lstatSync(join(root, path));
+      const mode = (stat.mode & 0o7777).toString(8).padStart(4, '0');
+      if (stat.isSymbolicLink()) return [{ path, mode: 'link', target: readlinkSync(join(root, path)) }];
+      if (stat.isDirectory()) return [{ path, mode: `d${mode}` }, ...walk(root, path)];
+      return [{ path, mode: `-${mode}` }];
+    });
+}
+
+export type Ended = { status: number; stdout: string; stderr: string };
+
+/** A machine with a program to install; `PROGRAM_TEXT` stands for its bytes. */
+export const PROGRAM_TEXT = '#!/usr/bin/env node\nthe program\n';
+
+export async function run(
+  args: readonly string[],
+  options: { host?: (host: Host) => Host; program?: string } = {},
+): Promise<Ended> {
+  const ended: Ended = { status: -1, stdout: '', stderr: '' };
+  const notAsked = () => {
+    throw new Error('asked for more than files');
+  };
+  const context: Context = {
+    host: (environment) => (options.host ?? ((host) => host))(linuxHost(environment)),
+    ...(options.program !== undefined && { program: options.program }),
+    stdout: (text) => {
+      ended.stdout += text;
+    },
+    stderr: (text) => {
+      ended.stderr += text;
+    },
+    isRoot: true,
+    terminal: false,
+    colour: false,
+    logger: notAsked,
+    byGuestAgent: notAsked,
+    unbroken: notAsked,
+  };
+  try {
+    ended.status = await runCli(args, context);
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    ended.status = error.status;
+    ended.stderr += `${error.message}\n`;
+  }
+  return ended;
+}
+
+/** A file with PROGRAM_TEXT, in a folder that goes with the test. */
+export function programFile(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'kylin-vr-program-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'kylin-vr.js');
+  writeFileSync(file, PROGRAM_TEXT);
+  return file;
+}

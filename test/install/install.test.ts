@@ -1,0 +1,398 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { describe, it } from 'node:test';
+import type { Host } from '../../src/machine/host.ts';
+import { payload } from '../../src/machine/payload.ts';
+import { kylinVr, PROGRAM, unprivileged } from '../cli/program.ts';
+import { type Files, imageOf, listing, PROGRAM_TEXT, programFile, put, run, snapshot, times } from './image.ts';
+
+/** What a guest has that can run us. */
+const TOOLS: Files = Object.fromEntries(
+  ['ip', 'iptables-save', 'iptables-restore', 'conntrack', 'arping', 'node'].map((name) => [
+    `/usr/bin/${name}`,
+    { content: '', mode: 0o755 },
+  ]),
+);
+const BLOCKED =
+  '# a comment\nBLACKLIST_RPC=guest-file-open,guest-file-close,guest-file-read,guest-file-write,guest-file-seek,guest-file-flush,guest-exec,guest-exec-status\nFSFREEZE_HOOK_PATHNAME=/etc/qemu-ga/fsfreeze-hook\n';
+const EL8: Files = { ...TOOLS, '/etc/sysconfig/qemu-ga': BLOCKED, '/etc/systemd/system/x.service': '[Unit]\n' };
+const OLD_CONFIG = '# edited by hand\nif_list: []\n';
+const WITH_01: Files = {
+  ...EL8,
+  '/etc/kylin-vr/kylin-vr.yaml': { content: OLD_CONFIG, mode: 0o600 },
+  '/etc/udev/rules.d/80-kylin-vr.rules': 'SUBSYSTEM=="net", ACTION=="add", RUN+="/usr/bin/kylin-vr.py -c reload"\n',
+  '/etc/sysctl.d/kylin-vr.conf': 'net.ipv6.conf.all.disable_ipv6 = 1\n',
+  '/etc/systemd/system/kylin-vr.service': '[Service]\nExecStart=/usr/bin/kylin-vr.py -c init\n',
+  '/usr/lib/systemd/system/kylin-vr.service': '[Service]\nExecStart=/usr/bin/kylin-vr.py -c init\n',
+  '/usr/bin/kylin-vr.py': { content: '#!/usr/bin/python2\n# -*- coding: latin-1 -*-\n# \xe9\n', mode: 0o755 },
+};
+const ROOTS: [string, Files][] = [
+  ['an empty image', {}],
+  ['an image with the tools', TOOLS],
+  ['a guest of EL 8', EL8],
+  ['a guest with 0.1', WITH_01],
+];
+
+const text = (root: string, path: string) => readFileSync(join(root, path), 'utf8');
+
+describe('install --root', () => {
+  it('puts everything in its place, with its mode, and enables it', async (t) => {
+    const root = imageOf(t, TOOLS);
+    const { status, stderr } = await run(['install', '--root', root], { program: programFile(t) });
+    assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
+    assert.deepEqual(
+      listing(root).filter((line) => !line.startsWith('d') && !Object.keys(TOOLS).some((path) => line.endsWith(path))),
+      [
+        '-0600 /etc/kylin-vr/kylin-vr.yaml',
+        '-0644 /etc/logrotate.d/kylin-vr',
+        'link /etc/systemd/system/firewalld.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
+        'link /etc/systemd/system/multi-user.target.wants/kylin-vr.service → /usr/lib/systemd/system/kylin-vr.service',
+        '-0755 /usr/bin/kylin-vr',
+        '-0755 /usr/bin/kylin-vr.py',
+        '-0644 /usr/lib/NetworkManager/conf.d/90-kylin-vr.conf',
+        '-0644 /usr/lib/sysctl.d/90-kylin-vr.conf',
+        '-0644 /usr/lib/systemd/system/kylin-vr-reload.path',
+        '-0644 /usr/lib/systemd/system/kylin-vr-reload.service',
+        '-0644 /usr/lib/systemd/system/kylin-vr-reload.timer',
+        '-0644 /usr/lib/systemd/system/kylin-vr.service',
+        '-0644 /usr/lib/tmpfiles.d/kylin-vr.conf',
+        '-0644 /usr/lib/udev/rules.d/90-kylin-vr.rules',
+        '-0755 /usr/local/bin/kylin-vr.py',
+        '-0600 /var/lib/kylin-vr/installed.json',
+      ],
+    );
+    assert.deepEqual(
+      listing(root).filter((line) => line.startsWith('d') && !line.startsWith('d0755')),
+      ['d0700 /etc/kylin-vr', 'd0700 /var/lib/kylin-vr'],
+    );
+    assert.equal(text(root, '/usr/bin/kylin-vr'), PROGRAM_TEXT);
+    assert.equal(text(root, '/usr/lib/udev/rules.d/90-kylin-vr.rules'), payload['udev/90-kylin-vr.rules']);
+  });
+
+  it('says each thing that it did on a line', async (t) => {
+    const root = imageOf(t, WITH_01);
+    const { stdout } = await run(['install', '--root', root], { program: programFile(t) });
+    const lines = stdout.split('\n');
+    for (const line of [
+      '+ folder /var/lib/kylin-vr',
+      '~ file /usr/lib/systemd/system/kylin-vr.service',
+      '+ file /usr/lib/systemd/system/kylin-vr-reload.path',
+      '- file /etc/udev/rules.d/80-kylin-vr.rules (of 0.1)',
+      '- file /etc/systemd/system/kylin-vr.service (of 0.1)',
+      '~ file /etc/sysconfig/qemu-ga (opened for the host: guest-file-open, guest-file-close, guest-file-read, guest-file-write, guest-file-seek, guest-file-flush, guest-exec, guest-exec-status)',
+    ])
+      assert.ok(lines.includes(line), `${line}\nis not in\n${stdout}`);
+    assert.match(stdout, /^install: changed, \d+ steps in \d+ ms\nkylin-vr takes effect with the next boot/m);
+  });
+
+  it('--json prints one object', async (t) => {
+    const root = imageOf(t, TOOLS);
+    const { status, stdout, stderr } = await run(['install', '--root', root, '--json'], { program: programFile(t) });
+    const { steps, durationMs, ...rest } = JSON.parse(stdout) as {
+      steps: { kind: string; text: string }[];
+      durationMs: number;
+    };
+    assert.deepEqual(
+      { status, stderr, rest },
+      { status: 0, stderr: '', rest: { result: 'changed', warnings: [], errors: [] } },
+    );
+    assert.ok(durationMs >= 0);
+    assert.deepEqual(
+      steps.find(({ text }) => text.includes('90-kylin-vr.rules')),
+      { kind: 'write-file', text: '+ file /usr/lib/udev/rules.d/90-kylin-vr.rules' },
+    );
+    assert.deepEqual([...new Set(steps.map(({ kind }) => kind))].sort(), ['make-folder', 'make-link', 'write-file']);
+  });
+
+  it('makes the links that systemctl enable makes', async (t) => {
+    const ours = imageOf(t, TOOLS);
+    await run(['install', '--root', ours], { program: programFile(t) });
+    const theirs = imageOf(t);
+    for (const name of [
+      'kylin-vr.service',
+      'kylin-vr-reload.service',
+      'kylin-vr-reload.path',
+      'kylin-vr-reload.timer',
+    ] as const)
+      put(theirs, `/usr/lib/systemd/system/${name}`, payload[`systemd/${name}`]);
+    const { status, stderr } = spawnSync('systemctl', ['--root', theirs, 'enable', 'kylin-vr.service'], {
+      encoding: 'utf8',
+    });
+    assert.equal(status, 0, stderr);
+    const links = (root: string) =>
+      listing(root)
+        .filter((line) => line.startsWith('link'))
+        .map((line) => line.replace('→ /lib/', '→ /usr/lib/'));
+    assert.deepEqual(links(ours), links(theirs));
+  });
+
+  for (const [name, files] of ROOTS) {
+    it(`twice is once: ${name}`, async (t) => {
+      const root = imageOf(t, files);
+      const program = programFile(t);
+      await run(['install', '--root', root], { program });
+      const [before, touched] = [snapshot(root), times(root)];
+      const { status, stdout } = await run(['install', '--root', root], { program });
+      assert.equal(status, 0);
+      assert.match(stdout, /^install: unchanged, 0 steps in \d+ ms\n$/);
+      assert.deepEqual([snapshot(root), times(root)], [before, touched]);
+    });
+
+    it(`uninstall leaves it as it was, byte for byte: ${name}`, async (t) => {
+      const root = imageOf(t, files);
+      const before = snapshot(root);
+      const program = programFile(t);
+      await run(['install', '--root', root], { program });
+      assert.notDeepEqual(snapshot(root), before);
+      const { status, stdout, stderr } = await run(['uninstall', '--root', root]);
+      assert.deepEqual([status, stderr], [0, '']);
+      assert.match(stdout, /^uninstall: changed, \d+ steps in \d+ ms$/m);
+      assert.deepEqual(snapshot(root), before);
+      assert.match((await run(['uninstall', '--root', root])).stdout, /^uninstall: unchanged, 0 steps in \d+ ms\n$/);
+    });
+
+    it(`killed after any change, it can be finished or taken back: ${name}`, async (t) => {
+      const program = programFile(t);
+      const whole = imageOf(t, files);
+      await run(['install', '--root', whole], { program });
+      for (let changes = 0; ; changes += 3) {
+        const root = imageOf(t, files);
+        const before = snapshot(root);
+        const killed = await run(['install', '--root', root], { program, host: dyingAfter(changes) }).then(
+          () => false,
+          () => true,
+        );
+        if (!killed) break;
+        const again = imageOf(t);
+        rmSync(again, { recursive: true });
+        spawnSync('cp', ['-a', root, again]);
+        await run(['install', '--root', again], { program });
+        assert.deepEqual(snapshot(again).filter(notTheRecord), snapshot(whole).filter(notTheRecord));
+        for (const place of [root, again]) {
+          await run(['uninstall', '--root', place]);
+          // Its own folder is made before there is a record.
+          assert.deepEqual(snapshot(place).filter(notItsFolder(before)), before, `killed after ${changes} changes`);
+        }
+      }
+    });
+  }
+});
+
+const notTheRecord = (line: string) => !line.includes('/installed.json');
+const notItsFolder = (before: readonly string[]) => (line: string) =>
+  before.includes(line) || !/^d\d+ \/var(\/lib(\/kylin-vr)?)? $/.test(line);
+
+/** A machine that loses power after so many changes. */
+function dyingAfter(changes: number): (host: Host) => Host {
+  let left = changes;
+  const counted =
+    <A extends unknown[], R>(change: (...args: A) => Promise<R>) =>
+    (...args: A): Promise<R> => {
+      if (left-- <= 0) throw new Error('power cut');
+      return change(...args);
+    };
+  return (host) => ({
+    ...host,
+    write: counted(host.write),
+    link: counted(host.link),
+    remove: counted(host.remove),
+    makeFolder: counted(host.makeFolder),
+  });
+}
+
+describe('what is the operator’s', () => {
+  it('his configuration is kept by install and uninstall', async (t) => {
+    const root = imageOf(t, WITH_01);
+    await run(['install', '--root', root], { program: programFile(t) });
+    assert.equal(text(root, '/etc/kylin-vr/kylin-vr.yaml'), OLD_CONFIG);
+    put(root, '/etc/kylin-vr/kylin-vr.yaml', { content: 'if_list: []\n# later\n', mode: 0o600 });
+    await run(['uninstall', '--root', root]);
+    assert.equal(text(root, '/etc/kylin-vr/kylin-vr.yaml'), 'if_list: []\n# later\n');
+  });
+
+  it('so is one that he wrote in place of the template', async (t) => {
+    const root = imageOf(t, TOOLS);
+    await run(['install', '--root', root], { program: programFile(t) });
+    put(root, '/etc/kylin-vr/kylin-vr.yaml', { content: OLD_CONFIG, mode: 0o600 });
+    const { stderr } = await run(['uninstall', '--root', root]);
+    assert.equal(stderr, '');
+    assert.equal(text(root, '/etc/kylin-vr/kylin-vr.yaml'), OLD_CONFIG);
+  });
+
+  it('a configuration that was lost is not replaced by the template, which would take the network down', async (t) => {
+    const root = imageOf(t, { ...TOOLS, '/var/lib/kylin-vr/last-good.yaml': OLD_CONFIG });
+    await run(['install', '--root', root], { program: programFile(t) });
+    assert.equal(existsSync(join(root, '/etc/kylin-vr/kylin-vr.yaml')), false);
+  });
+
+  it('an edit of qemu-ga’s settings stays, and the calls are closed all the same', async (t) => {
+    const root = imageOf(t, EL8);
+    await run(['install', '--root', root], { program: programFile(t) });
+    put(root, '/etc/sysconfig/qemu-ga', `${text(root, '/etc/sysconfig/qemu-ga')}NEW=1\n`);
+    await run(['uninstall', '--root', root]);
+    assert.equal(text(root, '/etc/sysconfig/qemu-ga'), `${BLOCKED}NEW=1\n`);
+  });
+
+  it('a file of ours that was changed since is left, and said', async (t) => {
+    const root = imageOf(t, TOOLS);
+    await run(['install', '--root', root], { program: programFile(t) });
+    put(root, '/etc/logrotate.d/kylin-vr', 'daily\n');
+    const { status, stderr } = await run(['uninstall', '--root', root]);
+    assert.equal(status, 0);
+    assert.equal(stderr, 'warning: /etc/logrotate.d/kylin-vr was changed since it was installed: left as it is\n');
+    assert.equal(text(root, '/etc/logrotate.d/kylin-vr'), 'daily\n');
+  });
+
+  it('a program of a package is left where it is', async (t) => {
+    const root = imageOf(t, { ...TOOLS, '/usr/bin/kylin-vr': { content: 'of the package', mode: 0o755 } });
+    await run(['install', '--root', root], { program: programFile(t) });
+    await run(['uninstall', '--root', root]);
+    assert.equal(text(root, '/usr/bin/kylin-vr'), 'of the package');
+  });
+
+  it('files of a package are left, and uninstall says so; what enables them goes', async (t) => {
+    const root = imageOf(t, TOOLS);
+    await run(['install', '--root', root], { program: programFile(t) });
+    rmSync(join(root, '/var/lib/kylin-vr/installed.json'));
+    const { stdout, stderr } = await run(['uninstall', '--root', root]);
+    assert.match(stdout, /^- link \/etc\/systemd\/system\/multi-user\.target\.wants\/kylin-vr\.service /m);
+    assert.match(
+      stderr,
+      /^warning: there is no record of kylin-vr install: \/usr\/lib\/systemd\/system\/kylin-vr\.service, .* stay, remove the package\n$/,
+    );
+    assert.ok(existsSync(join(root, '/usr/lib/systemd/system/kylin-vr.service')));
+  });
+
+  it('a unit that he masked, or wrote himself, stays, and is said', async (t) => {
+    const masked = imageOf(t, EL8);
+    symlinkSync('/dev/null', join(masked, '/etc/systemd/system/kylin-vr.service'));
+    assert.equal(
+      (await run(['install', '--root', masked], { program: programFile(t) })).stderr,
+      'warning: /etc/systemd/system/kylin-vr.service masks the unit\n',
+    );
+    const own = imageOf(t, {
+      ...TOOLS,
+      '/etc/systemd/system/kylin-vr.service': '[Service]\nExecStart=/usr/bin/kylin-vr start\n',
+    });
+    assert.equal(
+      (await run(['install', '--root', own], { program: programFile(t) })).stderr,
+      'warning: /etc/systemd/system/kylin-vr.service stands in for ours\n',
+    );
+  });
+});
+
+describe('what install says', () => {
+  const warnings = async (root: string, ...args: string[]) =>
+    (
+      JSON.parse((await run(['install', '--root', root, '--json', ...args], { program: '/dev/null' })).stdout) as {
+        warnings: { message: string }[];
+      }
+    ).warnings.map(({ message }) => message);
+
+  it('names the tools that an image lacks', async (t) => {
+    const { '/usr/bin/conntrack': _, '/usr/bin/node': __, ...rest } = TOOLS;
+    assert.deepEqual(await warnings(imageOf(t, rest)), [
+      'conntrack is missing in the image: install conntrack (conntrack-tools on RPM systems)',
+      'in the image node is not in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin, where units look for it: install Node 20, or link it there',
+    ]);
+  });
+
+  it('says what SELinux needs where there is a guest agent, and changes nothing of it', async (t) => {
+    const selinux = { '/etc/selinux/config': '# SELINUX= can be\nSELINUX=enforcing\n' };
+    const agent = { '/usr/bin/qemu-ga': { content: '', mode: 0o755 } };
+    const root = imageOf(t, { ...TOOLS, ...selinux, ...agent });
+    const [message = '', ...others] = await warnings(root);
+    assert.deepEqual(others, []);
+    assert.match(
+      message,
+      /semanage fcontext -a -t virt_qemu_ga_data_t[\s\S]*setsebool -P virt_qemu_ga_run_unconfined on/,
+    );
+    assert.equal(text(root, '/etc/selinux/config'), selinux['/etc/selinux/config']);
+    assert.deepEqual(await warnings(imageOf(t, { ...TOOLS, ...selinux })), []);
+    assert.deepEqual(
+      await warnings(imageOf(t, { ...TOOLS, ...agent, '/etc/selinux/config': 'SELINUX=disabled\n' })),
+      [],
+    );
+  });
+
+  it('with firewalld: how to admit what we forward; with --firewalld it does', async (t) => {
+    const firewalld: Files = { ...TOOLS, '/usr/sbin/firewalld': '', '/usr/lib/firewalld/policies/x.xml': '' };
+    const root = imageOf(t, firewalld);
+    const before = snapshot(root);
+    assert.match((await warnings(root)).join(), /^firewalld is here, .*kylin-vr install --firewalld/);
+    assert.deepEqual(await warnings(root, '--firewalld'), []);
+    assert.equal(text(root, '/etc/firewalld/policies/kylin-vr.xml'), payload['packaging/firewalld-policy.xml']);
+    assert.deepEqual(await warnings(root), []);
+    await run(['uninstall', '--root', root]);
+    assert.deepEqual(snapshot(root), before);
+    const old = imageOf(t, { ...TOOLS, '/usr/sbin/firewalld': '' });
+    assert.match(
+      (await warnings(old, '--firewalld')).join(),
+      /^firewalld before 0\.9 has no policies: .*firewall-cmd --reload$/,
+    );
+  });
+});
+
+describe('install and uninstall refuse', () => {
+  const refused: [string, string[], RegExp][] = [
+    [
+      'a root that is no folder',
+      ['install', '--root', '/nowhere'],
+      /--root must be the folder of an image, is \/nowhere/,
+    ],
+    ['to start what is in an image', ['install', '--now', '--root', '/tmp'], /--now is for the running system/],
+    [
+      'to flush the network of an image',
+      ['uninstall', '--flush', '--root', '/tmp'],
+      /--flush is for the running network/,
+    ],
+  ];
+  for (const [name, args, message] of refused)
+    it(name, async () => {
+      const { status, stderr } = await run(args);
+      assert.equal(status, 64);
+      assert.match(stderr, message);
+    });
+
+  it('an image whose folder is a link out of it', async (t) => {
+    const root = imageOf(t, TOOLS);
+    const outside = imageOf(t);
+    mkdirSync(join(root, '/usr/lib'));
+    symlinkSync(outside, join(root, '/usr/lib/udev'));
+    const { status, stderr } = await run(['install', '--root', root], { program: programFile(t) });
+    assert.equal(status, 64);
+    assert.match(stderr, /usr\/lib\/udev is a link to .*, out of the image/);
+    assert.deepEqual(snapshot(outside), []);
+  });
+
+  it('whoever is not root', () => {
+    for (const command of ['install', 'uninstall'])
+      assert.deepEqual(unprivileged(command), {
+        status: 77,
+        stdout: '',
+        stderr: `kylin-vr: kylin-vr ${command} needs root: run it as root or with sudo\n`,
+      });
+  });
+});
+
+describe('the built program', () => {
+  it('installs itself, and everything from within itself', (t) => {
+    const root = imageOf(t, TOOLS);
+    const elsewhere = imageOf(t);
+    const copy = join(elsewhere, 'kylin-vr');
+    put(elsewhere, '/kylin-vr', { content: readFileSync(PROGRAM, 'latin1'), mode: 0o755 });
+    chmodSync(copy, 0o755);
+    const { status, stderr } = spawnSync(copy, ['install', '--root', root], { encoding: 'utf8' });
+    assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
+    assert.ok(readFileSync(join(root, '/usr/bin/kylin-vr')).equals(readFileSync(PROGRAM)));
+    for (const name of ['kylin-vr.service', 'kylin-vr-reload.service', 'kylin-vr-reload.path', 'kylin-vr-reload.timer'])
+      assert.equal(
+        text(root, `/usr/lib/systemd/system/${name}`),
+        readFileSync(resolve(import.meta.dirname, '../../systemd', name), 'utf8'),
+      );
+    assert.match(kylinVr('uninstall', '--root', root).stdout, /^uninstall: changed/m);
+    assert.deepEqual(snapshot(root), snapshot(imageOf(t, TOOLS)));
+  });
+});
