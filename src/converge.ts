@@ -2,15 +2,15 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config/config.ts';
-import type { Renderer } from './dialects/renderer.ts';
+import { profileUuid, type Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT } from './errors.ts';
 import { applySteps } from './machine/apply.ts';
 import type { Host } from './machine/host.ts';
-import { type Owned, observe, readMachine, readManagers } from './machine/observe.ts';
+import { readManagers } from './machine/networkmanager.ts';
+import { type Owned, observe, readMachine } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
-import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
-import type { NetworkState } from './network/state.ts';
+import type { NetworkState, Profile } from './network/state.ts';
 import { describe, type Step } from './network/step.ts';
 import { type Scope, type Survey, survey, union } from './survey.ts';
 
@@ -25,7 +25,10 @@ export type Convergence = {
   error?: Error;
 };
 
-/** A NIC that comes or goes while we work changes what is desired; then we go on from there, but not for ever. */
+/**
+ * A NIC that comes or goes while we work changes what is desired, and what NetworkManager did may call for other steps than
+ * those that were tried (it stopped; a foreign route goes before its own): then we go on from there, but not for ever.
+ */
 const MOST_ROUNDS = 5;
 
 /**
@@ -65,25 +68,33 @@ export async function converge(host: Host, config: Config, renderer: Renderer, s
       return { result: 'changed', whole: first.whole, steps: done, warnings: [...warnings, ...next.warnings] };
     }
     failure = outcome.failed?.error ?? verifyError(next.steps);
-    if (sameNics(current, next)) break;
+    if (sameNics(current, next) && (outcome.failed !== undefined || !isOther(next.steps, current.steps))) break;
     current = next;
   }
   return rollBack(host, renderer, first, { done, warnings, failure: failure ?? new Error('no failure') });
 }
 
-/** NetworkManager goes on working after nmcli has returned: 1,000 addresses took half a second. */
-const SETTLE_TRIES = 50;
-const SETTLE_MS = 100;
+/** NetworkManager goes on working after nmcli has returned: on 1,000 new addresses half a second, on their removal three. */
+const SETTLE_MS = 5000;
+const LOOK_MS = 100;
 
-/** Looks again until there is nothing left to do or, where NetworkManager was at work, it had its time. */
-async function settled(look: () => Promise<Survey>, steps: readonly Step[]): Promise<Survey> {
+/** Looks again until there is nothing left to do or, where NetworkManager is at work, it has made no headway for a while. */
+async function settled<T extends { steps: Step[] }>(look: () => Promise<T>, steps: readonly Step[]): Promise<T> {
   let found = await look();
-  if (!steps.some(({ kind }) => kind === 'apply-profile' || kind === 'forget-profiles')) return found;
-  for (let tries = 0; found.steps.length > 0 && tries < SETTLE_TRIES; tries++) {
-    await sleep(SETTLE_MS);
+  if (!steps.some(({ kind }) => /^(load|apply|forget)-profiles?$/.test(kind))) return found;
+  for (let waited = 0; found.steps.length > 0 && waited < SETTLE_MS; waited += LOOK_MS) {
+    await sleep(LOOK_MS);
+    const before = found.steps.length;
     found = await look();
+    if (found.steps.length < before) waited = 0;
   }
   return found;
+}
+
+/** Whether none of these steps was among those that were tried. */
+function isOther(steps: readonly Step[], tried: readonly Step[]): boolean {
+  const known = new Set(tried.map((step) => JSON.stringify(step)));
+  return steps.every((step) => !known.has(JSON.stringify(step)));
 }
 
 function verifyError(remaining: readonly Step[]): AgentError {
@@ -106,13 +117,13 @@ async function rollBack(
   attempt: { done: Step[]; warnings: string[]; failure: Error },
 ): Promise<Convergence> {
   const { done, warnings, failure } = attempt;
-  const before = stateBefore(first.observation);
-  const observeNow = async () =>
-    observe(host, await readMachine(host), first.binding.bound, before, renderer, await readManagers(host));
+  const before = stateBefore(first);
   try {
-    const outcome = await applySteps(host, planSteps(before, await observeNow()));
+    const look = lookBack(host, renderer, first, before);
+    const { steps } = await look();
+    const outcome = await applySteps(host, steps);
     warnings.push(...outcome.warnings);
-    const remaining = planSteps(before, await observeNow());
+    const { steps: remaining } = outcome.failed === undefined ? await settled(look, steps) : await look();
     if (remaining.length === 0) {
       await recordOwned(host, first.machine.owned);
       return { result: 'rolled-back', whole: first.whole, steps: done, warnings, error: failure };
@@ -127,10 +138,33 @@ async function rollBack(
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
+/** Plans the way back. Where NetworkManager does not answer any more, what is not its matter is taken back all the same. */
+function lookBack(host: Host, renderer: Renderer, first: Survey, before: NetworkState) {
+  let { managers } = first.observation;
+  let answers = true;
+  return async (): Promise<{ steps: Step[] }> => {
+    if (answers)
+      managers = await readManagers(host).catch(() => {
+        answers = false;
+        return managers;
+      });
+    const machine = await readMachine(host);
+    return { steps: planSteps(before, await observe(host, machine, first.binding.bound, before, renderer, managers)) };
+  };
+}
+
 /** What was there, foreign profiles that were put aside included. */
-function stateBefore(observation: Observation): NetworkState {
-  const claimed = observation.claims.map(({ path, content, mode }) => ({ path, content, mode }));
-  return { ...observation.state, files: [...observation.state.files, ...claimed] };
+function stateBefore({ observation, binding }: Survey): NetworkState {
+  const { state, claims, managers } = observation;
+  const files = [...state.files, ...claims.map(({ path, content, mode }) => ({ path, content, mode }))];
+  const profiles = binding.bound.flatMap(({ device, mac }): Profile[] => {
+    if (!managers.has(device)) return [];
+    const ours = profileUuid(mac);
+    const uuid =
+      managers.get(device)?.profile ?? (files.some(({ content }) => content.includes(ours)) ? ours : undefined);
+    return uuid === undefined ? [] : [{ device, uuid }];
+  });
+  return { ...state, files, profiles };
 }
 
 async function recordOwned(host: Host, owned: Owned): Promise<void> {

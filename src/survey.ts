@@ -7,9 +7,10 @@ import { keyfileRenderer } from './dialects/keyfile.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { CommandError, UsageError } from './errors.ts';
 import type { Host } from './machine/host.ts';
-import { type Machine, type Owned, observe, readMachine, readManagers } from './machine/observe.ts';
+import { readManagers } from './machine/networkmanager.ts';
+import { type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
 import { desiredState } from './network/desired.ts';
-import { bindNics, type NicBinding } from './network/nics.ts';
+import { type BoundNic, bindNics, type NicBinding } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';
@@ -41,7 +42,7 @@ export async function survey(host: Host, config: Config, renderer: Renderer, sco
   const machine = await readMachine(host);
   const binding = bindNics(config.nics, machine.links);
   const abilities = { shiftedRanges: await mapsShiftedRanges(host, config, machine) };
-  const wanted = desiredState(config, binding, renderer, abilities);
+  const wanted = withMtus(desiredState(config, binding, renderer, abilities), binding, machine.owned);
   let observation = await observe(host, machine, binding.bound, wanted, renderer, new Map());
   const leaveNics = scope === 'boot' && (await bringsUpNics(host, renderer));
   const desired = leaveNics ? withoutNics(wanted, observation.state) : wanted;
@@ -60,7 +61,7 @@ export async function survey(host: Host, config: Config, renderer: Renderer, sco
     ...(await firewalldWarnings(host, binding)),
     ...(await initscriptsWarnings(host, renderer, wanted)),
   ];
-  const owned = leaveNics ? union(machine.owned, ownedBy(wanted, binding)) : ownedBy(wanted, binding);
+  const owned = leaveNics ? union(machine.owned, ownedBy(wanted, binding, machine)) : ownedBy(wanted, binding, machine);
   return { machine, binding, owned, whole: !leaveNics, desired, observation, steps, warnings };
 }
 
@@ -75,9 +76,23 @@ function withoutNics(desired: NetworkState, observed: NetworkState): NetworkStat
   return { ...desired, links: [], addresses: observed.addresses, routes: observed.routes };
 }
 
+/** A NIC whose MTU is no longer named has the one that it had before. */
+function withMtus(desired: NetworkState, { bound }: NicBinding, { mtus }: Owned): NetworkState {
+  const before = new Map(
+    bound.flatMap(({ device, mac }) => mtus.flatMap(({ mac: of, was }) => (of === mac ? [[device, was]] : []))),
+  );
+  return {
+    ...desired,
+    links: desired.links.map((link) => {
+      const mtu = link.mtu ?? before.get(link.device);
+      return mtu === undefined ? link : { ...link, mtu };
+    }),
+  };
+}
+
 /** Whether NetworkManager, where it manages the NIC, has to carry the step out, or has to know of it. */
 function isAboutNic({ kind }: Step): boolean {
-  return /^((add|remove)-(address|route)|set-(link|mtu).*|(write|remove|back-up)-file)$/.test(kind);
+  return /^((add|remove)-(address|route)|(write|remove|back-up)-file)$/.test(kind);
 }
 
 /** What may be ours while one state of things gives way to another. */
@@ -85,14 +100,21 @@ export function union(a: Owned, b: Owned): Owned {
   const merge = <T>(one: readonly T[], other: readonly T[]): T[] => [
     ...new Map([...one, ...other].map((item) => [JSON.stringify(item), item])).values(),
   ];
-  return { addresses: merge(a.addresses, b.addresses), routes: merge(a.routes, b.routes) };
+  return { addresses: merge(a.addresses, b.addresses), routes: merge(a.routes, b.routes), mtus: merge(a.mtus, b.mtus) };
 }
 
-function ownedBy(wanted: NetworkState, binding: NicBinding): Owned {
-  const macOf = new Map(binding.bound.map(({ device, mac }) => [device, mac]));
+function ownedBy(wanted: NetworkState, { bound }: NicBinding, machine: Machine): Owned {
+  const macOf = new Map(bound.map(({ device, mac }) => [device, mac]));
+  const mtuOf = (nic: BoundNic) =>
+    machine.owned.mtus.find(({ mac }) => mac === nic.mac)?.was ??
+    machine.links.find(({ device }) => device === nic.device)?.mtu;
   return {
     addresses: wanted.addresses.map(({ device, spec }) => ({ mac: macOf.get(device) ?? '', spec })),
     routes: wanted.routes.map(({ device, dest, via }) => ({ mac: macOf.get(device) ?? '', dest, via })),
+    mtus: bound.flatMap((nic) => {
+      const was = nic.mtu === undefined ? undefined : mtuOf(nic);
+      return was === undefined ? [] : [{ mac: nic.mac, was }];
+    }),
   };
 }
 

@@ -14,10 +14,12 @@ export const ifcfgRenderer: Renderer = {
   name: 'ifcfg',
   folder: FOLDER,
   render: (rendering) => rendering.nics.flatMap((nic) => filesOf(nic, rendering)),
-  // Both readers pass over what editors and rpm leave behind.
-  isProfile: (fileName) => /^(ifcfg|route)-/.test(fileName) && !/(~|\.(bak|orig|rej|rpmnew|rpmsave))$/.test(fileName),
+  // NetworkManager passes over what editors and rpm leave behind, but not over .rpmsave.
+  isProfile: (fileName) => /^(ifcfg|route)-/.test(fileName) && !IGNORED.test(fileName),
   claim: claimOf,
 };
+
+const IGNORED = /(~|\.(bak|orig|rej|rpmnew|augnew|augtmp)|;[0-9a-f]{8})$/i;
 
 function filesOf(nic: BoundNic, rendering: Rendering): File[] {
   const onDevice = ({ device }: { device: string }) => device === nic.device;
@@ -28,7 +30,7 @@ function filesOf(nic: BoundNic, rendering: Rendering): File[] {
       file(
         nic,
         'route',
-        routes.map(({ dest, via, device }) => `${dest} via ${via} dev ${device}`),
+        routes.map(({ dest, via, device, metric }) => `${dest} via ${via} dev ${device} metric ${metric}`),
       ),
     );
   return files;
@@ -44,6 +46,7 @@ const file = ({ device }: BoundNic, kind: 'ifcfg' | 'route', lines: readonly str
 function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
   const specs = rendering.addresses.filter(({ device }) => device === nic.device).map(({ spec }) => spec);
   const gateway = rendering.routes.find(({ dest, device }) => dest === 'default' && device === nic.device);
+  const metric = gateway?.metric ?? 0;
   return [
     'TYPE=Ethernet',
     `DEVICE=${nic.device}`,
@@ -57,10 +60,11 @@ function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
     'IPV6INIT=no',
     ...(nic.mtu === undefined ? [] : [`MTU=${nic.mtu}`]),
     ...(gateway === undefined ? [] : [`GATEWAY=${gateway.via}`]),
-    // Of the default route: the first for initscripts, the second for NetworkManager.
-    ...(gateway === undefined || gateway.metric === 0
-      ? []
-      : [`METRIC=${gateway.metric}`, `IPV4_ROUTE_METRIC=${gateway.metric}`]),
+    // Of the default route, for initscripts and for NetworkManager, whose own choice another NIC's may beat.
+    ...(metric === 0 ? [] : [`METRIC=${metric}`]),
+    `IPV4_ROUTE_METRIC=${metric}`,
+    // Before the profile that an image or an installer left behind (0).
+    'AUTOCONNECT_PRIORITY=100',
     // The index has no gap: readers stop at the first. No probe for conflicts: it cost 38 s, and failed reloads.
     'ARPING_WAIT=0',
     'ACD_TIMEOUT=0',
@@ -73,10 +77,11 @@ function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
 }
 
 function claimOf(fileName: string, content: string): ProfileClaim | undefined {
-  const routeOf = /^route-(.+)$/.exec(fileName)?.[1];
-  if (routeOf !== undefined) return { device: routeOf };
+  // What follows a colon is the name of an alias, whose address NetworkManager adds to the profile of its NIC.
+  const [nameOf = ''] = fileName.replace(/^(ifcfg|route)-/, '').split(':');
+  if (fileName.startsWith('route-')) return { device: nameOf };
   const mac = assigned(content, 'HWADDR')?.toLowerCase();
-  const device = assigned(content, 'DEVICE') ?? (mac === undefined ? fileName.replace(/^ifcfg-/, '') : undefined);
+  const device = assigned(content, 'DEVICE')?.split(':')[0] ?? (mac === undefined ? nameOf : undefined);
   return { ...(mac !== undefined && { mac }), ...(device !== undefined && { device }) };
 }
 

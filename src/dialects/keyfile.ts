@@ -22,7 +22,8 @@ export const keyfileRenderer: Renderer = {
         mode: 0o600,
       }),
     ),
-  isProfile: (fileName) => !fileName.startsWith('.') && fileName.endsWith('.nmconnection'),
+  // It needs no extension: a copy beside the file is a profile too. Passed over are what editors leave behind and certificates.
+  isProfile: (fileName) => !/^\.|~$|\.(pem|der|[A-Za-z0-9]{6})$/i.test(fileName),
   claim: claimOf,
 };
 
@@ -30,7 +31,6 @@ function keyfile(nic: BoundNic, rendering: Rendering): string[] {
   const onDevice = ({ device }: { device: string }) => device === nic.device;
   const routes = rendering.routes.filter(onDevice);
   const gateway = routes.find(({ dest }) => dest === 'default');
-  const metric = gateway === undefined || gateway.metric === 0 ? [] : [`route-metric=${gateway.metric}`];
   return [
     '[connection]',
     `id=kylin-vr-${nic.device}`,
@@ -47,8 +47,12 @@ function keyfile(nic: BoundNic, rendering: Rendering): string[] {
     '[ipv4]',
     'method=manual',
     ...rendering.addresses.filter(onDevice).map(({ spec }, index) => `address${index + 1}=${spec}`),
-    ...(gateway === undefined ? ['never-default=true'] : [`gateway=${gateway.via}`, ...metric]),
-    ...routes.filter((route) => route !== gateway).map(({ dest, via }, index) => `route${index + 1}=${dest},${via}`),
+    // Said for every NIC: NetworkManager's own choice depends on which NIC came first, and another's may beat it.
+    `route-metric=${gateway?.metric ?? 0}`,
+    ...(gateway === undefined ? ['never-default=true'] : [`gateway=${gateway.via}`]),
+    ...routes
+      .filter((route) => route !== gateway)
+      .map(({ dest, via, metric }, index) => `route${index + 1}=${dest},${via},${metric}`),
     // No probe for conflicts, whatever NetworkManager's configured default is.
     'dad-timeout=0',
     'ignore-auto-dns=true',

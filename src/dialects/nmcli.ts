@@ -2,25 +2,36 @@
 
 /** A device that NetworkManager manages. */
 export type ManagedDevice = {
-  /** Whether a profile is active on it: only then can it be reapplied. */
+  /** Whether a profile is active on it, or is just being activated: only then can it be reapplied. */
   active: boolean;
-  /** UUID of the profile that is active or being activated. */
+  /** UUID of that profile. */
   profile?: string;
 };
 
-export const LIST_DEVICES = ['nmcli', '--terse', '--fields', 'DEVICE,STATE,CON-UUID', 'device', 'status'] as const;
+export const LIST_DEVICES = ['--terse', '--fields', 'DEVICE,STATE,CON-UUID', 'device', 'status'] as const;
 
 /** nmcli ends 8 where NetworkManager does not run. */
 export const NOT_RUNNING = 8;
 
-/** Reads what LIST_DEVICES prints; devices that are left alone (unmanaged) are left out. */
+/** nmcli's status where the daemon refuses to do what it was asked. */
+export const REFUSED = 6;
+
+/** nmcli's status where a profile or a device is not known. */
+export const UNKNOWN = 10;
+
+/**
+ * Reads what LIST_DEVICES prints. Left out are devices that NetworkManager leaves alone: unmanaged ones, and those without
+ * a carrier (unavailable), on which it activates nothing.
+ */
 export function parseDevices(text: string): Map<string, ManagedDevice> {
   const managed = new Map<string, ManagedDevice>();
   for (const line of text.split('\n')) {
     // A colon within a field is `\:`; the names of our NICs have none, and neither have states and UUIDs.
     const [, device, state = '', profile] = /^([^:]+):([^:]*):([0-9a-f-]*)$/.exec(line) ?? [];
-    if (device === undefined || state === 'unmanaged') continue;
-    managed.set(device, { active: state === 'connected', ...(profile && { profile }) });
+    if (device === undefined || state === 'unmanaged' || state === 'unavailable') continue;
+    // `connected (externally)`: the profile is made up from what was found, and reapply puts back just that.
+    const active = /^connect(ed|ing)\b/.test(state) && !state.includes('(externally)');
+    managed.set(device, { active, ...(active && profile && { profile }) });
   }
   return managed;
 }

@@ -4,10 +4,11 @@
 import { deleteFlowOptions, deleteOptions, matches, parseFlows } from '../dialects/conntrack.ts';
 import { batchLine, type IpStep } from '../dialects/iproute.ts';
 import { type FirewallStep, renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
-import { AgentError, CommandError, UnsupportedError } from '../errors.ts';
+import { AgentError, UnsupportedError } from '../errors.ts';
 import type { FlowFilter } from '../network/flows.ts';
 import { describe, type Step } from '../network/step.ts';
 import type { Host } from './host.ts';
+import { applyProfile, loadProfiles } from './networkmanager.ts';
 
 export type Outcome = {
   done: Step[];
@@ -41,7 +42,7 @@ type Batch =
   | { by: 'networkmanager'; steps: Step[] }
   | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | { kind: 'cut-flows' }>] };
 
-type ProfileStep = { kind: 'apply-profile' | 'forget-profiles' };
+type ProfileStep = { kind: 'load-profiles' | 'apply-profile' | 'forget-profiles' };
 
 /** Joins neighbouring steps that one command can do. */
 function inBatches(steps: readonly Step[]): Batch[] {
@@ -77,6 +78,7 @@ function inBatches(steps: readonly Step[]): Batch[] {
         if (last?.by === 'conntrack') last.steps.push(step);
         else batches.push({ by: 'conntrack', steps: [step] });
         break;
+      case 'load-profiles':
       case 'apply-profile':
       case 'forget-profiles':
         if (last?.by === 'networkmanager') last.steps.push(step);
@@ -111,47 +113,12 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
     case 'networkmanager':
       for (const step of batch.steps) {
         if (step.kind === 'apply-profile') await applyProfile(host, step);
-        if (step.kind === 'forget-profiles') await loadProfiles(host, step.paths);
+        if (step.kind === 'load-profiles' || step.kind === 'forget-profiles') await loadProfiles(host, step.paths);
       }
       return;
     case 'one':
       return applyOne(host, batch.steps[0], warnings);
   }
-}
-
-/**
- * For one nmcli call; `--wait` bounds only some of them. A NetworkManager that hangs makes most calls end after 25 s with
- * words, and statuses, of other failures: ours comes first.
- */
-const NMCLI_TIMEOUT_MS = 20_000;
-/** An activation may take its time. */
-const ACTIVATE_TIMEOUT_MS = 60_000;
-
-/**
- * reapply changes just what differs. `connection up` flushes every address first, so it is for a device on which our profile
- * is not active, and for changes that reapply refuses (a MAC or a name that the profile is bound to).
- */
-async function applyProfile(host: Host, step: Extract<Step, { kind: 'apply-profile' }>): Promise<void> {
-  await loadProfiles(host, step.paths);
-  if (step.active) {
-    try {
-      await host.run(['nmcli', 'device', 'reapply', step.device], { timeoutMs: NMCLI_TIMEOUT_MS });
-      return;
-    } catch (error) {
-      if (!(error instanceof CommandError) || error.exitCode !== REAPPLY_REFUSED) throw error;
-    }
-  }
-  await host.run(['nmcli', '--wait', '45', 'connection', 'up', 'uuid', step.uuid, 'ifname', step.device], {
-    timeoutMs: ACTIVATE_TIMEOUT_MS,
-  });
-}
-
-/** nmcli's status where the daemon refuses to do what it was asked. */
-const REAPPLY_REFUSED = 6;
-
-/** Reads profiles anew; those whose file is gone are forgotten. */
-async function loadProfiles(host: Host, paths: readonly string[]): Promise<void> {
-  await host.run(['nmcli', 'connection', 'load', ...paths], { timeoutMs: NMCLI_TIMEOUT_MS });
 }
 
 async function applyOne(

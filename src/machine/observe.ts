@@ -7,7 +7,6 @@ import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import { type ObservedAddress, parseAddresses, parseRoutes } from '../dialects/iproute.ts';
 import { parseSave, type SavedRules } from '../dialects/iptables.ts';
 import { keyfileRenderer } from '../dialects/keyfile.ts';
-import { LIST_DEVICES, type ManagedDevice, NOT_RUNNING, parseDevices } from '../dialects/nmcli.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
 import type { Claim, Observation, Stray } from '../network/observation.ts';
@@ -41,11 +40,14 @@ export type Machine = {
 export type Owned = {
   addresses: { mac: string; spec: string }[];
   routes: { mac: string; dest: string; via: string }[];
+  /** What a NIC's MTU was before the configuration named one: it has that again when it names none any more. */
+  mtus: { mac: string; was: number }[];
 };
 
 const ownedRecord = z.object({
   addresses: z.array(z.object({ mac: z.string(), spec: z.string() })),
   routes: z.array(z.object({ mac: z.string(), dest: z.string(), via: z.string() })),
+  mtus: z._default(z.array(z.object({ mac: z.string(), was: z.number() })), []),
 });
 
 export async function readMachine(host: Host): Promise<Machine> {
@@ -75,19 +77,8 @@ async function readOwned(host: Host): Promise<Owned> {
   try {
     if (text !== undefined) return z.parse(ownedRecord, JSON.parse(text));
   } catch {}
-  return { addresses: [], routes: [] };
+  return { addresses: [], routes: [], mtus: [] };
 }
-
-/** The devices that NetworkManager manages; none where it does not run or is not there. */
-export async function readManagers(host: Host): Promise<Map<string, ManagedDevice>> {
-  // Without the bus (a rescue shell, a container) nmcli ends 1, as it does for many a reason: not a status to go by.
-  if ((await host.which('nmcli')) === undefined || (await host.info(SYSTEM_BUS)) === undefined) return new Map();
-  const { stdout } = await host.run(LIST_DEVICES, { accept: [NOT_RUNNING], timeoutMs: NMCLI_TIMEOUT_MS });
-  return parseDevices(stdout);
-}
-
-const SYSTEM_BUS = '/run/dbus/system_bus_socket';
-const NMCLI_TIMEOUT_MS = 20_000;
 
 async function readProfiles(host: Host): Promise<File[]> {
   return (await Promise.all([ifcfgRenderer, keyfileRenderer].map((renderer) => readFolder(host, renderer)))).flat();

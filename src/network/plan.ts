@@ -1,5 +1,6 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
+import { profileUuid } from '../dialects/renderer.ts';
 import { flowCuts } from './flows.ts';
 import type { Observation } from './observation.ts';
 import {
@@ -56,56 +57,67 @@ export function planSteps(desired: NetworkState, observation: Observation): Step
     ...routes.late.map((route): Step => ({ kind: 'remove-route', route })),
     ...late.map(removeAddress),
   ];
-  const byManager = planManaged(desired, observation, files, [...removals, ...changes]);
-  const byIp = (step: Step) => !isOnManaged(step, observation);
+  const carried = (by: Carrier, steps: readonly Step[]) =>
+    steps.filter((step) => carrierOf(step, desired, observation) === by);
+  const byManager = planManaged(desired, observation, files, carried('networkmanager', [...removals, ...changes]));
   const rules = [...planChains(desired.chains, observed.chains), ...planJumps(desired.jumps, observation.hooks)];
-  const [now, afterwards] = byManager.length === 0 ? [rules, []] : keepGuards(rules);
+  const [now, afterwards] = byManager.length === 0 ? [rules, []] : keepGuards(rules, observed.chains);
 
   return [
     ...planSysctls(desired.sysctls, observed.sysctls),
     ...files,
-    ...removals.filter(byIp),
+    ...carried('ip', removals),
     ...now,
     ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
-    ...changes.filter(byIp),
+    ...carried('ip', changes),
     ...byManager,
+    ...carried('ip, afterwards', changes),
     ...afterwards,
     ...planAnnouncements(addresses.missing, observation),
     ...planCuts(desired, observation, addresses.extra),
   ];
 }
 
-/** The device whose link, address or route a step changes. */
-function deviceOf(step: Step): string | undefined {
-  switch (step.kind) {
-    case 'set-link-up':
-    case 'set-link-down':
-    case 'set-mtu':
-      return step.device;
-    case 'add-address':
-    case 'remove-address':
-      return step.address.device;
-    case 'add-route':
-    case 'remove-route':
-      return step.route.device;
-    default:
-      return undefined;
-  }
+type NicStep = Extract<Step, { kind: 'add-address' | 'remove-address' | 'add-route' | 'remove-route' }>;
+
+function isNicStep(step: Step): step is NicStep {
+  return /^(add|remove)-(address|route)$/.test(step.kind);
 }
 
+const deviceOf = (step: NicStep): string => ('address' in step ? step.address.device : step.route.device);
+
+type Carrier = 'ip' | 'networkmanager' | 'ip, afterwards';
+
 /**
- * Where NetworkManager manages the NIC it owns the addresses and the routes that are in the profile. The MTU is set by `ip`
- * too (a profile that no longer names one leaves it), and routes with our protocol number it does not know.
+ * NetworkManager owns the addresses and routes of a NIC on which it is to have a profile of ours, or lets go of one.
+ * Links are `ip`'s everywhere: a profile that no longer names an MTU leaves it, and reapplied on a link that is down it
+ * leaves that too. So are routes with our protocol number, which NetworkManager does not know; one is needed even beside
+ * its own where a foreign route goes before that.
  */
-function isOnManaged(step: Step, { managers }: Observation): boolean {
+function carrierOf(step: Step, desired: NetworkState, observation: Observation): Carrier {
+  if (!isNicStep(step)) return 'ip';
   const device = deviceOf(step);
-  if (device === undefined || !managers.has(device) || step.kind === 'set-mtu') return false;
-  return !(step.kind === 'remove-route' && step.route.protocol === ROUTE_PROTOCOL);
+  const manager = observation.managers.get(device);
+  if (manager === undefined) return 'ip';
+  if (step.kind === 'remove-route' && step.route.protocol === ROUTE_PROTOCOL) return 'ip';
+  if (step.kind === 'add-route' && observation.state.routes.some((route) => isSameRoute(route, step.route)))
+    return 'ip';
+  if (desired.profiles.some((profile) => profile.device === device)) return 'networkmanager';
+  if (!hasOurProfile(device, observation)) return 'ip';
+  return step.kind === 'remove-address' || step.kind === 'remove-route' ? 'networkmanager' : 'ip, afterwards';
+}
+
+function hasOurProfile(device: string, { managers, links }: Observation): boolean {
+  const profile = managers.get(device)?.profile;
+  return links.some((link) => link.device === device && profileUuid(link.permanentMac ?? link.mac) === profile);
 }
 
 /**
- * One profile at a time; the NIC that gives an address up before the one that gets it. Steps that it carries out are listed
- * before it, one each, like those of `ip`.
+ * First NetworkManager reads all files that are new or gone, in one go: one profile may be in two of them (a NIC that was
+ * renamed, a change of the format), and which one it takes else depends on their order. Then it brings one NIC after the
+ * other in line, the one that gives an address up before the one that gets it. Foreign profiles are forgotten last: a NIC
+ * whose active profile is forgotten loses its addresses.
+ * Steps that it carries out are listed before it, one each, like those of `ip`.
  */
 function planManaged(
   desired: NetworkState,
@@ -113,33 +125,51 @@ function planManaged(
   files: readonly Step[],
   changes: readonly Step[],
 ): Step[] {
-  const { managers } = observation;
+  const { managers, claims } = observation;
   if (managers.size === 0) return [];
-  const added = new Set(changes.flatMap((step) => (step.kind === 'add-address' ? [step.address.spec] : [])));
-  const written = files.flatMap((step) => (step.kind === 'write-file' ? [step.file.device] : []));
-  const applied = desired.profiles.flatMap(({ device, uuid }): { gives: boolean; steps: Step[] }[] => {
+  const own = changes.filter(isNicStep);
+  const added = new Set(own.flatMap((step) => (step.kind === 'add-address' ? [step.address.spec] : [])));
+  const written = new Map(files.flatMap((step) => (step.kind === 'write-file' ? [[step.file.path, step.file]] : [])));
+  const gone = files.flatMap((step) => (step.kind === 'remove-file' ? [step.path] : []));
+  const aside = files.flatMap((step) => (step.kind === 'back-up-file' && !written.has(step.path) ? [step.path] : []));
+  const applied = desired.profiles.flatMap(({ device, uuid }) => {
     const manager = managers.get(device);
     if (manager === undefined) return [];
-    const own = changes.filter((step) => deviceOf(step) === device && isOnManaged(step, observation));
+    const steps = own.filter((step) => deviceOf(step) === device);
     const active = manager.active && manager.profile === uuid;
-    if (own.length === 0 && active && !written.includes(device)) return [];
-    const paths = desired.files.filter((file) => file.device === device).map(({ path }) => path);
-    const gives = own.some((step) => step.kind === 'remove-address' && added.has(step.address.spec));
-    const steps = own.map((step): Step => ({ ...step, by: 'networkmanager' }) as Step);
-    return [{ gives, steps: [...steps, { kind: 'apply-profile', device, uuid, paths, active }] }];
+    const rewritten = [...written.values()].some((file) => file.device === device);
+    const foreign = manager.profile !== undefined && manager.profile !== uuid;
+    if (steps.length === 0 && !rewritten && !foreign) return [];
+    const gives = steps.some((step) => step.kind === 'remove-address' && added.has(step.address.spec));
+    return [{ device, uuid, active, steps, gives }];
   });
-  const gone = files.flatMap((step) =>
-    step.kind === 'remove-file' || step.kind === 'back-up-file' ? [step.path] : [],
+  const left = own.filter((step) => !applied.some(({ device }) => device === deviceOf(step)));
+  // A copy of our profile in a foreign file, as `nmcli connection modify` or `migrate` makes it.
+  const copies = aside.filter((path) =>
+    applied.some(({ uuid }) => claims.some((claim) => claim.path === path && claim.content.includes(uuid))),
   );
-  const left = changes.filter((step) => {
-    const device = deviceOf(step) ?? '';
-    return isOnManaged(step, observation) && !desired.profiles.some((profile) => profile.device === device);
-  });
+  const read = [
+    ...gone,
+    ...copies,
+    ...new Set([
+      ...written.keys(),
+      ...desired.files.flatMap(({ path, device }) => (applied.some((each) => each.device === device) ? [path] : [])),
+    ]),
+  ];
+  const forgotten = aside.filter((path) => !copies.includes(path));
+  const byManager = (step: NicStep): Step => ({ ...step, by: 'networkmanager' });
+  // A run that was killed may have taken away the file of a profile that is active still: then all files are read anew.
+  const paths = left.length === 0 ? read : [];
   return [
-    ...applied.filter(({ gives }) => gives).flatMap(({ steps }) => steps),
-    ...applied.filter(({ gives }) => !gives).flatMap(({ steps }) => steps),
-    ...left.map((step): Step => ({ ...step, by: 'networkmanager' }) as Step),
-    ...(gone.length === 0 ? [] : [{ kind: 'forget-profiles', paths: gone } as const]),
+    ...(read.length + left.length === 0 ? [] : [{ kind: 'load-profiles', paths } as const]),
+    ...left.map(byManager),
+    ...[...applied.filter(({ gives }) => gives), ...applied.filter(({ gives }) => !gives)].flatMap(
+      ({ steps, device, uuid, active }): Step[] => [
+        ...steps.map(byManager),
+        { kind: 'apply-profile', device, uuid, active },
+      ],
+    ),
+    ...(forgotten.length === 0 ? [] : [{ kind: 'forget-profiles', paths: forgotten } as const]),
   ];
 }
 
@@ -147,29 +177,25 @@ function planManaged(
  * NetworkManager adds and removes addresses in one go, so the rules that keep the router itself from answering on an EIP
  * have to be there before it and to go after it.
  */
-function keepGuards(rules: readonly Step[]): [Step[], Step[]] {
+function keepGuards(rules: readonly Step[], observed: readonly Chain[]): [now: Step[], afterwards: Step[]] {
   const now: Step[] = [];
   const afterwards: Step[] = [];
+  // Of equal rules iptables removes the first: a jump that only changes its place must go before it comes.
+  const moved = new Set(rules.flatMap((step) => (step.kind === 'add-jump' ? [jumpKey(step.jump)] : [])));
   for (const step of rules) {
-    if (step.kind === 'edit-chain' && step.table === 'filter' && step.add.length > 0) {
-      now.push({ ...step, remove: [] });
+    if (step.kind === 'edit-chain' && step.table === 'filter') {
+      if (step.add.length > 0) now.push({ ...step, remove: [] });
       if (step.remove.length > 0) afterwards.push({ ...step, add: [] });
-    } else if (isGuardRemoval(step)) afterwards.push(step);
+    } else if (step.kind === 'replace-chain' && step.chain.table === 'filter' && !step.chain.ordered) {
+      const found = observed.find((chain) => chainKey(chain) === chainKey(step.chain))?.rules ?? [];
+      now.push({ ...step, chain: { ...step.chain, rules: [...new Set([...step.chain.rules, ...found])] } });
+      afterwards.push(step);
+    } else if (step.kind === 'remove-chain' && step.table === 'filter') afterwards.push(step);
+    else if (step.kind === 'remove-jump' && step.jump.table === 'filter' && !moved.has(jumpKey(step.jump)))
+      afterwards.push(step);
     else now.push(step);
   }
   return [now, afterwards];
-}
-
-function isGuardRemoval(step: Step): boolean {
-  switch (step.kind) {
-    case 'edit-chain':
-    case 'remove-chain':
-      return step.table === 'filter';
-    case 'remove-jump':
-      return step.jump.table === 'filter';
-    default:
-      return false;
-  }
 }
 
 function planSysctls(desired: readonly Sysctl[], observed: readonly Sysctl[]): Step[] {
@@ -208,29 +234,34 @@ function splitRemovals(extra: readonly Address[], desired: readonly Address[], {
 const isHostAddress = (spec: string): boolean => spec.endsWith('/32');
 
 /**
- * A route of ours is needed unless a foreign one to the same gateway is the best of the others: NetworkManager makes its
- * own from our profile, and leaves them when it stops. Removed are routes with our protocol number, and those that
- * NetworkManager made from a profile of ours, as recorded.
+ * A route of ours is needed unless one that is not marked as ours does its work: NetworkManager makes its own from our
+ * profile, and leaves them when it stops. Where one route is wanted to a destination any metric will do, as long as it is
+ * the best; of several each has to have its own.
+ * Removed are routes with our protocol number, and those that NetworkManager made from a profile of ours, as recorded.
  */
 function planRoutes(desired: readonly Route[], observation: Observation, leaving: readonly Address[]) {
   const observed = observation.state.routes;
+  const others = observed.filter(({ protocol }) => protocol !== ROUTE_PROTOCOL);
   const best = new Map<string, Route>();
-  for (const route of observed) {
-    if (route.protocol === ROUTE_PROTOCOL) continue;
+  for (const route of others) {
     const rival = best.get(route.dest);
-    if (rival === undefined || route.metric < rival.metric) best.set(route.dest, route);
+    if (rival === undefined || metricOf(route) < metricOf(rival)) best.set(route.dest, route);
   }
-  const needed = desired.filter((route) => {
-    const there = best.get(route.dest);
-    return there === undefined || routeTargetKey(there) !== routeTargetKey(route);
-  });
+  const doneBy = (route: Route): Route | undefined => {
+    const alone = desired.filter(({ dest }) => dest === route.dest).length === 1;
+    const found = route.metric === 0 ? best.get(route.dest) : others.find((other) => isSameRoute(other, route));
+    if (found === undefined || routeTargetKey(found) !== routeTargetKey(route)) return undefined;
+    return alone || isSameRoute(found, route) ? found : undefined;
+  };
+  const needed = desired.filter((route) => doneBy(route) === undefined);
   const { missing, extra } = compare(needed, observed, routeKey);
-  const wanted = new Set(desired.map(routeTargetKey));
-  const isOurs = (route: Route) =>
-    route.protocol === ROUTE_PROTOCOL ||
-    (route.protocol === 'static' &&
-      observation.ownedRoutes.has(routeTargetKey(route)) &&
-      !wanted.has(routeTargetKey(route)));
+  const used = new Set(desired.map(doneBy));
+  const isStale = (route: Route) =>
+    route.protocol === 'static' &&
+    observation.ownedRoutes.has(routeTargetKey(route)) &&
+    !used.has(route) &&
+    !desired.some((wanted) => isSameRoute(route, wanted));
+  const isOurs = (route: Route) => route.protocol === ROUTE_PROTOCOL || isStale(route);
   const ours = extra.filter(isOurs);
   const bared = new Set(leaving.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
   return {
@@ -239,6 +270,14 @@ function planRoutes(desired: readonly Route[], observation: Observation, leaving
     late: ours.filter(({ device }) => !bared.has(device)),
   };
 }
+
+/** Whatever made them. */
+const isSameRoute = (a: Route, b: Route): boolean =>
+  routeTargetKey(a) === routeTargetKey(b) && metricOf(a) === metricOf(b);
+
+/** NetworkManager adds 20000 to the metric of a default route as long as its own check of connectivity fails. */
+const metricOf = ({ dest, metric, protocol }: Route): number =>
+  dest === 'default' && protocol === 'static' ? metric % 20_000 : metric;
 
 function planLinks(desired: readonly Link[], observed: readonly Link[]): Step[] {
   return compare(desired, observed, ({ device }) => device).common.flatMap(({ desired: wanted, observed: found }) => {

@@ -17,8 +17,10 @@ export type Step =
   | { kind: 'remove-address'; address: Address; foreign: boolean; by?: 'networkmanager' }
   | { kind: 'add-route'; route: Route; by?: 'networkmanager' }
   | { kind: 'remove-route'; route: Route; by?: 'networkmanager' }
-  /** Makes NetworkManager read these files and bring the device in line; `active`: the profile is active on it already. */
-  | { kind: 'apply-profile'; device: string; uuid: string; paths: readonly string[]; active: boolean }
+  /** Makes NetworkManager read these files, or notice that they are gone; all of its files where none is named. */
+  | { kind: 'load-profiles'; paths: readonly string[] }
+  /** Makes NetworkManager bring the device in line with the profile; `active`: it is active there already. */
+  | { kind: 'apply-profile'; device: string; uuid: string; active: boolean }
   /** Makes NetworkManager forget profiles whose files are gone; a device on which one is active is let go. */
   | { kind: 'forget-profiles'; paths: readonly string[] }
   | { kind: 'add-chain'; chain: Chain }
@@ -62,10 +64,12 @@ export function describe(step: Step): string {
       return `+ route ${routeText(step.route)}`;
     case 'remove-route':
       return `- route ${routeText(step.route)}`;
+    case 'load-profiles':
+      return `~ profiles read by NetworkManager${step.paths.length === 0 ? '' : `: ${step.paths.join(', ')}`}`;
     case 'apply-profile':
       return `~ profile of ${step.device} ${step.active ? 'reapplied' : 'activated'} by NetworkManager`;
     case 'forget-profiles':
-      return `- profiles in NetworkManager: ${step.paths.join(', ')}`;
+      return `- profiles forgotten by NetworkManager: ${step.paths.join(', ')}`;
     case 'add-chain':
       return `+ chain ${step.chain.name} in ${step.chain.table} (${count(step.chain.rules.length, 'rule')})`;
     case 'replace-chain':

@@ -72,6 +72,29 @@ describe('ifcfg files', () => {
   });
 });
 
+describe('what ifup-eth of initscripts makes of a file', () => {
+  // As it reads it: the file is sourced, then IPADDR1 to IPADDR255 are added, up to the first that is empty.
+  const IFUP = `set -u; . <(cat)
+    echo "$IPADDR/$PREFIX \${ARPCHECK:-}"
+    for idx in {1..255}; do
+      ipaddr=IPADDR$idx prefix=PREFIX$idx arpcheck=ARPCHECK$idx
+      [ -n "\${!ipaddr:-}" ] || break
+      echo "\${!ipaddr}/\${!prefix} \${!arpcheck:-}"
+    done`;
+
+  it('every address, with its prefix, and none of them probed', () => {
+    const eips = Array.from({ length: 300 }, (_, n) => ({ eip: `198.18.${n >> 8}.${n & 255}`, vmIp: '192.0.2.5' }));
+    const wanted = desired(config({ eips }), { renderer: ifcfgRenderer });
+    for (const { path, content } of wanted.files.filter(({ path }) => basename(path).startsWith('ifcfg-'))) {
+      const input = { input: content, encoding: 'utf8' } as const;
+      const { stdout, stderr } = spawnSync('bash', ['-c', IFUP], input);
+      const device = basename(path).replace('ifcfg-', '');
+      const specs = wanted.addresses.filter((address) => address.device === device).map(({ spec }) => `${spec} no`);
+      assert.deepEqual([stdout.trim().split('\n'), stderr], [specs.slice(0, 256), '']);
+    }
+  });
+});
+
 describe('what a profile is for', () => {
   const claims: [string, string, string, ReturnType<typeof ifcfgRenderer.claim>][] = [
     ['its DEVICE', 'ifcfg-office', 'DEVICE=eth1\n', { device: 'eth1' }],
@@ -88,6 +111,8 @@ describe('what a profile is for', () => {
     ['not one in a comment', 'ifcfg-eth1', '#DEVICE=eth2\n', { device: 'eth1' }],
     ['not one of another key', 'ifcfg-eth1', 'MASTERDEVICE=eth2\n', { device: 'eth1' }],
     ['with the ends of lines of another system', 'ifcfg-x', 'DEVICE=eth1\r\n', { device: 'eth1' }],
+    ['an alias: the NIC before the colon', 'ifcfg-eth1:0', 'DEVICE=eth1:0\n', { device: 'eth1' }],
+    ['an alias by its name alone', 'ifcfg-eth1:web', 'IPADDR=192.0.2.9\n', { device: 'eth1' }],
     ['routes: the NIC in their name', 'route-eth1', '198.18.0.0/16 via 192.0.2.9\n', { device: 'eth1' }],
   ];
   for (const [name, file, content, expected] of claims)
@@ -103,7 +128,9 @@ describe('what a profile is for', () => {
     ['route6-eth0', false],
     ['ifcfg-eth0.bak', false],
     ['ifcfg-eth0~', false],
-    ['ifcfg-eth0.rpmsave', false],
+    ['ifcfg-eth0.rpmsave', true],
+    ['ifcfg-eth0.RPMNEW', false],
+    ['ifcfg-eth0;5f3a9c01', false],
     ['.ifcfg-eth0.12345678.kylin-vr-new', false],
   ];
   for (const [name, expected] of names)

@@ -35,6 +35,8 @@ export type Router = LabHost & {
 export type Lab = {
   router: Router;
   host(name: HostName): LabHost;
+  /** Takes the carrier from a NIC of the router, or gives it back. */
+  wire(nic: Nic, state: 'up' | 'down'): Promise<void>;
   /** Writes the configuration of kylin-vr. */
   configure(yaml: string): Promise<void>;
   /** Runs kylin-vr in the router. */
@@ -106,7 +108,7 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
       batch(router, ['link set lo up']),
       ...VMS.map(([name, segment]) => vm(spaces[name], ADDRESSES[name], GATEWAYS[segment])),
     ]);
-    return labOf(spaces, routerOf(router, wires), close);
+    return labOf(spaces, wires, routerOf(router, wires), close);
   } catch (error) {
     await close();
     throw error;
@@ -174,10 +176,11 @@ const vm = (space: Namespace, address: string, gateway: string) =>
     `route add default via ${gateway}`,
   ]);
 
-function labOf(spaces: Record<HostName, Namespace>, router: Router, close: Lab['close']): Lab {
+function labOf(spaces: Record<HostName, Namespace>, wires: Namespace, router: Router, close: Lab['close']): Lab {
   return {
     router,
     host: (name) => spaces[name],
+    wire: ({ device }, state) => batch(wires, [`link set dev ${device} ${state}`]),
     async configure(yaml) {
       await router.run(['mkdir', '-p', '-m', '700', '/etc/kylin-vr'], { check: true });
       await router.write(CONFIG, yaml, 0o600);

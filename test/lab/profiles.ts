@@ -187,7 +187,7 @@ export type Watch = {
 };
 
 /** Watches addresses and routes of the router; not the local routes that an address brings with it. */
-export async function watchKernel({ lab, sh }: Bed): Promise<Watch> {
+export async function watchKernel({ lab, sh }: Pick<Bed, 'lab' | 'sh'>): Promise<Watch> {
   const monitor = lab.router.spawn(['ip', '-4', '-o', 'monitor', 'address', 'route']);
   const lines: string[] = [];
   createInterface({ input: monitor.stdout as Readable }).on('line', (line) => lines.push(line));

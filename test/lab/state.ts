@@ -9,7 +9,7 @@ const SCRIPT = `
   echo '# routes'
   /bin/ip -4 route show table all | grep -v -e '^local 127' -e '^broadcast' | sed 's/ *$//' | sort
   echo '# files'
-  for file in /etc/sysconfig/network-scripts/*; do
+  for file in /etc/sysconfig/network-scripts/* /etc/NetworkManager/system-connections/*; do
     [ ! -e "$file" ] || { stat -c '%A %U %n' "$file"; sed 's/^/  /' "$file"; }
   done
   echo '# rules nft'
@@ -17,12 +17,21 @@ const SCRIPT = `
   echo '# rules legacy'
   ! grep -q . /proc/net/ip_tables_names || xtables-legacy-multi iptables-save`;
 
-/** Addresses, routes, network-scripts, and the packet filter's rules and chains, without counters. */
+/** Addresses, routes, profiles, and the packet filter's rules and chains, without counters. */
 export async function networkOf(router: Router): Promise<string> {
   const { stdout } = await router.run(['sh', '-c', SCRIPT], { check: true });
   const [start = '', nft = '', legacy = ''] = stdout.split(/^# rules.*\n/m);
   return [start, ...rulesOf(nft, 'nft'), ...rulesOf(legacy, 'legacy'), ''].join('\n');
 }
+
+/**
+ * Without what plain `ip` and NetworkManager do differently: who made a route, how an address is set, the profiles, and the
+ * metric of the route to an uplink's own network.
+ */
+export const onEveryPath = (network: string): string =>
+  network
+    .replace(/ brd \S+| noprefixroute| proto (?:175|static)|(?<= scope link .*) metric \d+/g, '')
+    .replace(/^(?:-rw| {2}).*\n/gm, '');
 
 /**
  * The rules of our chains in which each packet matches one at most stand in the order in which they were made: sorted here.

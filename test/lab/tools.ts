@@ -19,6 +19,7 @@ const REAL = {
   ip: '/bin/ip',
   conntrack: '/mnt/real/conntrack',
   arping: '/usr/bin/arping',
+  nmcli: '/usr/bin/nmcli',
   'iptables-nft-restore': '/usr/sbin/xtables-nft-multi iptables-restore',
   'iptables-legacy-restore': '/usr/sbin/xtables-legacy-multi iptables-restore',
   'iptables-nft-save': '/usr/sbin/xtables-nft-multi iptables-save',

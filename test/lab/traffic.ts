@@ -102,10 +102,11 @@ export function createTraffic(lab: Lab): Traffic {
     async startPings({ from, to, perSecond }) {
       const child = lab.host(from).spawn(['ping', '-n', '-i', `${1 / perSecond}`, to]);
       const lines = readLines(child);
+      const ended = once(child, 'close');
       return {
         async stop() {
           child.kill('SIGINT');
-          await once(child, 'close');
+          await ended;
           const answered = lines
             .flatMap((line) => /icmp_seq=(\d+) ttl/.exec(line)?.[1] ?? [])
             .map((n) => Number(n) - 1);

@@ -30,18 +30,25 @@ const LINES: Lines = {
   'set-link-up': [[{ kind: 'set-link-up', device: 'eth0' }, '~ link eth0 up']],
   'set-link-down': [[{ kind: 'set-link-down', device: 'eth0' }, '~ link eth0 down']],
   'set-mtu': [[{ kind: 'set-mtu', device: 'eth0', mtu: 1450, was: 1500 }, '~ link eth0 mtu 1500 → 1450']],
+  'load-profiles': [
+    [{ kind: 'load-profiles', paths: ['/etc/x', '/etc/y'] }, '~ profiles read by NetworkManager: /etc/x, /etc/y'],
+    [{ kind: 'load-profiles', paths: [] }, '~ profiles read by NetworkManager'],
+  ],
   'apply-profile': [
     [
-      { kind: 'apply-profile', device: 'eth0', uuid: 'u', paths: ['/etc/x'], active: true },
+      { kind: 'apply-profile', device: 'eth0', uuid: 'u', active: true },
       '~ profile of eth0 reapplied by NetworkManager',
     ],
     [
-      { kind: 'apply-profile', device: 'eth0', uuid: 'u', paths: ['/etc/x'], active: false },
+      { kind: 'apply-profile', device: 'eth0', uuid: 'u', active: false },
       '~ profile of eth0 activated by NetworkManager',
     ],
   ],
   'forget-profiles': [
-    [{ kind: 'forget-profiles', paths: ['/etc/x', '/etc/y'] }, '- profiles in NetworkManager: /etc/x, /etc/y'],
+    [
+      { kind: 'forget-profiles', paths: ['/etc/x', '/etc/y'] },
+      '- profiles forgotten by NetworkManager: /etc/x, /etc/y',
+    ],
   ],
   'add-address': [
     [{ kind: 'add-address', address: address('192.0.2.1/26 on eth1') }, '+ address 192.0.2.1/26 on eth1'],

@@ -1,0 +1,3 @@
+import { conflicts } from '../scenarios/conflicts.ts';
+
+conflicts('ip');

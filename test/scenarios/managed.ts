@@ -1,0 +1,436 @@
+// What `reload` does where a real NetworkManager manages the NICs, whichever files it reads.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ADDRESSES, NICS } from '../lab/lab.ts';
+import { createManagedLab, type ManagedLab, NAME_OF, type PathLabOptions } from '../lab/path.ts';
+import { eventually, ifcfg, KEYFILES, keyfile, OURS, watchKernel } from '../lab/profiles.ts';
+import { networkOf } from '../lab/state.ts';
+import { recordTools, type Tools } from '../lab/tools.ts';
+import { createTraffic } from '../lab/traffic.ts';
+
+type ManagedPath = 'keyfile' | 'ifcfg';
+
+const [U, A, B] = [NICS.public.mac, NICS.a.mac, NICS.b.mac];
+const { v } = ADDRESSES;
+const uplink = `  - { ipaddr: 203.0.113.37, prefix: 24, mac: '${U}', gateway: 203.0.113.1 }\n`;
+const subnetA = `  - { ipaddr: 10.10.1.254, prefix: 24, mac: '${A}' }\n`;
+const nics = `if_list:\n${uplink}${subnetA}`;
+const withEips = (eips: readonly string[]) =>
+  `${nics}eip_list:${eips.length === 0 ? ' []' : ''}\n${eips.map((eip) => `  - { eip: ${eip}, vm-ip: ${v} }\n`).join('')}`;
+const two = withEips(['203.0.113.50', '203.0.113.51']);
+const three = withEips(['203.0.113.50', '203.0.113.51', '203.0.113.52']);
+
+const FILES = {
+  keyfile: (device: string) => `${KEYFILES}/kylin-vr-${device}.nmconnection`,
+  ifcfg: (device: string) => `/etc/sysconfig/network-scripts/ifcfg-${device}`,
+} as const;
+
+export function managed(path: ManagedPath): void {
+  describe(`reload: ${NAME_OF[path]}`, { concurrency: false }, () => {
+    quiet(path);
+    troubled(path);
+    surroundings(path);
+    switched(path);
+  });
+}
+
+/** A change is just that change, and nothing is nothing. */
+function quiet(path: ManagedPath): void {
+  describe('one of 1,000 EIPs', { concurrency: false }, () => {
+    const busy = '203.0.113.60';
+    const thousand = [busy, ...Array.from({ length: 999 }, (_, n) => `198.18.${n >> 8}.${n & 255}`)];
+    let lab: ManagedLab;
+    let tools: Tools;
+    before(async () => {
+      lab = await createManagedLab(path);
+      await reload(lab, withEips(thousand));
+      tools = await recordTools(lab.router);
+    });
+    after(() => lab?.close());
+
+    it('added and removed: no other address is touched, no packet of other flows lost', async () => {
+      const watch = await watchKernel({ lab, sh: (script) => shell(lab, script) });
+      const pings = await createTraffic(lab).startPings({ from: 'out', to: busy, perSecond: 100 });
+      for (const [eips, change] of [
+        [[...thousand, '203.0.113.50'], '+ 203.0.113.50/32'],
+        [[...thousand.filter((eip) => eip !== '198.18.1.7'), '203.0.113.50'], '- 198.18.1.7/32'],
+        [thousand.filter((eip) => eip !== '198.18.1.7'), '- 203.0.113.50/32'],
+        [thousand, '+ 198.18.1.7/32'],
+      ] as const) {
+        await reload(lab, withEips(eips));
+        assert.deepEqual(await watch.taken(1), [change]);
+      }
+      const { sent, lost } = await pings.stop();
+      assert.ok(sent > 200, `${sent} pings`);
+      assert.equal(lost, 0);
+    });
+
+    it('is loaded and reapplied, and no other profile is', async () => {
+      await tools.taken();
+      await reload(lab, withEips(thousand.slice(0, -1)));
+      assert.deepEqual(await nmcliCalls(tools), [
+        'nmcli --terse --fields DEVICE,STATE,CON-UUID device status',
+        `nmcli connection load ${FILES[path]('eth0')}`,
+        'nmcli device reapply eth0',
+      ]);
+      await reload(lab, withEips(thousand));
+    });
+
+    it('a run that changes nothing, plan, status and start call no nmcli, nor does a change of rules alone', async () => {
+      await tools.taken();
+      for (const args of [['reload'], ['plan'], ['status'], ['start']])
+        assert.equal((await lab.kylin(...args)).status, 0, args.join(' '));
+      await reload(
+        lab,
+        `${withEips(thousand)}port_forward_list:\n  - { eip: 203.0.113.37, protocal: tcp, port: 80, vm-port: 80, vm-ip: ${v} }\n`,
+      );
+      await lab.configure(two);
+      assert.equal((await lab.kylin('start')).status, 0);
+      assert.deepEqual(await nmcliCalls(tools), []);
+    });
+
+    it('all of them removed, and all NICs let go', async () => {
+      await reload(lab, two);
+      assert.deepEqual(await addresses(lab), ['203.0.113.37/24', '203.0.113.50/32', '203.0.113.51/32']);
+      await reload(lab, 'if_list: []\n');
+      assert.deepEqual([await addresses(lab), await addresses(lab, 'eth1')], [[], []]);
+      assert.equal(await shell(lab, 'ip -4 route'), '');
+    });
+  });
+}
+
+/** nmcli that fails, a NetworkManager that hangs, stops, starts or dies. */
+function troubled(path: ManagedPath): void {
+  describe('with a NetworkManager in trouble', { concurrency: false }, () => {
+    let lab: ManagedLab;
+    let tools: Tools;
+    let whole: string;
+    before(async () => {
+      lab = await createManagedLab(path);
+      await reload(lab, two);
+      whole = await networkOf(lab.router);
+      tools = await recordTools(lab.router);
+    });
+    after(() => lab?.close());
+
+    async function mended(): Promise<void> {
+      await reload(lab, two);
+      assert.equal(await networkOf(lab.router), whole);
+      assert.match(await shell(lab, 'nmcli -t -f DEVICE,STATE device'), /^eth0:connected$/m);
+    }
+
+    for (const [what, script] of [
+      ['all its calls that write', 'case "$*" in *load*|*reapply*|*up*) exit 1;; esac'],
+      ['to load', 'case "$*" in *load*) exit 1;; esac'],
+      ['to reapply', 'case "$*" in *reapply*) exit 4;; esac'],
+    ] as const)
+      it(`nmcli fails ${what}: taken back, files byte for byte, 69`, async () => {
+        await tools.before('nmcli', script);
+        await lab.configure(three);
+        const { status, report } = await kylin(lab);
+        await tools.before('nmcli');
+        assert.deepEqual([status, report.result], [69, 'rolled-back']);
+        assert.match(report.errors[0]?.message ?? '', /^nmcli .*status \d.*the network is as it was before/);
+        assert.equal(await networkOf(lab.router), whole);
+        await reload(lab, three);
+        await mended();
+      });
+
+    it('it hangs: 69 after a bounded time, in words, nothing changed; when it goes on so does the next reload', async () => {
+      process.kill(lab.manager.pid, 'SIGSTOP');
+      await lab.configure(three);
+      const begun = Date.now();
+      const { status, report } = await kylin(lab);
+      process.kill(lab.manager.pid, 'SIGCONT');
+      assert.ok(Date.now() - begun < 30_000);
+      assert.deepEqual([status, report.result, report.steps], [69, 'failed', []]);
+      assert.match(report.errors[0]?.message ?? '', /^NetworkManager does not answer: .*nmcli .*no end after 20 s/);
+      assert.equal(await networkOf(lab.router), whole);
+      await reload(lab, three);
+      await mended();
+    });
+
+    for (const [at, found] of [
+      ['connection load', 'before it reads the files'],
+      ['device reapply', 'before it reapplies'],
+    ] as const)
+      it(`it dies ${found}: 69, taken back; the next reload does it, with it and without it`, async () => {
+        await tools.before('nmcli', `case "$*" in "${at}"*) kill -9 ${lab.manager.pid}; sleep 0.2;; esac`);
+        await lab.configure(three);
+        const { status, report } = await kylin(lab);
+        await tools.before('nmcli');
+        assert.deepEqual([status, report.result], [69, 'rolled-back']);
+        assert.match(report.errors[0]?.message ?? '', /^NetworkManager ended while it was at work/);
+        assert.equal(await networkOf(lab.router), whole);
+        await reload(lab, three);
+        await lab.manager.restart();
+        await inSync(lab);
+        await mended();
+      });
+
+    it('it restarts while reloads run: each ends 0 or 69, and the next one is in sync', async () => {
+      for (const [delay, config] of [
+        [0, three],
+        [100, two],
+        [250, three],
+        [400, two],
+      ] as const) {
+        const restarted = sleep(delay).then(() => lab.manager.restart());
+        await lab.configure(config);
+        const { status } = await kylin(lab);
+        assert.ok([0, 69].includes(status), `status ${status}`);
+        await restarted;
+        await reload(lab, config);
+        await inSync(lab);
+      }
+      await mended();
+    });
+
+    it('a reload that is killed at any call of nmcli: the next one does the rest', async () => {
+      for (const [call, config] of [
+        ['device status', three],
+        ['connection load', two],
+        ['device reapply', three],
+        ['connection reload', `if_list:\n${uplink}`],
+        ['connection load', two],
+      ] as const) {
+        await tools.before('nmcli', `case "$*" in *"${call}"*) kill -9 $PPID; sleep 0.1; exit 1;; esac`);
+        await lab.configure(config);
+        assert.equal((await lab.kylin('reload')).status, 137, call);
+        await tools.before('nmcli');
+        await reload(lab, config);
+        await inSync(lab);
+      }
+      await mended();
+    });
+  });
+}
+
+/** What there is beside us: foreign profiles, neighbours with our addresses, NICs without a carrier; and a reboot. */
+function surroundings(path: ManagedPath): void {
+  const inLab = (name: string, test: (lab: ManagedLab) => Promise<void>, options: PathLabOptions = {}) =>
+    it(name, async () => {
+      const lab = await createManagedLab(path, options);
+      try {
+        await test(lab);
+      } finally {
+        await lab.close();
+      }
+    });
+
+  inLab(
+    "a cloud image's profile, active on the NIC: put aside, ours takes over, and has it after a restart",
+    async (lab) => {
+      const foreign = {
+        name: 'System eth0',
+        uuid: '22222222-2222-4222-8222-222222222222',
+        addresses: ['203.0.113.37/24'],
+      };
+      const [file, text] =
+        path === 'keyfile'
+          ? [`${KEYFILES}/System eth0.nmconnection`, keyfile(foreign)]
+          : ['/etc/sysconfig/network-scripts/ifcfg-System_eth0', ifcfg(foreign)];
+      await lab.router.write(file, text, path === 'keyfile' ? 0o600 : 0o644);
+      await shell(lab, `nmcli connection load '${file}'`);
+      await eventually(() => active(lab), foreign.uuid);
+      const pings = await createTraffic(lab).startPings({ from: 'out', to: '203.0.113.37', perSecond: 100 });
+      const { steps } = await reload(lab, two);
+      const { lost } = await pings.stop();
+      assert.ok(lost <= 5, `${lost} pings lost`);
+      assert.ok(steps.some(({ text }) => text.startsWith(`- file ${file} (a foreign profile of eth0), kept as /var/`)));
+      assert.ok(steps.some(({ text }) => text === '~ profile of eth0 activated by NetworkManager'));
+      const ours = await active(lab);
+      assert.notEqual(ours, foreign.uuid);
+      assert.deepEqual(await addresses(lab), ['203.0.113.37/24', '203.0.113.50/32', '203.0.113.51/32']);
+      assert.match(await shell(lab, 'nmcli -t -f NAME connection show'), /^(?!.*System eth0)/s);
+      await reboot(lab);
+      assert.equal(await active(lab), ours);
+    },
+  );
+
+  inLab('a profile that is active and a failure: the foreign one is back, and active', async (lab) => {
+    const file = `${KEYFILES}/foreign.nmconnection`;
+    await lab.router.write(file, keyfile({ addresses: ['203.0.113.99/24'] }), 0o600);
+    await shell(lab, `nmcli connection load ${file}`);
+    await eventually(() => active(lab), OURS);
+    const tools = await recordTools(lab.router);
+    await tools.before('nmcli', `case "$*" in *" up "*) case "$*" in *${OURS}*) ;; *) exit 4;; esac;; esac`);
+    await lab.configure(two);
+    const { status, report } = await kylin(lab);
+    assert.deepEqual([status, report.result], [69, 'rolled-back'], JSON.stringify(report.warnings));
+    assert.deepEqual(await addresses(lab), ['203.0.113.99/24']);
+    assert.equal(await lab.router.read(file), keyfile({ addresses: ['203.0.113.99/24'] }));
+  });
+
+  inLab('two uplinks: metrics as rendered, exchanged, and one of them gone; routes', async (lab) => {
+    const second = `  - { ipaddr: 10.10.2.254, prefix: 24, mac: '${B}', gateway: 10.10.2.1 }\n`;
+    const defaults = () => shell(lab, "ip route show default | sed 's/ *$//'");
+    const byPublic = 'default via 203.0.113.1 dev eth0 proto static';
+    const byB = 'default via 10.10.2.1 dev eth2 proto static';
+    await reload(lab, `if_list:\n${uplink}${second}${subnetA}`);
+    assert.equal(await defaults(), `${byPublic}\n${byB} metric 1000\n`);
+    await reload(lab, `if_list:\n${second}${uplink}${subnetA}`);
+    assert.equal(await defaults(), `${byB}\n${byPublic} metric 1000\n`);
+    await reload(lab, `if_list:\n${uplink}${subnetA}`);
+    assert.equal(await defaults(), `${byPublic}\n`);
+    const route = (via: string) => `${nics}route_list: [{ dest: 172.16.0.0/16, via: ${via} }]\n`;
+    await reload(lab, route('10.10.1.1'));
+    assert.equal(
+      await shell(lab, 'ip route show 172.16.0.0/16'),
+      '172.16.0.0/16 via 10.10.1.1 dev eth1 proto static \n',
+    );
+    await reload(lab, route('203.0.113.9'));
+    assert.equal(
+      await shell(lab, 'ip route show 172.16.0.0/16'),
+      '172.16.0.0/16 via 203.0.113.9 dev eth0 proto static \n',
+    );
+    await reload(lab, nics);
+    assert.equal(await shell(lab, 'ip route show 172.16.0.0/16'), '');
+  });
+
+  inLab(
+    'a NIC without a carrier is given its addresses by ip, and keeps them when the carrier is there',
+    async (lab) => {
+      await lab.router.unplug(NICS.a);
+      await lab.router.plug(NICS.a);
+      // The other end is in another namespace: ask the hypervisor.
+      await lab.wire(NICS.a, 'down');
+      await eventually(() => shell(lab, 'nmcli -t -f DEVICE,STATE device | grep eth1'), 'eth1:unavailable\n');
+      await reload(lab, two);
+      assert.deepEqual(await addresses(lab, 'eth1'), ['10.10.1.254/24']);
+      await lab.wire(NICS.a, 'up');
+      // NetworkManager takes what it finds there for somebody else's; the next change of the NIC makes it ours.
+      await eventually(
+        () => shell(lab, 'nmcli -t -f DEVICE,STATE device | grep -o eth1:connected'),
+        'eth1:connected\n',
+      );
+      await inSync(lab);
+      await reload(lab, two.replace('10.10.1.254', '10.10.1.253'));
+      assert.deepEqual(await addresses(lab, 'eth1'), ['10.10.1.253/24']);
+      await eventually(() => shell(lab, 'nmcli -t -f DEVICE,STATE device | grep eth1'), 'eth1:connected\n');
+    },
+  );
+
+  inLab('after a reboot NetworkManager alone, from the files, makes what the last reload made', async (lab) => {
+    await reload(
+      lab,
+      `${three}route_list: [{ dest: 172.16.0.0/16, via: 10.10.1.1 }]\n`.replace(
+        "mac: '52:54:84:11",
+        "mtu: 1400, mac: '52:54:84:11",
+      ),
+    );
+    const made = await networkOf(lab.router);
+    await reboot(lab);
+    assert.equal(await networkOf(lab.router), made);
+    assert.match(await shell(lab, 'ip link show dev eth1'), / mtu 1400 /);
+    await inSync(lab);
+  });
+
+  if (path === 'ifcfg') {
+    inLab(
+      'a stale keyfile of ours, or a copy of it that NetworkManager wrote, does not beat the ifcfg file',
+      async (lab) => {
+        await shell(lab, 'mkdir -p /etc/NetworkManager/system-connections');
+        assert.equal((await kylin(lab, two, '--renderer', 'keyfile')).status, 0);
+        const stale = `${KEYFILES}/kylin-vr-eth0.nmconnection`;
+        await reload(lab, three);
+        assert.equal(await lab.router.read(stale), undefined);
+        await inSync(lab);
+        assert.match(
+          await shell(lab, 'nmcli -t -f DEVICE,FILENAME connection show --active'),
+          /^eth0:\/etc\/sysconfig\/.*ifcfg-eth0$/m,
+        );
+        await shell(lab, 'nmcli connection migrate kylin-vr-eth0 --plugin keyfile 2>&1 || true');
+        await reload(lab, two);
+        assert.deepEqual(await addresses(lab), ['203.0.113.37/24', '203.0.113.50/32', '203.0.113.51/32']);
+        assert.match(
+          await shell(lab, 'nmcli -t -f DEVICE,FILENAME connection show --active'),
+          /^eth0:\/etc\/sysconfig\/.*ifcfg-eth0$/m,
+        );
+      },
+      { manager: { plugins: 'keyfile,ifcfg-rh' } },
+    );
+  }
+}
+
+/** NetworkManager stops, and comes back: each path takes over what the other left. */
+function switched(path: ManagedPath): void {
+  it('paths switch: NetworkManager, ip, NetworkManager again, with another gateway each time: one default route, no address lost', async () => {
+    const lab = await createManagedLab(path);
+    try {
+      const gateway = (last: number) => three.replace('gateway: 203.0.113.1 ', `gateway: 203.0.113.${last} `);
+      const defaults = () => shell(lab, "ip route show default | sed 's/ proto.*//'");
+      const all = ['203.0.113.37/24', '203.0.113.50/32', '203.0.113.51/32', '203.0.113.52/32'];
+      const check = async (last: number) => {
+        assert.equal(await defaults(), `default via 203.0.113.${last} dev eth0\n`);
+        assert.deepEqual((await addresses(lab)).toSorted(), all);
+        await inSync(lab);
+      };
+      await lab.manager.stop();
+      await reload(lab, gateway(1));
+      await check(1);
+      await lab.manager.restart();
+      await reload(lab, gateway(2));
+      await check(2);
+      const pings = await createTraffic(lab).startPings({ from: 'out', to: '203.0.113.37', perSecond: 100 });
+      await lab.manager.stop();
+      await reload(lab, gateway(1));
+      await check(1);
+      await lab.manager.restart();
+      await reload(lab, gateway(2));
+      await check(2);
+      assert.equal((await pings.stop()).lost, 0);
+    } finally {
+      await lab.close();
+    }
+  });
+}
+
+/** What a reboot leaves: the files. */
+async function reboot(lab: ManagedLab): Promise<void> {
+  const before = await networkOf(lab.router);
+  await lab.manager.stop();
+  await shell(
+    lab,
+    'for nic in eth0 eth1 eth2; do ip link set $nic down; ip address flush dev $nic; done; rm -rf /run/NetworkManager',
+  );
+  await lab.manager.restart();
+  for (let waited = 0; waited < 5000 && (await networkOf(lab.router)) !== before; waited += 100) await sleep(100);
+}
+
+const active = async (lab: ManagedLab) =>
+  /^eth0:(.*)$/m.exec(await shell(lab, 'nmcli -t -f DEVICE,CON-UUID device'))?.[1] ?? '';
+
+const addresses = async (lab: ManagedLab, device = 'eth0') =>
+  [...(await shell(lab, `ip -4 -o address show dev ${device}`)).matchAll(/ inet (\S+)/g)].map(([, spec = '']) => spec);
+
+const nmcliCalls = async (tools: Tools) =>
+  (await tools.taken()).map(({ command }) => command).filter((command) => command.startsWith('nmcli '));
+
+const shell = async (lab: ManagedLab, script: string): Promise<string> =>
+  (await lab.router.run(['sh', '-ec', script], { check: true })).stdout;
+
+async function inSync(lab: ManagedLab): Promise<void> {
+  assert.equal((await lab.kylin('plan')).stdout, 'in sync\n');
+}
+
+type Report = {
+  result: string;
+  steps: { kind: string; text: string }[];
+  warnings: { message: string }[];
+  errors: { message: string }[];
+};
+
+async function kylin(lab: ManagedLab, config?: string, ...args: string[]): Promise<{ status: number; report: Report }> {
+  if (config !== undefined) await lab.configure(config);
+  const { status, stdout } = await lab.kylin('reload', '--json', ...args);
+  return { status, report: JSON.parse(stdout) };
+}
+
+async function reload(lab: ManagedLab, config: string): Promise<Report> {
+  const { status, report } = await kylin(lab, config);
+  assert.equal(status, 0, JSON.stringify([report.errors, report.warnings, report.steps.slice(0, 20)], null, 1));
+  return report;
+}
