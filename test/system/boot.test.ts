@@ -1,0 +1,259 @@
+// kylin-vr on a machine with systemd, udev, NetworkManager and a guest agent: boot, hotplug, power cut, firewalld.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ADDRESSES, NICS } from '../lab/lab.ts';
+import { networkOf } from '../lab/state.ts';
+import { EIPS, elastic, snat } from '../lab/table.ts';
+import { bringProgram, CONFIG, createPromises, installed } from './guest.ts';
+import { withContainer } from './lab/container.ts';
+import { eventually } from './lab/eventually.ts';
+import type { Machine } from './lab/machine.ts';
+import { withVm } from './lab/vm.ts';
+
+const SOON_MS = 20_000;
+/** The timer's minute, and the run. */
+const MINUTE_MS = 75_000;
+const IN_VM_MS = 60_000;
+/** The file is read twice, two seconds apart, before an automatic run takes it; the run that waits for it included. */
+const AUTOMATIC = ['systemctl', 'start', 'kylin-vr-reload.service'];
+const BAD = elastic.config.replace(`mac: '${NICS.a.mac}'`, 'mac: nonsense');
+const withoutB = {
+  ...elastic,
+  config: elastic.config.replace(/.*10\.10\.2\.254.*\n/, '').replace(/.*vm-ip: 10\.10\.2\..*\n/g, ''),
+};
+
+const failedUnits = async (machine: Machine) =>
+  (await machine.run(['systemctl', 'list-units', '--state=failed', '--no-legend', '--plain'])).stdout;
+
+const network = (machine: Machine) => networkOf(machine.lab.router);
+
+async function monotonic(machine: Machine, unit: string, property: string): Promise<number> {
+  const { stdout } = await machine.run(['systemctl', 'show', '--value', `--property=${property}`, unit]);
+  return Number(stdout);
+}
+
+/** What every boot must be like, whatever the configuration is. */
+async function bootWasClean(machine: Machine): Promise<void> {
+  assert.equal(await failedUnits(machine), '');
+  assert.doesNotMatch(await machine.journal('-b'), /ordering cycle/i);
+  const done = await monotonic(machine, 'kylin-vr.service', 'ExecMainExitTimestampMonotonic');
+  const manager = await monotonic(machine, 'NetworkManager.service', 'ExecMainStartTimestampMonotonic');
+  assert.ok(done > 0 && done <= manager, `start ended at ${done} µs, NetworkManager began at ${manager} µs`);
+}
+
+/** What the machine has of the NIC b and its subnet: addresses, routes, profiles. */
+async function ofNicB(machine: Machine): Promise<string> {
+  const files = '/etc/NetworkManager/system-connections/*';
+  return ofB(machine, `ip -4 address; ip -4 route show table all; cat ${files} 2> /dev/null`);
+}
+
+/** And the rules of VMs there, which stay as long as the configuration names the VMs. */
+const rulesOfB = (machine: Machine) => ofB(machine, 'iptables-save');
+
+async function ofB(machine: Machine, script: string): Promise<string> {
+  const { stdout } = await machine.run(['sh', '-c', script]);
+  return stdout
+    .split('\n')
+    .filter((line) => /\b10\.10\.2\.|52:54:84:11:00:05/i.test(line))
+    .join('\n');
+}
+
+test('1. install, write the configuration, reboot: routed traffic without anyone logging in', async () => {
+  await withContainer({}, async (machine) => {
+    const promises = await createPromises(machine);
+    await bringProgram(machine, '/root/kylin-vr.js');
+    const { stdout } = await machine.run(['node', '/root/kylin-vr.js', 'install'], { check: true });
+    assert.match(stdout, /takes effect with the next boot/);
+    await machine.write(CONFIG, elastic.config, 0o600);
+    await machine.reboot();
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
+    await bootWasClean(machine);
+    const again = await machine.run(['kylin-vr', 'install']);
+    assert.doesNotMatch(again.stdout, /^[+~-] /m);
+  });
+});
+
+test('2. the host writes the file through the guest agent, reloads, and reads how it ended', async () => {
+  await withContainer(installed(snat.config), async (machine) => {
+    const promises = await createPromises(machine);
+    const { agent } = machine;
+    await agent.write(CONFIG, elastic.config);
+    const good = await agent.run(['/usr/bin/kylin-vr', 'reload', '--json']);
+    assert.equal(good.status, 0, good.stdout + good.stderr);
+    assert.equal(JSON.parse(good.stdout).result, 'changed');
+    assert.equal(await promises.broken(elastic), '');
+    assert.match((await machine.run(['stat', '-c', '%a', CONFIG])).stdout, /^600/);
+
+    await agent.write(CONFIG, BAD);
+    const bad = await agent.run(['/usr/bin/kylin-vr', 'reload']);
+    assert.equal(bad.status, 65);
+    assert.match(bad.stdout + bad.stderr, /kylin-vr\.yaml:3:\d+: if_list\[1\]\.mac: /);
+    assert.equal(await promises.broken(elastic), '');
+  });
+});
+
+test('3. a NIC that comes after its configuration, or before it; one that goes leaves nothing', async () => {
+  const nics = [NICS.public, NICS.a];
+  await withContainer({ nics, ...installed(elastic.config) }, async (machine) => {
+    const promises = await createPromises(machine);
+    await machine.plug(NICS.b);
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
+
+    await machine.unplug(NICS.b);
+    await eventually(() => ofNicB(machine), '', SOON_MS);
+    assert.equal(await failedUnits(machine), '');
+    assert.equal((await machine.run(['kylin-vr', 'status', '--json'])).status, 0);
+    await machine.agent.write(CONFIG, withoutB.config);
+    assert.equal((await machine.agent.run(['kylin-vr', 'reload'])).status, 0);
+    assert.equal(await ofNicB(machine), '');
+    assert.equal(await rulesOfB(machine), '');
+  });
+
+  await withContainer({ nics, ...installed(withoutB.config) }, async (machine) => {
+    const promises = await createPromises(machine);
+    await machine.plug(NICS.b);
+    await sleep(1000);
+    await machine.agent.write(CONFIG, elastic.config);
+    await eventually(() => promises.broken(elastic), '', MINUTE_MS);
+    assert.equal(await failedUnits(machine), '');
+  });
+});
+
+test('4. twenty NICs that come and go in a row: the last word counts', async () => {
+  await withContainer(installed(elastic.config), async (machine) => {
+    const promises = await createPromises(machine);
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
+    const before = await network(machine);
+    for (let round = 0; round < 20; round++) {
+      await machine.unplug(NICS.b);
+      if (round % 3 === 0) await sleep(100);
+      await machine.plug(NICS.b);
+      if (round % 4 === 0) await sleep(150);
+    }
+    await eventually(() => network(machine), before, SOON_MS);
+    assert.equal(await promises.broken(elastic), '');
+
+    for (let round = 0; round < 20; round++) {
+      if (round > 0) await machine.plug(NICS.b);
+      await machine.unplug(NICS.b);
+    }
+    await eventually(() => ofNicB(machine), '', SOON_MS);
+    assert.equal(await failedUnits(machine), '');
+  });
+});
+
+test('5. a reboot, and a power cut in the middle of a reload: the same network again', async () => {
+  await withContainer(installed(elastic.config), async (machine) => {
+    const promises = await createPromises(machine);
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
+    const before = await network(machine);
+    await machine.reboot();
+    await eventually(() => network(machine), before, SOON_MS);
+    assert.equal(await promises.broken(elastic), '');
+
+    for (const afterMs of [50, 120, 200, 300]) {
+      await machine.write(CONFIG, snat.config, 0o600);
+      await machine.agent.call('guest-exec', { path: '/usr/bin/kylin-vr', arg: ['reload'] });
+      await sleep(afterMs);
+      await machine.powerCut();
+      await machine.boot();
+      await eventually(() => promises.broken(snat), '', SOON_MS);
+      assert.equal(await failedUnits(machine), '');
+
+      await machine.write(CONFIG, elastic.config, 0o600);
+      await machine.run(['kylin-vr', 'reload'], { check: true });
+      await eventually(() => network(machine), before, SOON_MS);
+    }
+  });
+});
+
+test('6. a bad configuration at boot: the last good one routes, status and journal say why', async () => {
+  await withContainer(installed(elastic.config), async (machine) => {
+    const promises = await createPromises(machine);
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
+    await machine.write(CONFIG, BAD, 0o600);
+    await machine.reboot();
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
+    const status = await machine.run(['kylin-vr', 'status']);
+    assert.match(status.stdout + status.stderr, /if_list\[1\]\.mac/);
+    assert.match(await machine.journal('-b', '-u', 'kylin-vr'), /if_list\[1\]\.mac/);
+    assert.match((await machine.run(['systemctl', 'is-active', 'kylin-vr'])).stdout, /^active/);
+  });
+});
+
+test('8. firewalld: routed traffic after boot, and after its reload', async () => {
+  await withContainer(installed(elastic.config, '--firewalld'), async (machine) => {
+    const promises = await createPromises(machine);
+    await machine.run(['systemctl', 'enable', 'firewalld'], { check: true });
+    await machine.reboot();
+    assert.match((await machine.run(['systemctl', 'is-active', 'firewalld'])).stdout, /^active/);
+    // Its zone admits ssh and little else to the router itself.
+    const passing = {
+      ...elastic,
+      promises: elastic.promises.filter(({ promise }) => !promise.startsWith("the router's own services")),
+    };
+    await eventually(() => promises.broken(passing), '', SOON_MS);
+    await machine.run(['firewall-cmd', '--reload'], { check: true });
+    await eventually(() => promises.broken(passing), '', MINUTE_MS);
+    await bootWasClean(machine);
+  });
+});
+
+test('9. an invalid configuration, then three runs of the timer: the last good one stays, nothing flaps', async () => {
+  await withContainer(installed(elastic.config), async (machine) => {
+    const promises = await createPromises(machine);
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
+    const before = await network(machine);
+    await machine.write(CONFIG, BAD, 0o600);
+    const pings = await promises.traffic.startPings({ from: 'far', to: EIPS.x, perSecond: 50 });
+    for (let run = 0; run < 3; run++) {
+      await machine.run(AUTOMATIC);
+      assert.equal(await network(machine), before);
+    }
+    assert.equal((await pings.stop()).lost, 0);
+    // What a foreign tool wiped meanwhile is repaired all the same.
+    await machine.run(['iptables', '-t', 'nat', '-F'], { check: true });
+    await machine.run(AUTOMATIC);
+    assert.equal(await promises.broken(elastic), '');
+  });
+});
+
+test('1, 3, 5 in a whole machine: boot, PCI hotplug, reboot, power cut', async (t) => {
+  await withVm({ nics: [NICS.public, NICS.a], ...installed(elastic.config) }, async (machine) => {
+    const promises = await createPromises(machine, { ownNamespace: false });
+    const broken = () => promises.broken(elastic);
+    const { traffic } = promises;
+    const reaches = async (to: string) => {
+      const answer = await traffic.probe({ from: 'out', to, port: 80, transport: 'tcp', timeoutMs: 3000 });
+      return answer.reached ? answer.by : answer.why;
+    };
+    await eventually(() => reaches(EIPS.v), 'v', IN_VM_MS);
+    await bootWasClean(machine);
+
+    await machine.plug(NICS.b);
+    await eventually(() => reaches(EIPS.x), 'x', IN_VM_MS);
+    await eventually(broken, '', IN_VM_MS);
+    t.diagnostic('hot-added');
+    await machine.unplug(NICS.b);
+    await eventually(() => ofNicB(machine), '', IN_VM_MS);
+    t.diagnostic('hot-removed');
+
+    await machine.plug(NICS.b);
+    await machine.reboot();
+    await eventually(broken, '', IN_VM_MS);
+    await bootWasClean(machine);
+    t.diagnostic('rebooted');
+
+    await machine.agent.write(CONFIG, snat.config);
+    await machine.run(['sync']);
+    await machine.agent.call('guest-exec', { path: '/usr/bin/kylin-vr', arg: ['reload'] });
+    await sleep(1200);
+    await machine.powerCut();
+    await machine.boot();
+    await eventually(() => promises.broken(snat), '', IN_VM_MS);
+    await bootWasClean(machine);
+    assert.equal(await reaches(ADDRESSES.router), 'refused');
+  });
+});

@@ -1,0 +1,19 @@
+#!/bin/bash
+# `npm run test:system`: builds, then runs the tests on booted machines, one after another.
+# usage: npm run test:system [-- FILE...]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. test/prepare.sh
+need mmdebstrap mmdebstrap
+need systemd-nspawn systemd-container
+need qemu-system-x86_64 qemu-system-x86
+need mke2fs e2fsprogs
+need flock util-linux
+need cksum coreutils
+install_missing
+bash test/system/lab/tree.sh > /dev/null
+echo 'Building dist/kylin-vr.js.'
+npm run --silent build
+files=("$@")
+[ ${#files[@]} -gt 0 ] || mapfile -t files < <(find test/system -name '*.test.ts' | sort)
+exec node --import tsx --test --test-concurrency=1 "${files[@]}"
