@@ -10,7 +10,9 @@ it('more addresses than ifup-eth brings up are said, and reload adds them all', 
   t.after(() => lab.close());
   await lab.router.write('/etc/sysconfig/network-scripts/ifup-eth', '#!/bin/bash\n', 0o755);
   const reload = async (count: number) => {
-    const eips = Array.from({ length: count }, (_, n) => eip(`198.18.${n >> 8}.${n & 255}`, '10.10.1.11'));
+    const eips = Array.from({ length: count }, (_, n) =>
+      eip(`198.18.${n >> 8}.${n & 255}`, `10.10.${(n % 2) + 1}.${(n >> 1) + 1}`),
+    );
     await lab.configure(`${nics}eip_list:\n${eips.join('')}`);
     const { status, stdout } = await lab.kylin('reload', '--json');
     assert.equal(status, 0, stdout);
