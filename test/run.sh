@@ -5,6 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/prepare.sh
+# Before the tests, so that none of them sees it appear.
+bash test/lab/networkmanager-install.sh
 echo 'Building dist/kylin-vr.js.'
 npm run --silent build
 files=("$@")

@@ -18,7 +18,8 @@ it('more addresses than ifup-eth brings up are said, and reload adds them all', 
     assert.equal(status, 0, stdout);
     const { stdout: shown } = await lab.router.run(['ip', '-4', '-o', 'address', 'show', 'dev', 'eth0']);
     assert.equal(shown.trim().split('\n').length, count + 1);
-    return JSON.parse(stdout).warnings;
+    // One VM has them all, which is said of each EIP, with its place in the file.
+    return JSON.parse(stdout).warnings.filter((issue: { path?: string }) => issue.path === undefined);
   };
   assert.deepEqual(await reload(255), []);
   assert.deepEqual(await reload(256), [
