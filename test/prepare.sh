@@ -37,3 +37,11 @@ if [ ! -d node_modules ]; then
   echo 'Installing the Node packages of package-lock.json.'
   npm ci --no-audit --no-fund --loglevel=error
 fi
+
+# run_tests CONCURRENCY FILE...: each file in a process of its own.
+run_tests() {
+  local concurrency=$1
+  shift
+  node --import tsx --test --test-concurrency="$concurrency" \
+    --test-reporter=./test/reporter.js --test-reporter-destination=stdout "$@"
+}

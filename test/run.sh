@@ -11,4 +11,4 @@ echo 'Building dist/kylin-vr.js.'
 npm run --silent build
 files=("$@")
 [ ${#files[@]} -gt 0 ] || mapfile -t files < <(find test -name '*.test.ts' -not -path 'test/ifcfg/*' -not -path 'test/system/*' | sort)
-exec node --import tsx --test --test-concurrency=2 "${files[@]}"
+run_tests 2 "${files[@]}"

@@ -16,4 +16,4 @@ echo 'Building dist/kylin-vr.js.'
 npm run --silent build
 files=("$@")
 [ ${#files[@]} -gt 0 ] || mapfile -t files < <(find test/system -name '*.test.ts' | sort)
-exec node --import tsx --test --test-concurrency=1 "${files[@]}"
+run_tests 1 "${files[@]}"
