@@ -1,14 +1,21 @@
 // What `nmcli --terse` prints → which devices NetworkManager manages, and by which profile. Pure.
 
+import { UnsupportedError } from '../errors.ts';
+
 /** A device that NetworkManager manages. */
 export type ManagedDevice = {
   /** Whether a profile is active on it, or is just being activated: only then can it be reapplied. */
   active: boolean;
+  /** Somebody else has set the device up: NetworkManager only looks on. */
+  external?: true;
   /** UUID of that profile. */
   profile?: string;
 };
 
 export const LIST_DEVICES = ['--terse', '--fields', 'DEVICE,STATE,CON-UUID', 'device', 'status'] as const;
+
+/** Answered where it runs and where it does not. */
+export const IS_RUNNING = ['--terse', '--get-values', 'RUNNING', 'general'] as const;
 
 /** nmcli ends 8 where NetworkManager does not run. */
 export const NOT_RUNNING = 8;
@@ -26,12 +33,15 @@ export const UNKNOWN = 10;
 export function parseDevices(text: string): Map<string, ManagedDevice> {
   const managed = new Map<string, ManagedDevice>();
   for (const line of text.split('\n')) {
+    if (line.trim() !== '' && !line.includes(':'))
+      throw new UnsupportedError(`nmcli printed something that is not understood: ${line.slice(0, 100)}`);
     // A colon within a field is `\:`; the names of our NICs have none, and neither have states and UUIDs.
     const [, device, state = '', profile] = /^([^:]+):([^:]*):([0-9a-f-]*)$/.exec(line) ?? [];
     if (device === undefined || state === 'unmanaged' || state === 'unavailable') continue;
     // `connected (externally)`: the profile is made up from what was found, and reapply puts back just that.
-    const active = /^connect(ed|ing)\b/.test(state) && !state.includes('(externally)');
-    managed.set(device, { active, ...(active && profile && { profile }) });
+    const external = state.includes('(externally)');
+    const active = /^connect(ed|ing)\b/.test(state) && !external;
+    managed.set(device, { active, ...(active && profile && { profile }), ...(external && { external }) });
   }
   return managed;
 }

@@ -7,8 +7,9 @@ import { type FirewallStep, renderRestore, renderStrayRemoval } from '../dialect
 import { AgentError, UnsupportedError } from '../errors.ts';
 import type { FlowFilter } from '../network/flows.ts';
 import { describe, type Step } from '../network/step.ts';
+import { forgetForeign, putBack } from './foreign.ts';
 import type { Host } from './host.ts';
-import { applyProfile, loadProfiles } from './networkmanager.ts';
+import { applyProfiles, cannotPutBack } from './networkmanager.ts';
 
 export type Outcome = {
   done: Step[];
@@ -40,7 +41,8 @@ type Batch =
   | { by: 'iptables'; steps: FirewallStep[] }
   | { by: 'conntrack'; steps: Extract<Step, { kind: 'cut-flows' }>[] }
   | { by: 'networkmanager'; steps: Step[] }
-  | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | { kind: 'cut-flows' }>] };
+  | { by: 'put-back'; steps: Extract<Step, { kind: 'put-back' }>[] }
+  | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | { kind: 'cut-flows' | 'put-back' }>] };
 
 type ProfileStep = { kind: 'load-profiles' | 'apply-profile' | 'forget-profiles' };
 
@@ -84,6 +86,10 @@ function inBatches(steps: readonly Step[]): Batch[] {
         if (last?.by === 'networkmanager') last.steps.push(step);
         else batches.push({ by: 'networkmanager', steps: [step] });
         break;
+      case 'put-back':
+        if (last?.by === 'put-back') last.steps.push(step);
+        else batches.push({ by: 'put-back', steps: [step] });
+        break;
       default:
         batches.push({ by: 'one', steps: [step] });
     }
@@ -111,11 +117,18 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
       });
       return;
     case 'networkmanager':
-      for (const step of batch.steps) {
-        if (step.kind === 'apply-profile') await applyProfile(host, step);
-        if (step.kind === 'load-profiles' || step.kind === 'forget-profiles') await loadProfiles(host, step.paths);
-      }
+      warnings.push(...(await applyProfiles(host, batch.steps)));
       return;
+    case 'put-back':
+      warnings.push(
+        ...cannotPutBack(
+          await putBack(
+            host,
+            batch.steps.map(({ foreign }) => foreign),
+          ),
+        ),
+      );
+      return forgetForeign(host);
     case 'one':
       return applyOne(host, batch.steps[0], warnings);
   }
@@ -165,7 +178,12 @@ const MOST_CUT_ROUNDS = 5;
  */
 async function cutFlows(host: Host, filters: readonly FlowFilter[]): Promise<void> {
   for (let round = 0; round < MOST_CUT_ROUNDS; round++) {
-    const flows = parseFlows((await host.run(['conntrack', '-L'])).stdout);
+    const { stdout } = await host.run(['conntrack', '-L']);
+    const flows = parseFlows(stdout);
+    if (flows.length === 0 && stdout.trim() !== '')
+      throw new UnsupportedError(
+        `conntrack -L printed something that is not understood: ${stdout.trim().slice(0, 100)}`,
+      );
     const calls = filters.flatMap((filter) => {
       const found = flows.filter((flow) => matches(filter, flow));
       if (found.length === 0) return [];

@@ -1,8 +1,19 @@
 // Everything that NetworkManager is asked for, by nmcli. Nothing here is called by a run that changes nothing.
 
-import { LIST_DEVICES, type ManagedDevice, NOT_RUNNING, parseDevices, REFUSED, UNKNOWN } from '../dialects/nmcli.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Foreign, foreignText } from '../dialects/foreign.ts';
+import {
+  IS_RUNNING,
+  LIST_DEVICES,
+  type ManagedDevice,
+  NOT_RUNNING,
+  parseDevices,
+  REFUSED,
+  UNKNOWN,
+} from '../dialects/nmcli.ts';
 import { AgentError, CommandError, EXIT } from '../errors.ts';
 import type { Step } from '../network/step.ts';
+import { forgetForeign, putBack, readForeign, recordForeign } from './foreign.ts';
 import type { Host } from './host.ts';
 
 /**
@@ -22,25 +33,74 @@ export async function readManagers(host: Host): Promise<Map<string, ManagedDevic
   return parseDevices(await nmcli(host, LIST_DEVICES, { accept: [NOT_RUNNING] }));
 }
 
+/**
+ * Carries out steps that are NetworkManager's; gives warnings. What is foreign on a NIC goes with what is in the profile when
+ * NetworkManager applies or forgets it: it is put back right behind, 20 to 40 ms later, with 1,000 addresses 80 to
+ * 400, and once more when NetworkManager is done. It is recorded before: the next run puts back what one that is killed leaves.
+ */
+export async function applyProfiles(host: Host, steps: readonly Step[]): Promise<string[]> {
+  const foreign = steps.flatMap((step) => ('keep' in step ? (step.keep ?? []) : []));
+  await recordForeign(host, foreign);
+  try {
+    for (const step of steps) {
+      if (step.kind === 'load-profiles' || step.kind === 'forget-profiles') await loadProfiles(host, step.paths);
+      if (step.kind === 'load-profiles' && step.keep !== undefined) await isLetGo(host, step.keep, steps);
+      if (step.kind === 'apply-profile') {
+        await applyProfile(host, step);
+        await putBack(host, step.keep ?? []);
+      }
+    }
+    // One thread serves all calls: when it answers it has done what it was asked for before.
+    if (foreign.length > 0) await nmcli(host, IS_RUNNING);
+  } catch (error) {
+    // Its record stays: who is killed or slow may take away more.
+    await putBack(host, foreign).catch(() => []);
+    throw error;
+  }
+  const lost = await putBack(host, foreign);
+  await forgetForeign(host);
+  return cannotPutBack(lost);
+}
+
+export const cannotPutBack = (lost: readonly Foreign[]): string[] =>
+  lost.map(
+    (each) => `${foreignText(each)} went with what NetworkManager changed, and the kernel does not take it back`,
+  );
+
 /** Reads files anew, all of them where none is named; profiles whose file is gone are forgotten. */
-export async function loadProfiles(host: Host, paths: readonly string[]): Promise<void> {
+async function loadProfiles(host: Host, paths: readonly string[]): Promise<void> {
   await nmcli(host, paths.length === 0 ? ['connection', 'reload'] : ['connection', 'load', ...paths]);
 }
 
 /**
- * reapply changes just what differs. `connection up` flushes every address first, so it is for a device on which our profile
- * is not active, and for changes that reapply refuses (a MAC or a name that the profile is bound to).
+ * nmcli does not wait for NICs whose profile is forgotten: 1,000 addresses are gone after some seconds, what is foreign before
+ * them. The verification has more patience.
  */
-export async function applyProfile(host: Host, step: Extract<Step, { kind: 'apply-profile' }>): Promise<void> {
-  const { device, uuid, active } = step;
-  if (active) {
-    try {
-      await nmcli(host, ['device', 'reapply', device]);
-      return;
-    } catch (error) {
-      if (!(error instanceof CommandError) || error.exitCode !== REFUSED) throw error;
-    }
+const LET_GO_MS = 3000;
+const LOOK_MS = 20;
+
+async function isLetGo(host: Host, foreign: readonly Foreign[], steps: readonly Step[]): Promise<void> {
+  const devices = new Set(foreign.map(({ device }) => device));
+  const going = new Set(
+    steps.flatMap((step) =>
+      step.kind === 'remove-address' ? [`${step.address.spec} dev ${step.address.device} `] : [],
+    ),
+  );
+  for (let waited = 0; waited < LET_GO_MS; waited += LOOK_MS) {
+    await putBack(host, foreign);
+    const there = await readForeign(host, devices);
+    if (!there.some(({ words }) => [...going].some((start) => words.startsWith(start)))) return;
+    await sleep(LOOK_MS);
   }
+}
+
+/**
+ * reapply changes just what differs; it is refused on a device on which no profile is active, and where the profile is bound
+ * to another MAC or name than before. `connection up` flushes every address first, so it comes last.
+ */
+async function applyProfile(host: Host, step: Extract<Step, { kind: 'apply-profile' }>): Promise<void> {
+  const { device, uuid, active, external } = step;
+  if ((active || (external && (await takeOver(host, device, uuid)))) && (await reapply(host, device))) return;
   try {
     await nmcli(host, ['--wait', '45', 'connection', 'up', 'uuid', uuid, 'ifname', device], {
       timeoutMs: ACTIVATE_TIMEOUT_MS,
@@ -53,6 +113,33 @@ export async function applyProfile(host: Host, step: Extract<Step, { kind: 'appl
       error,
     );
   }
+}
+
+async function reapply(host: Host, device: string): Promise<boolean> {
+  try {
+    await nmcli(host, ['device', 'reapply', device]);
+    return true;
+  } catch (error) {
+    if (error instanceof CommandError && error.exitCode === REFUSED) return false;
+    throw error;
+  }
+}
+
+const TAKE_OVER_MS = 3000;
+
+/**
+ * Lets a device that somebody else has set up alone, and manages it again: NetworkManager then activates our profile by itself
+ * and finds its addresses there, so that none is removed. A run that is killed in between leaves the device unmanaged, hence
+ * to `ip`, until the next boot.
+ */
+async function takeOver(host: Host, device: string, uuid: string): Promise<boolean> {
+  for (const managed of ['no', 'yes']) await nmcli(host, ['device', 'set', device, 'managed', managed]);
+  for (let waited = 0; waited < TAKE_OVER_MS; waited += LOOK_MS) {
+    const found = (await readManagers(host)).get(device);
+    if (found?.active && found.profile === uuid) return true;
+    await sleep(LOOK_MS);
+  }
+  return false;
 }
 
 async function nmcli(

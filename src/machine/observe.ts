@@ -2,7 +2,7 @@
 // Runs reading commands only, side by side.
 
 import { basename, dirname, join } from 'node:path';
-import * as z from 'zod/mini';
+import type { Foreign } from '../dialects/foreign.ts';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import { type ObservedAddress, parseAddresses, parseRoutes } from '../dialects/iproute.ts';
 import { parseSave, type SavedRules } from '../dialects/iptables.ts';
@@ -22,6 +22,9 @@ import {
   routeTargetKey,
   type TableName,
 } from '../network/state.ts';
+import { canShrink } from '../network/step.ts';
+import { array, number, object, optional, string } from '../shape.ts';
+import { readForeign, readLost } from './foreign.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
 import { PATHS } from './paths.ts';
 
@@ -34,6 +37,7 @@ export type Machine = {
   strays: Stray[];
   files: File[];
   owned: Owned;
+  lost: Foreign[];
 };
 
 /** What we put, or were about to put, on NICs, each by its MAC. */
@@ -44,15 +48,15 @@ export type Owned = {
   mtus: { mac: string; was: number }[];
 };
 
-const ownedRecord = z.object({
-  addresses: z.array(z.object({ mac: z.string(), spec: z.string() })),
-  routes: z.array(z.object({ mac: z.string(), dest: z.string(), via: z.string() })),
-  mtus: z._default(z.array(z.object({ mac: z.string(), was: z.number() })), []),
+const ownedRecord = object({
+  addresses: array(object({ mac: string, spec: string })),
+  routes: array(object({ mac: string, dest: string, via: string })),
+  mtus: optional(array(object({ mac: string, was: number }))),
 });
 
 export async function readMachine(host: Host): Promise<Machine> {
   const save = async (table: TableName) => (await host.run(['iptables-save', '-t', table])).stdout;
-  const [addresses, routes, filter, nat, strays, files, owned] = await Promise.all([
+  const [addresses, routes, filter, nat, strays, files, owned, lost] = await Promise.all([
     host.run(['ip', '-json', '-details', 'address', 'show']),
     host.run(['ip', '-json', '-4', 'route', 'show', 'table', 'main']),
     save('filter'),
@@ -60,6 +64,7 @@ export async function readMachine(host: Host): Promise<Machine> {
     readStrays(host),
     readProfiles(host),
     readOwned(host),
+    readLost(host),
   ]);
   return {
     ...parseAddresses(addresses.stdout),
@@ -68,6 +73,7 @@ export async function readMachine(host: Host): Promise<Machine> {
     strays,
     files,
     owned,
+    lost,
   };
 }
 
@@ -75,7 +81,10 @@ export async function readMachine(host: Host): Promise<Machine> {
 async function readOwned(host: Host): Promise<Owned> {
   const text = await host.read(PATHS.owned);
   try {
-    if (text !== undefined) return z.parse(ownedRecord, JSON.parse(text));
+    if (text !== undefined) {
+      const { addresses, routes, mtus = [] } = ownedRecord(JSON.parse(text), PATHS.owned);
+      return { addresses, routes, mtus };
+    }
   } catch {}
   return { addresses: [], routes: [], mtus: [] };
 }
@@ -103,13 +112,17 @@ async function readFolder(host: Host, renderer: Renderer): Promise<File[]> {
  * The legacy tables are looked at only where the kernel has them: asking for them would load them.
  */
 async function readStrays(host: Host): Promise<Stray[]> {
-  const inUse = basename((await host.which('iptables-restore')) ?? '');
+  const restore = await host.which('iptables-restore');
+  // Where it is missing, nothing tells which backend is not in use; what has to run it says so.
+  if (restore === undefined) return [];
+  const inUse = basename(restore);
   const other = inUse.includes('nft') ? 'iptables-legacy' : 'iptables-nft';
   if (other === 'iptables-legacy' && !((await host.read('/proc/net/ip_tables_names')) ?? '').trim()) return [];
   if ((await host.which(`${other}-save`)) === undefined) return [];
   const { stdout } = await host.run([`${other}-save`]);
   const { ours, hooks } = parseSave(stdout);
-  return ours.length === 0 ? [] : [{ restore: `${other}-restore`, chains: ours, hooks }];
+  const chains = ours.filter(canShrink);
+  return chains.length === 0 ? [] : [{ restore: `${other}-restore`, chains, hooks }];
 }
 
 /** The machine as seen by a configuration whose NICs are `bound`: the state under our rule, and what planning must know. */
@@ -160,6 +173,8 @@ export async function observe(
         ? []
         : (await Promise.all(foreign.map((file) => claimOn(host, bound, file, desired.files)))).flat(),
     strays: machine.strays,
+    onManaged: await readForeign(host, new Set(managers.keys())),
+    lost: machine.lost,
   };
 }
 
@@ -174,7 +189,7 @@ function underOurRule(
   return addresses
     .filter((address) => devices.has(address.device) || owned.has(addressKey(address)))
     .filter((address) => !(address.dynamic && wanted.has(addressKey(address))))
-    .map(({ device, spec }) => ({ device, spec }));
+    .map(({ device, spec }) => ({ device, spec, ...(!owned.has(addressKey({ device, spec })) && { foreign: true }) }));
 }
 
 function jumpsIn(hooks: Observation['hooks']): Jump[] {

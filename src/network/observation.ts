@@ -1,5 +1,6 @@
 // What was found on the machine: the state that is ours or under our rule, and what planning must know beside it.
 
+import type { Foreign } from '../dialects/foreign.ts';
 import type { ManagedDevice } from '../dialects/nmcli.ts';
 import type { ObservedLink } from './nics.ts';
 import type { NetworkState, TableName } from './state.ts';
@@ -10,7 +11,11 @@ export type Hook = { table: TableName; hook: string; rules: readonly string[] };
 export type Claim = { path: string; to: string; reason: string; content: string; mode: number };
 
 /** Our chains and jumps in the iptables backend that is not in use. */
-export type Stray = { restore: string; chains: readonly { table: TableName; name: string }[]; hooks: readonly Hook[] };
+export type Stray = {
+  restore: string;
+  chains: readonly { table: TableName; name: string; heldBy?: string }[];
+  hooks: readonly Hook[];
+};
 
 export type Observation = {
   /** Every link of the machine. */
@@ -30,4 +35,8 @@ export type Observation = {
   /** The devices that NetworkManager manages; empty where it does not run, or was not asked. */
   managers: ReadonlyMap<string, ManagedDevice>;
   strays: readonly Stray[];
+  /** Every address and route on those devices, ours too. */
+  onManaged: readonly Foreign[];
+  /** What is foreign and a run before this one lost: it was killed while NetworkManager was at work. */
+  lost: readonly Foreign[];
 };

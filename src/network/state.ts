@@ -4,8 +4,11 @@
 /** A NIC on this machine. In a desired state only what the configuration wants of it is set. */
 export type Link = { device: string; up?: boolean; mtu?: number };
 
-/** `spec` is what `ip address` takes: `192.0.2.1/24`, for a foreign point-to-point address `192.0.2.1 peer 192.0.2.2/32`. */
-export type Address = { device: string; spec: string };
+/**
+ * `spec` is what `ip address` takes: `192.0.2.1/24`, for a foreign point-to-point address `192.0.2.1 peer 192.0.2.2/32`.
+ * `foreign`: found there, and not ours.
+ */
+export type Address = { device: string; spec: string; foreign?: true };
 
 /** A unicast route through a gateway, in the main table. `protocol` is what `ip route` prints. */
 export type Route = { dest: string; via: string; device: string; metric: number; protocol: string };
@@ -22,6 +25,8 @@ export type Chain = {
   rules: readonly string[];
   /** Whether the order of the rules means something. Where each packet matches one rule at most, it does not. */
   ordered: boolean;
+  /** Observed: the foreign chain that leads to it. The kernel refuses to remove it then; it can be emptied. */
+  heldBy?: string;
 };
 
 /** A rule in a built-in chain that leads into ours. */
@@ -89,6 +94,11 @@ export const isOurJump = (rule: string): boolean => OUR_JUMP.test(rule);
 
 /** At the end, where iptables-save prints it: a foreign rule may speak of our chains in its comment. */
 const OUR_JUMP = new RegExp(`(^| )-j ${CHAIN_PREFIX}[^ "]*$`);
+
+/** The chain of ours that a rule of another chain leads to, by a jump or by a goto. */
+export const leadsTo = (rule: string): string | undefined => OUR_TARGET.exec(rule)?.[1];
+
+const OUR_TARGET = new RegExp(`(?:^| )-[jg] (${CHAIN_PREFIX}[^ "]*)$`);
 
 export const isOurFile = (content: string): boolean => content.startsWith(FILE_MARK);
 

@@ -1,5 +1,6 @@
 // A step: one smallest change, as data, with the line that an operator reads. How it is carried out is apply.ts's.
 
+import { type Foreign, foreignText } from '../dialects/foreign.ts';
 import type { FlowFilter } from './flows.ts';
 import type { Stray } from './observation.ts';
 import type { Address, Chain, File, Jump, Route, Sysctl, TableName } from './state.ts';
@@ -18,11 +19,23 @@ export type Step =
   | { kind: 'add-route'; route: Route; by?: 'networkmanager' }
   | { kind: 'remove-route'; route: Route; by?: 'networkmanager' }
   /** Makes NetworkManager read these files, or notice that they are gone; all of its files where none is named. */
-  | { kind: 'load-profiles'; paths: readonly string[] }
-  /** Makes NetworkManager bring the device in line with the profile; `active`: it is active there already. */
-  | { kind: 'apply-profile'; device: string; uuid: string; active: boolean }
+  | { kind: 'load-profiles'; paths: readonly string[]; keep?: readonly Foreign[] }
+  /**
+   * Makes NetworkManager bring the device in line with the profile. `active`: it is active there already; `external`: none
+   * is, but somebody else has set the device up. `keep`, here and above: what is foreign and has to be there afterwards as before.
+   */
+  | {
+      kind: 'apply-profile';
+      device: string;
+      uuid: string;
+      active: boolean;
+      external?: true;
+      keep?: readonly Foreign[];
+    }
   /** Makes NetworkManager forget profiles whose files are gone; a device on which one is active is let go. */
   | { kind: 'forget-profiles'; paths: readonly string[] }
+  /** What is foreign, and was lost when a run was killed. */
+  | { kind: 'put-back'; foreign: Foreign }
   | { kind: 'add-chain'; chain: Chain }
   /** The whole chain anew. */
   | { kind: 'replace-chain'; chain: Chain }
@@ -38,6 +51,15 @@ export type Step =
   | { kind: 'announce-addresses'; device: string; mac: string; addresses: readonly string[] };
 
 export type StepKind = Step['kind'];
+
+/** Whether anything can be taken of a chain of ours. */
+export const canShrink = ({ rules, heldBy }: Chain): boolean => heldBy === undefined || rules.length > 0;
+
+/** The step that takes a chain of ours away, or as much of it as the kernel lets go. */
+export const chainRemoval = ({ table, name, heldBy }: Pick<Chain, 'table' | 'name' | 'heldBy'>) =>
+  heldBy === undefined
+    ? ({ kind: 'remove-chain', table, name } as const)
+    : ({ kind: 'replace-chain', chain: { table, name, rules: [], ordered: true } } as const);
 
 /** The line that an operator reads in `plan`, in the result and in the log. */
 export function describe(step: Step): string {
@@ -70,6 +92,8 @@ export function describe(step: Step): string {
       return `~ profile of ${step.device} ${step.active ? 'reapplied' : 'activated'} by NetworkManager`;
     case 'forget-profiles':
       return `- profiles forgotten by NetworkManager: ${step.paths.join(', ')}`;
+    case 'put-back':
+      return `+ ${foreignText(step.foreign)} (foreign, put back)`;
     case 'add-chain':
       return `+ chain ${step.chain.name} in ${step.chain.table} (${count(step.chain.rules.length, 'rule')})`;
     case 'replace-chain':

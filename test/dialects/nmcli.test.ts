@@ -21,7 +21,7 @@ it('a device is managed unless it is left alone or has no carrier, and active wi
     [
       ['eth0', { active: true, profile: OURS }],
       ['eth1', { active: true, profile: OURS }],
-      ['eth2', { active: false }],
+      ['eth2', { active: false, external: true }],
       ['eth3', { active: false }],
       ['eth6', { active: false }],
     ],

@@ -160,6 +160,21 @@ describe('NetworkManager with ifcfg-rh', { concurrency: false }, () => {
         assert.deepEqual(await bed.addresses('wan0'), [OWN, EIP]);
       }));
 
+  it("IPV6INIT=no leaves IPv6 to others until reapply, which removes it, the kernel's link-local address too", () =>
+    withIfcfg(async (bed) => {
+      const six = async () => [...(await bed.sh('ip -6 -o address show dev eth0')).matchAll(/ inet6 (\S+)/g)].length;
+      await activate(bed);
+      await bed.sh(
+        'ip -6 address add 2001:db8::1/64 dev eth0 nodad; ip address add 169.254.7.7/16 scope link dev eth0',
+      );
+      await eventually(() => bed.sh('ip -6 -o address show dev eth0 tentative'), '');
+      assert.deepEqual([await six(), (await bed.addresses()).length], [2, 3]);
+      assert.equal(await bed.sh('nmcli -g ipv6.method connection show ours'), 'ignore\n');
+      assert.equal((await reapply(bed)).status, 0);
+      await eventually(six, 0);
+      await eventually(() => bed.addresses(), [OWN, EIP]);
+    }));
+
   it('`connection load` of a file that is gone forgets the profile: addresses and routes go', () =>
     withIfcfg(async (bed) => {
       await activate(bed);

@@ -27,6 +27,8 @@ export const emptyObservation: Observation = {
   claims: [],
   managers: new Map(),
   strays: [],
+  onManaged: [],
+  lost: [],
 };
 
 const FIREWALL: readonly string[] = [
@@ -102,6 +104,8 @@ export class Machine {
         )
         .map((file) => ({ ...file, to: `/backup${file.path}`, reason: 'foreign' })),
       strays: [],
+      onManaged: [],
+      lost: [],
     };
   }
 
@@ -167,6 +171,7 @@ export class Machine {
       case 'cut-flows':
       case 'announce-addresses':
       case 'remove-stray-rules':
+      case 'put-back':
         return;
     }
   }

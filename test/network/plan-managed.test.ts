@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import type { Foreign } from '../../src/dialects/foreign.ts';
 import { keyfileRenderer } from '../../src/dialects/keyfile.ts';
 import type { ManagedDevice } from '../../src/dialects/nmcli.ts';
 import { profileUuid } from '../../src/dialects/renderer.ts';
@@ -183,6 +184,97 @@ describe('a plan where NetworkManager manages the NIC', () => {
       );
       assert.match(steps.join('\n'), /chain KYLIN-VR-X[\s\S]*reapplied by NetworkManager[\s\S]*chain KYLIN-VR-X/);
     }
+  });
+});
+
+/** `4 192.0.2.1/24 dev eth0 scope link`, or a route when it says so. */
+const foreign = (text: string): Foreign => {
+  const [, family, route, words = ''] = /^([46]) (route )?(.*)$/.exec(text) ?? [];
+  const [, device = ''] = / dev (\S+)/.exec(words) ?? [];
+  const [, target] = /^((?:default|\S+\/\d+) via \S+ dev \S+)/.exec(words) ?? [];
+  return {
+    kind: route === undefined ? 'address' : 'route',
+    family: family === '4' ? 4 : 6,
+    device,
+    words,
+    ...(route === undefined && { global: !/ scope link/.test(words) }),
+    ...(target !== undefined && { target }),
+    ...(route !== undefined && { protocol: / proto (\S+)/.exec(words)?.[1] ?? 'boot' }),
+  };
+};
+
+describe('what has to be there as before when NetworkManager has applied or forgotten a profile', () => {
+  const onManaged = [
+    '6 2001:db8::1/64 dev eth0',
+    '6 fe80::1/64 dev eth0 scope link',
+    '6 2001:db8::1/64 dev eth1',
+    '6 route 2001:db8:2::/64 via fe80::2 dev eth0 proto static',
+    '4 169.254.7.7/16 dev eth0 scope link',
+    '4 203.0.113.10/24 dev eth0',
+    '4 192.0.2.77/32 dev eth0',
+    '4 route 203.0.113.0/24 dev eth0 proto kernel',
+    '4 route default via 203.0.113.1 dev eth0 proto static',
+    '4 route default via 203.0.113.1 dev eth0 proto dhcp metric 100',
+    '4 route default via 203.0.113.2 dev eth0 proto dhcp metric 100',
+    '4 route 172.16.0.0/16 via 203.0.113.2 dev eth0 proto static',
+    '4 route 172.17.0.0/16 via 203.0.113.2 dev eth0 proto 175',
+    '4 route 172.18.0.0/16 via 203.0.113.2 dev eth0',
+  ].map(foreign);
+
+  function kept(wanted: Partial<NetworkState>, manager: ManagedDevice): string[] {
+    const observation: Observation = {
+      ...emptyObservation,
+      links: LINKS,
+      state: state({ addresses: [own], files: [file('old')] }),
+      owned: new Set([addressKey(own)]),
+      ownedRoutes: new Set(['default via 203.0.113.1 dev eth0']),
+      managers: new Map([['eth0', manager]]),
+      onManaged,
+    };
+    return planSteps(state(wanted), observation).flatMap((step) =>
+      'keep' in step ? (step.keep ?? []).map(({ words }) => words) : [],
+    );
+  }
+  const wanted = {
+    addresses: [own, eip],
+    routes: [route('default via 203.0.113.1 on eth0')],
+    profiles,
+    files: [file('new')],
+  };
+  const always = [
+    '2001:db8::1/64 dev eth0',
+    'fe80::1/64 dev eth0 scope link',
+    '2001:db8:2::/64 via fe80::2 dev eth0 proto static',
+    '169.254.7.7/16 dev eth0 scope link',
+  ];
+  const routes = [
+    'default via 203.0.113.2 dev eth0 proto dhcp metric 100',
+    '172.16.0.0/16 via 203.0.113.2 dev eth0 proto static',
+    '172.18.0.0/16 via 203.0.113.2 dev eth0',
+  ];
+
+  it('on a NIC of ours: all but its addresses of global scope, its own routes, and what leads where one of those does', () => {
+    for (const manager of [active(), { active: false }, { active: false, external: true } as const])
+      assert.deepEqual(kept(wanted, manager), [...always, ...routes]);
+  });
+
+  it('on a NIC with a foreign profile not the routes that this one brought', () => {
+    assert.deepEqual(kept(wanted, active(FOREIGN)), [...always, '172.18.0.0/16 via 203.0.113.2 dev eth0']);
+  });
+
+  it('on a NIC that leaves its foreign addresses of global scope, too', () => {
+    assert.deepEqual(kept({}, active()), [
+      ...always,
+      '192.0.2.77/32 dev eth0',
+      'default via 203.0.113.1 dev eth0 proto dhcp metric 100',
+      ...routes,
+    ]);
+  });
+
+  it('what a run before this one lost comes last, by itself', () => {
+    assert.deepEqual(plan({}, {}, [], { lost: onManaged.slice(0, 1) }), [
+      '+ address 2001:db8::1/64 dev eth0 (foreign, put back)',
+    ]);
   });
 });
 

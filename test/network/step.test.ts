@@ -44,6 +44,15 @@ const LINES: Lines = {
       '~ profile of eth0 activated by NetworkManager',
     ],
   ],
+  'put-back': [
+    [
+      {
+        kind: 'put-back',
+        foreign: { kind: 'address', family: 6, device: 'eth0', words: '2001:db8::1/64 dev eth0 scope global nodad' },
+      },
+      '+ address 2001:db8::1/64 dev eth0 (foreign, put back)',
+    ],
+  ],
   'forget-profiles': [
     [
       { kind: 'forget-profiles', paths: ['/etc/x', '/etc/y'] },

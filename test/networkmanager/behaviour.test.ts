@@ -197,6 +197,84 @@ describe('NetworkManager: `device reapply`', { concurrency: false }, () => {
     }));
 });
 
+/** What is on eth0 beside IPv4 of global scope, and beside what the kernel makes of it. */
+const foreignThings = async (bed: Bed) =>
+  (
+    await bed.sh(`
+      ip -o address show dev eth0 | grep -e 'scope link eth0' -e inet6 | sed -E 's/.* (inet6? [^ ]+).*/\\1/'
+      ip -4 route show dev eth0 | grep -v -e 'proto kernel' -e ^default || true
+      ip -6 route show dev eth0 | grep -v 'proto kernel' | sed 's/ metric.*//'`)
+  )
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
+
+const BY_HAND = [
+  'inet 169.254.7.7/16',
+  'inet6 2001:db8::1/64',
+  'inet6 fe80::5054:84ff:fe00:846/64',
+  '192.168.1.0/24 via 203.0.113.9',
+  '2001:db8:2::/64 via 2001:db8::2',
+];
+
+async function addByHand(bed: Bed): Promise<void> {
+  await bed.sh(`
+    ip address add 169.254.7.7/16 scope link dev eth0
+    ip -6 address add 2001:db8::1/64 dev eth0 nodad
+    ip route add 192.168.1.0/24 via 203.0.113.9
+    ip -6 route add 2001:db8:2::/64 via 2001:db8::2`);
+  // The kernel's link-local address is left alone as long as the kernel is still asking who has it.
+  await eventually(() => bed.sh('ip -6 -o address show dev eth0 tentative'), '');
+  await eventually(async () => (await foreignThings(bed)).toSorted(), BY_HAND.toSorted());
+}
+
+describe('NetworkManager: what is on a device by hand', { concurrency: false }, () => {
+  it("reapply removes IPv6 addresses, the kernel's link-local one too, and those of link scope, and the routes with them", () =>
+    withNetworkManager({}, async (bed) => {
+      await activate(bed);
+      await addByHand(bed);
+      assert.equal((await reapply(bed)).status, 0);
+      await bed.nmcli('--get-values', 'RUNNING', 'general');
+      assert.deepEqual(await foreignThings(bed), []);
+    }));
+
+  it('so do `connection up` and forgetting the profile; it is done when the next call is answered', () =>
+    withNetworkManager({}, async (bed) => {
+      await activate(bed);
+      await addByHand(bed);
+      assert.equal((await bed.nmcli('--wait', '10', 'connection', 'up', 'uuid', OURS)).status, 0);
+      assert.deepEqual(
+        (await foreignThings(bed)).filter((line) => !line.startsWith('inet6 fe80')),
+        [],
+      );
+      await addByHand(bed);
+      await bed.sh(`rm ${FILE}; nmcli connection load ${FILE}; nmcli --get-values RUNNING general`);
+      assert.deepEqual([await bed.addresses(), await foreignThings(bed)], [[], []]);
+    }));
+
+  it('a device that was set up by hand before its start, let alone and managed again, is given our profile, and nothing is flushed', () =>
+    withNetworkManager(
+      {},
+      async (bed) => {
+        await eventually(async () => (await bed.device()).split(' eth0 ')[0], 'connected (externally)');
+        await bed.load(FILE, keyfile({ dadTimeout: 0 }));
+        const watch = await watchKernel(bed);
+        for (const managed of ['no', 'yes'])
+          assert.equal((await bed.nmcli('device', 'set', 'eth0', 'managed', managed)).status, 0);
+        await eventually(() => bed.device(), ACTIVE);
+        assert.ok(!(await watch.taken(1)).some((change) => change.startsWith('- ') && change.includes('/32')));
+        // What is not in the profile goes when it is reapplied.
+        assert.deepEqual((await bed.addresses()).toSorted(), [EIP, OWN, '198.51.100.77/32'].toSorted());
+        assert.equal((await reapply(bed)).status, 0);
+        await eventually(async () => (await bed.addresses()).toSorted(), [EIP, OWN].toSorted());
+      },
+      async ({ router }) => {
+        const script = `ip link set eth0 up; ip address add ${OWN} dev eth0; ip address add 198.51.100.77/32 dev eth0`;
+        await router.run(['sh', '-ec', script], { check: true });
+      },
+    ));
+});
+
 describe('NetworkManager: whose profile a device has', { concurrency: false }, () => {
   it('while a foreign profile is active ours waits, and reapply applies the foreign one, with status 0', () =>
     withNetworkManager({}, async (bed) => {

@@ -30,7 +30,7 @@ export function foreign(path: Path): void {
         });
         after(() => lab?.close());
         survivals(() => lab, path);
-        if (path === 'ip') defaultRoutes(() => lab);
+        defaultRoutes(() => lab, path);
         jumps(() => lab);
         policies(() => lab, iptables);
         displaced(() => lab, path);
@@ -41,7 +41,7 @@ export function foreign(path: Path): void {
 
 function survivals(lab: () => Lab, path: Path): void {
   it('rules, chains, addresses, routes, neighbours, links and files of others survive every reload', async (t) => {
-    await shell(lab(), foreignOn(path));
+    await shell(lab(), path === 'keyfile' ? FOREIGN.replace(/.*sysconfig.*(\n|$)/g, '') : FOREIGN);
     t.after(() => shell(lab(), FOREIGN_GONE));
     const foreign = await foreignOf(lab());
     assert.match(foreign, /^198\.51\.100\.0\/24 via 192\.0\.2\.200 dev br-op proto static metric 50 $/m);
@@ -71,15 +71,16 @@ function survivals(lab: () => Lab, path: Path): void {
   });
 }
 
-/** On a NIC that it manages NetworkManager keeps no route that is not in the profile. */
-function defaultRoutes(lab: () => Lab): void {
+function defaultRoutes(lab: () => Lab, path: Path): void {
+  const maker = path === 'ip' ? '175' : 'static';
+
   it('a default route by DHCP stays, behind ours, and ours goes without it', async () => {
     const defaults = () => shell(lab(), 'ip route show default');
     await shell(lab(), 'ip route add default via 203.0.113.2 dev eth0 proto dhcp metric 100');
     await reload(lab());
     assert.equal(
       await defaults(),
-      'default via 203.0.113.1 dev eth0 proto 175 \ndefault via 203.0.113.2 dev eth0 proto dhcp metric 100 \n',
+      `default via 203.0.113.1 dev eth0 proto ${maker} \ndefault via 203.0.113.2 dev eth0 proto dhcp metric 100 \n`,
     );
     await lab().configure(config.replace(', gateway: 203.0.113.1', '').replace(/eip_list[\s\S]*/, ''));
     await reload(lab());
@@ -94,7 +95,7 @@ function defaultRoutes(lab: () => Lab): void {
     await reload(lab());
     assert.equal(
       await shell(lab(), 'ip route show default; ip route get 192.0.2.10 | head -1'),
-      'default via 203.0.113.1 dev eth0 proto 175 \ndefault via 203.0.113.2 dev eth0 \n' +
+      `default via 203.0.113.1 dev eth0 proto ${maker} \ndefault via 203.0.113.2 dev eth0 \n` +
         '192.0.2.10 via 203.0.113.1 dev eth0 src 203.0.113.37 uid 0 \n',
     );
     await shell(lab(), 'ip route delete default via 203.0.113.2');
@@ -241,11 +242,9 @@ function displaced(lab: () => Lab, path: Path): void {
       steps.map(({ text }) => text).filter((text) => text.includes('address')),
       ['+ address 10.10.1.254/24 on eth1', '- address 10.10.1.77/24 on eth1 (foreign)'],
     );
-    const there = await shell(lab(), "ip -4 -o address show dev eth1 | awk '{ print $4 }'");
-    // NetworkManager may take it away, as everything that is not in the profile.
-    const linkScope = path === 'ip' ? '169.254.9.9/16\n' : (there.match(/^169.*\n/)?.[0] ?? '');
-    assert.equal(there, `${linkScope}10.10.1.254/24\n`);
-    await shell(lab(), 'ip address delete 169.254.9.9/16 dev eth1 || true');
+    const there = await shell(lab(), "ip -4 -o address show dev eth1 | awk '{ print $4 }' | sort");
+    assert.equal(there, '10.10.1.254/24\n169.254.9.9/16\n');
+    await shell(lab(), 'ip address delete 169.254.9.9/16 dev eth1');
   });
 
   const { folder, mode, own, append, profiles, kept, foreign } = PROFILES[path === 'keyfile' ? 'keyfile' : 'ifcfg'];
@@ -374,8 +373,13 @@ const FOREIGN = `
   ip -6 address add 2001:db8::1/64 dev eth0 nodad
   ip -6 address add 2001:db8:1::1/64 dev eth1 nodad
   ip -6 route add 2001:db8:2::/64 via 2001:db8:1::2 dev eth1
+  ip -6 route add 2001:db8:3::/64 via 2001:db8:1::3 dev eth1 proto static metric 7
   ip address add 169.254.7.7/16 scope link dev eth0
+  ip address add 192.0.2.254/32 scope link label eth0:op dev eth0
   ip route add 198.51.100.0/24 via 203.0.113.2 dev eth0 proto dhcp metric 100
+  ip route add 172.17.0.0/16 via 203.0.113.3 dev eth0 proto static metric 77
+  ip route add 172.18.0.0/16 dev eth0 proto 99 mtu lock 1300 src 169.254.7.7
+  ip route add 172.19.0.0/16 via 203.0.113.3 dev eth0 table 100
   ip route add 198.51.100.0/24 via 192.0.2.200 dev br-op proto static metric 50
   ip route add 172.16.0.0/16 dev br-op proto bird
   ip route add blackhole 172.31.0.0/16
@@ -387,23 +391,23 @@ const FOREIGN = `
   echo 'default via 192.0.2.200 table 100' > /etc/sysconfig/network-scripts/route-br-op
   echo 'x' > /etc/sysconfig/network`;
 
-/** NetworkManager leaves alone what an operator tells it to, and else keeps on a NIC no address and no route by hand. */
+/** An operator's own links; on a NIC of ours NetworkManager keeps by itself no address and no route by hand. */
 const OPERATORS_OWN = '[keyfile]\nunmanaged-devices=interface-name:br-op;interface-name:eth2\n';
-
-function foreignOn(path: Path): string {
-  if (path === 'ip') return FOREIGN;
-  const possible = FOREIGN.replace(/.*(169\.254\.7\.7|dev eth0 proto dhcp|ip -6 .*eth[01]).*\n/g, '');
-  return path === 'ifcfg' ? possible : possible.replace(/.*network-scripts.*\n/g, '').replace(/.*sysconfig.*$/, '');
-}
 
 const FOREIGN_GONE = `
   iptables -t nat -F PREROUTING; iptables -t nat -F POSTROUTING; iptables -t nat -F DOCKER; iptables -t nat -X DOCKER
   iptables -F INPUT; iptables -F FORWARD; iptables -F f2b-sshd; iptables -X f2b-sshd; iptables -t mangle -F
   ip link delete br-op; ip address flush dev eth2; ip link set eth2 down
-  ip route delete 198.51.100.0/24 via 203.0.113.2 || true
+  ip route delete 198.51.100.0/24 via 203.0.113.2
+  for net in 172.17.0.0/16 172.18.0.0/16; do ip route delete $net; done
+  ip route flush table 100; ip rule delete table 100
+  ip address delete 169.254.7.7/16 dev eth0; ip address delete 192.0.2.254/32 dev eth0
   rm -f /etc/sysconfig/network-scripts/*-br-op`;
 
-/** All that is not ours, of every kind. What the kernel itself puts with our addresses is ours. */
+/**
+ * All that is not ours, of every kind. What the kernel itself puts with our addresses is ours. A gateway that no address of
+ * the NIC reaches any more, because ours went, may be marked so.
+ */
 async function foreignOf(lab: Lab): Promise<string> {
   return shell(
     lab,
@@ -412,7 +416,7 @@ async function foreignOf(lab: Lab): Promise<string> {
     ip6tables-save | grep -v '^#' | sed 's/\\[.*\\]//'
     ip -4 -o address show | grep -e br-op -e eth2 -e 'scope link' -e ' lo '
     ip -6 -o address show scope global
-    ip -4 route show table all | grep -v -e 'proto 175' -e 'dev eth[01].*proto \\(kernel\\|static\\)'
+    ip -4 route show table all | grep -v -e 'proto 175' -e 'dev eth[01].*proto kernel' -e 'dev eth[01] proto static *$' | sed 's/onlink //'
     ip -6 route show | grep 2001 || true
     ip rule show
     ip neigh show nud permanent

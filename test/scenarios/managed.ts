@@ -32,6 +32,7 @@ export function managed(path: ManagedPath): void {
     quiet(path);
     troubled(path);
     surroundings(path);
+    bystanders(path);
     switched(path);
   });
 }
@@ -74,6 +75,7 @@ function quiet(path: ManagedPath): void {
         'nmcli --terse --fields DEVICE,STATE,CON-UUID device status',
         `nmcli connection load ${FILES[path]('eth0')}`,
         'nmcli device reapply eth0',
+        'nmcli --terse --get-values RUNNING general',
       ]);
       await reload(lab, withEips(thousand));
     });
@@ -354,6 +356,173 @@ function surroundings(path: ManagedPath): void {
     );
   }
 }
+
+/** Addresses and routes that somebody else put on NICs of ours, which NetworkManager takes away. */
+function bystanders(path: ManagedPath): void {
+  describe('what is foreign on NICs of ours', { concurrency: false }, () => {
+    let lab: ManagedLab;
+    let tools: Tools;
+    before(async () => {
+      lab = await createManagedLab(path);
+      await reload(lab, two);
+      await shell(lab, BYSTANDERS);
+      tools = await recordTools(lab.router);
+    });
+    after(() => lab?.close());
+
+    it('stays as it was when a profile is reapplied, in the same run, and no packet of other flows is lost', async () => {
+      const there = await bystandersOf(lab);
+      assert.equal(there.split('\n').length, 20, there);
+      const pings = await createTraffic(lab).startPings({ from: 'out', to: '203.0.113.50', perSecond: 100 });
+      for (const config of [three, two, three, two]) {
+        const { steps, warnings } = await reload(lab, config);
+        assert.deepEqual(lostOnes(warnings), []);
+        assert.ok(!steps.some(({ kind }) => kind === 'put-back'));
+        assert.equal(await bystandersOf(lab), there);
+      }
+      assert.equal((await pings.stop()).lost, 0);
+      assert.equal(await lab.router.read('/run/kylin-vr/foreign.json'), undefined);
+    });
+
+    it('stays when the NIC leaves if_list, also its global IPv4 address, and when it comes again', async () => {
+      const there = await bystandersOf(lab);
+      await shell(lab, 'ip address add 192.0.2.77/32 dev eth0');
+      await reload(lab, `if_list:\n${subnetA}`);
+      assert.equal(await bystandersOf(lab), there);
+      assert.deepEqual((await addresses(lab)).toSorted(), [...LINK_SCOPE, '192.0.2.77/32'].toSorted());
+      await inSync(lab);
+      await reload(lab, two);
+      assert.equal(await bystandersOf(lab), there);
+      const ours = ['203.0.113.37/24', '203.0.113.50/32', '203.0.113.51/32'];
+      assert.deepEqual((await addresses(lab)).toSorted(), [...LINK_SCOPE, ...ours].toSorted());
+    });
+
+    it('stays when a change is taken back', async () => {
+      const there = await bystandersOf(lab);
+      const before = await addresses(lab);
+      for (const call of ['load', 'reapply']) {
+        // It does what it is asked for, once, and says that it did not; the other NIC is not tried any more.
+        await tools.before(
+          'nmcli',
+          `case "$*" in *${call}*) mkdir /run/failed && /usr/bin/nmcli "$@" && exit 4;; esac 2> /dev/null`,
+        );
+        // Of global scope: removed by the change, and back when that is.
+        await shell(lab, 'ip address add 192.0.2.77/32 dev eth0');
+        await lab.configure(three.replace('10.10.1.254', '10.10.1.253'));
+        const { status, report } = await kylin(lab);
+        await tools.before('nmcli');
+        await shell(lab, 'rmdir /run/failed');
+        assert.deepEqual([status, report.result], [69, 'rolled-back'], JSON.stringify(report));
+        assert.equal(await bystandersOf(lab), there, call);
+        assert.deepEqual((await addresses(lab)).toSorted(), [...before, '192.0.2.77/32'].toSorted());
+        await shell(lab, 'ip address delete 192.0.2.77/32 dev eth0');
+      }
+      await reload(lab, two);
+    });
+
+    it('is put back by the next run, and said, where one was killed before it could', async () => {
+      const there = await bystandersOf(lab);
+      await tools.before('nmcli', 'case "$*" in *reapply*) /usr/bin/nmcli "$@"; kill -9 $PPID; exit 1;; esac');
+      await lab.configure(three);
+      assert.equal((await lab.kylin('reload')).status, 137);
+      await tools.before('nmcli');
+      assert.notEqual(await bystandersOf(lab), there);
+      const { stdout } = await lab.kylin('plan');
+      assert.match(stdout, /^\+ address 2001:db8::1\/64 dev eth0 \(foreign, put back\)$/m);
+      await tools.taken();
+      const { steps } = await reload(lab, three);
+      assert.ok(steps.every(({ kind }) => kind === 'put-back'));
+      assert.deepEqual(await nmcliCalls(tools), []);
+      assert.equal(await bystandersOf(lab), there);
+      await inSync(lab);
+      assert.equal(await lab.router.read('/run/kylin-vr/foreign.json'), undefined);
+      await reload(lab, two);
+    });
+
+    it('a route that the kernel does not take back, because its source address went, is said, and is no failure', async () => {
+      const there = await bystandersOf(lab);
+      await shell(lab, 'ip route add 172.30.0.0/16 via 203.0.113.9 dev eth0 src 203.0.113.51');
+      const { warnings } = await reload(lab, withEips(['203.0.113.50']));
+      assert.deepEqual(lostOnes(warnings), [
+        'route 172.30.0.0/16 via 203.0.113.9 dev eth0 proto boot src 203.0.113.51 went with what NetworkManager changed, ' +
+          'and the kernel does not take it back',
+      ]);
+      assert.equal(await bystandersOf(lab), there);
+      await reload(lab, two);
+    });
+  });
+
+  it('a NIC that somebody set up while NetworkManager was down is taken over without a flap, with what is foreign on it', async () => {
+    const lab = await createManagedLab(path);
+    try {
+      await lab.manager.stop();
+      await reload(lab, two);
+      await shell(lab, `rm -rf /run/NetworkManager/devices; ${BYSTANDERS}`);
+      await lab.manager.restart();
+      await eventually(
+        () => shell(lab, 'nmcli -t -f DEVICE,STATE device | grep ^eth0'),
+        'eth0:connected (externally)\n',
+      );
+      const there = await bystandersOf(lab);
+      const pings = await createTraffic(lab).startPings({ from: 'out', to: '203.0.113.50', perSecond: 100 });
+      await reload(lab, three.replace('203.0.113.51', '203.0.113.53'));
+      await sleep(300);
+      const { sent, lost } = await pings.stop();
+      assert.ok(sent > 30, `${sent} pings`);
+      assert.equal(lost, 0);
+      assert.equal(await bystandersOf(lab), there);
+      assert.equal(await shell(lab, 'nmcli -t -f DEVICE,STATE device | grep ^eth0'), 'eth0:connected\n');
+      const ours = ['203.0.113.37/24', '203.0.113.50/32', '203.0.113.52/32', '203.0.113.53/32'];
+      assert.deepEqual((await addresses(lab)).toSorted(), [...LINK_SCOPE, ...ours].toSorted());
+      await inSync(lab);
+    } finally {
+      await lab.close();
+    }
+  });
+}
+
+const lostOnes = (warnings: Report['warnings']): string[] =>
+  warnings.flatMap(({ message }) => (message.includes('NetworkManager') ? [message] : []));
+
+/** Of every kind, with everything that `ip` can say of it. */
+const BYSTANDERS = `
+  ip -6 address add 2001:db8::1/64 dev eth0 nodad
+  ip -6 address add 2001:db8:1::1/64 dev eth0 nodad noprefixroute valid_lft 10000 preferred_lft 9000
+  ip -6 address add fe80::77/64 dev eth0 scope link nodad
+  ip address add 169.254.7.7/16 scope link broadcast 169.254.255.255 label eth0:op metric 5 dev eth0
+  ip address add 169.254.8.8/32 scope link noprefixroute valid_lft 10000 preferred_lft 9000 dev eth0
+  ip address add 192.168.77.1 peer 192.168.77.2/32 scope link dev eth0
+  ip -6 route add 2001:db8:2::/64 via 2001:db8::2 dev eth0
+  ip -6 route add 2001:db8:3::/64 via fe80::2 dev eth0 proto static metric 7 expires 9000
+  ip -6 route add 2001:db8:4::/64 nexthop via 2001:db8::2 dev eth0 nexthop via 2001:db8::3 dev eth0 weight 2
+  ip -6 route add default via fe80::2 dev eth0 table 100
+  ip route add 172.20.0.0/16 via 203.0.113.9 dev eth0
+  ip route add 172.21.0.0/16 via 203.0.113.9 dev eth0 proto static metric 77
+  ip route add 172.22.0.0/16 dev eth0 proto 99 scope link src 169.254.7.7 mtu lock 1300 initcwnd 20
+  ip route add 172.23.0.0/16 nexthop via 203.0.113.8 dev eth0 weight 2 nexthop via 203.0.113.9 dev eth0
+  ip route add 172.24.0.0/16 via 192.0.2.99 dev eth0 onlink
+  ip route add default via 203.0.113.9 dev eth0 table 100`;
+const LINK_SCOPE = ['169.254.7.7/16', '169.254.8.8/32', '192.168.77.1'];
+
+/** All of them, without what counts down, the mark that a gateway is out of reach, and the kernel's own link-local address. */
+const bystandersOf = async (lab: ManagedLab): Promise<string> =>
+  (
+    await shell(
+      lab,
+      `ip -oneline -4 address show dev eth0 scope link
+       ip -oneline -6 address show dev eth0 | grep -v fe80::5054 || true
+       for table in main 100; do ip -oneline -details -4 route show table $table; done | grep -v -e '^unicast 10\\.' -e '^unicast 203' -e ' proto static scope global *$' -e ' proto 175 ' || true
+       for table in main 100; do ip -oneline -details -6 route show table $table; done | grep 'dev eth0' || true`,
+    )
+  )
+    .replace(/ (valid_lft|preferred_lft) \d+sec| expires \d+sec| onlink\b|\\/g, '')
+    .replace(/ +/g, ' ')
+    .replace(/^\d+: /gm, '')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+    .toSorted()
+    .join('\n');
 
 /** NetworkManager stops, and comes back: each path takes over what the other left. */
 function switched(path: ManagedPath): void {
