@@ -1,18 +1,22 @@
 // Survey → a machine that is as desired, or as it was: apply, verify, and take back what could not be verified.
 
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config/config.ts';
 import { profileUuid, type Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT } from './errors.ts';
 import { applySteps } from './machine/apply.ts';
-import type { Host } from './machine/host.ts';
+import { forgetForeign } from './machine/foreign.ts';
+import { type Host, TEMPORARY_SUFFIX } from './machine/host.ts';
 import { readManagers } from './machine/networkmanager.ts';
-import { type Owned, observe, readMachine } from './machine/observe.ts';
+import { type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
+import type { BoundNic } from './network/nics.ts';
+import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
-import type { NetworkState, Profile } from './network/state.ts';
+import type { NetworkState, Profile, Sysctl } from './network/state.ts';
 import { describe, type Step } from './network/step.ts';
-import { type Scope, type Survey, survey, union } from './survey.ts';
+import { chooseRenderer, type Scope, type Survey, survey, union } from './survey.ts';
 
 export type Convergence = {
   result: 'unchanged' | 'changed' | 'rolled-back' | 'failed';
@@ -24,6 +28,9 @@ export type Convergence = {
   /** Why it was rolled back or failed. */
   error?: Error;
 };
+
+/** What a run found before its first change: enough for another process to bring it back. Survives JSON. */
+export type Checkpoint = { renderer: Renderer['name']; bound: BoundNic[]; state: NetworkState; owned: Owned };
 
 /**
  * A NIC that comes or goes while we work changes what is desired, and what NetworkManager did may call for other steps than
@@ -37,19 +44,35 @@ const MOST_ROUNDS = 5;
  * - The record of our addresses names everything that may be ours at any instant: it grows before the first change and
  *   shrinks after the last. A run that is killed leaves no address that the next one does not know.
  */
-export async function converge(host: Host, config: Config, renderer: Renderer, scope: Scope): Promise<Convergence> {
+export async function converge(
+  host: Host,
+  config: Config,
+  renderer: Renderer,
+  scope: Scope,
+  /** Called before the first change; where it throws, nothing is changed. */
+  beforeChange?: (found: Checkpoint) => Promise<void>,
+): Promise<Convergence> {
+  await removeTemporaries(host);
   const look = () => survey(host, config, renderer, scope);
   const first = await look();
   if (first.steps.length === 0) {
     await recordOwned(host, first.owned);
+    await forgetForeign(host);
     return { result: 'unchanged', whole: first.whole, steps: [], warnings: first.warnings };
   }
+  await beforeChange?.(checkpointOf(first, renderer));
   const done: Step[] = [];
   const warnings: string[] = [];
   let current = first;
   let failure: Error | undefined;
   for (let round = 0; round < MOST_ROUNDS; round++) {
-    await recordOwned(host, union(current.machine.owned, current.owned));
+    try {
+      await recordOwned(host, union(current.machine.owned, current.owned));
+    } catch (error) {
+      if (round === 0) throw error instanceof AgentError ? nothingChanged(error) : error;
+      failure = asError(error);
+      break;
+    }
     const outcome = await applySteps(host, current.steps);
     done.push(...outcome.done);
     warnings.push(...outcome.warnings);
@@ -62,7 +85,7 @@ export async function converge(host: Host, config: Config, renderer: Renderer, s
       break;
     }
     if (next.steps.length === 0) {
-      await recordOwned(host, next.owned);
+      await shrinkOwned(host, next.owned, warnings);
       if (outcome.failed !== undefined)
         warnings.push(`${outcome.failed.error.message} (the network is right all the same)`);
       return { result: 'changed', whole: first.whole, steps: done, warnings: [...warnings, ...next.warnings] };
@@ -74,6 +97,17 @@ export async function converge(host: Host, config: Config, renderer: Renderer, s
   return rollBack(host, renderer, first, { done, warnings, failure: failure ?? new Error('no failure') });
 }
 
+/** What killed runs left where only those who hold the lock write; among the profiles it counts as a file of ours. */
+async function removeTemporaries(host: Host): Promise<void> {
+  for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.history])
+    for (const name of await host.list(folder))
+      if (name.endsWith(TEMPORARY_SUFFIX))
+        await host.remove(join(folder, name)).catch((error: unknown) => {
+          // Where nothing can be written, what is in sync is so all the same.
+          if (!(error instanceof AgentError)) throw error;
+        });
+}
+
 /** NetworkManager goes on working after nmcli has returned: on 1,000 new addresses half a second, on their removal three. */
 const SETTLE_MS = 5000;
 const LOOK_MS = 100;
@@ -81,8 +115,9 @@ const LOOK_MS = 100;
 /** Looks again until there is nothing left to do or, where NetworkManager is at work, it has made no headway for a while. */
 async function settled<T extends { steps: Step[] }>(look: () => Promise<T>, steps: readonly Step[]): Promise<T> {
   let found = await look();
-  if (!steps.some(({ kind }) => /^(load|apply|forget)-profiles?$/.test(kind))) return found;
-  for (let waited = 0; found.steps.length > 0 && waited < SETTLE_MS; waited += LOOK_MS) {
+  if (!steps.some(isManagers)) return found;
+  // What is left to others than NetworkManager does not come by waiting.
+  for (let waited = 0; found.steps.some(isManagers) && waited < SETTLE_MS; waited += LOOK_MS) {
     await sleep(LOOK_MS);
     const before = found.steps.length;
     found = await look();
@@ -90,6 +125,8 @@ async function settled<T extends { steps: Step[] }>(look: () => Promise<T>, step
   }
   return found;
 }
+
+const isManagers = (step: Step): boolean => /^(load|apply|forget)-profiles?$/.test(step.kind);
 
 /** Whether none of these steps was among those that were tried. */
 function isOther(steps: readonly Step[], tried: readonly Step[]): boolean {
@@ -106,9 +143,11 @@ function verifyError(remaining: readonly Step[]): AgentError {
   );
 }
 
-const sameNics = (a: Survey, b: Survey): boolean =>
-  JSON.stringify(a.binding.bound.map(({ mac, device }) => [mac, device])) ===
-  JSON.stringify(b.binding.bound.map(({ mac, device }) => [mac, device]));
+/** By the kernel's number too: a NIC that went and came back meanwhile has the same name, and nothing of what it had. */
+const sameNics = (a: Survey, b: Survey): boolean => JSON.stringify(nicsOf(a)) === JSON.stringify(nicsOf(b));
+
+const nicsOf = ({ binding, machine }: Survey) =>
+  binding.bound.map(({ mac, device }) => [mac, device, machine.links.find((link) => link.device === device)?.index]);
 
 async function rollBack(
   host: Host,
@@ -117,30 +156,92 @@ async function rollBack(
   attempt: { done: Step[]; warnings: string[]; failure: Error },
 ): Promise<Convergence> {
   const { done, warnings, failure } = attempt;
-  const before = stateBefore(first);
+  const back = await bringBack(host, renderer, checkpointOf(first, renderer), first.observation.managers);
+  warnings.push(...back.warnings);
+  const result = back.whole ? 'rolled-back' : 'failed';
+  return { result, whole: first.whole, steps: done, warnings, error: failure };
+}
+
+/** Brings back what another run found, as far as its NICs are there still. */
+export async function restore(host: Host, checkpoint: Checkpoint): Promise<Convergence> {
+  const machine = await readMachine(host);
+  const there = await withoutGone(host, checkpoint, machine.links);
+  // Without a place to write it down the network comes back all the same.
+  const unrecorded = await recordOwned(host, union(machine.owned, checkpoint.owned)).catch(asError);
+  const renderer = await chooseRenderer(host, checkpoint.renderer);
+  const { whole, steps, warnings } = await bringBack(host, renderer, there, new Map());
+  if (unrecorded !== undefined) warnings.push(unrecorded.message);
+  if (whole) return { result: steps.length === 0 ? 'unchanged' : 'changed', whole, steps, warnings };
+  const error = new AgentError('the network could not be brought back to what it was before', EXIT.failed);
+  return { result: 'failed', whole, steps, warnings, error };
+}
+
+async function withoutGone(host: Host, checkpoint: Checkpoint, links: Machine['links']): Promise<Checkpoint> {
+  const isThere = ({ device }: { device: string }) => links.some((link) => link.device === device);
+  const { state, bound } = checkpoint;
+  const sysctls: Sysctl[] = [];
+  for (const sysctl of state.sysctls) if ((await host.sysctl(sysctl.key)) !== undefined) sysctls.push(sysctl);
+  return {
+    ...checkpoint,
+    bound: bound.filter(({ device, mac }) =>
+      links.some((link) => link.device === device && (link.permanentMac ?? link.mac) === mac),
+    ),
+    state: {
+      ...state,
+      sysctls,
+      links: state.links.filter(isThere),
+      addresses: state.addresses.filter(isThere),
+      routes: state.routes.filter(isThere),
+      profiles: state.profiles.filter(isThere),
+    },
+  };
+}
+
+/** Gives the steps that were done, and whether all is as it was; what is not is in the warnings. */
+async function bringBack(
+  host: Host,
+  renderer: Renderer,
+  checkpoint: Checkpoint,
+  managers: Observation['managers'],
+): Promise<{ whole: boolean; steps: Step[]; warnings: string[] }> {
+  const warnings: string[] = [];
+  let done: Step[] = [];
   try {
-    const look = lookBack(host, renderer, first, before);
+    const look = lookBack(host, renderer, checkpoint, managers);
     const { steps } = await look();
-    const outcome = await applySteps(host, steps);
+    const outcome = await applySteps(host, settingsLast(steps));
+    done = outcome.done;
     warnings.push(...outcome.warnings);
     const { steps: remaining } = outcome.failed === undefined ? await settled(look, steps) : await look();
     if (remaining.length === 0) {
-      await recordOwned(host, first.machine.owned);
-      return { result: 'rolled-back', whole: first.whole, steps: done, warnings, error: failure };
+      await shrinkOwned(host, checkpoint.owned, warnings);
+      return { whole: true, steps: done, warnings };
     }
     if (outcome.failed !== undefined) warnings.push(`taking it back: ${outcome.failed.error.message}`);
     warnings.push(`not taken back: ${remaining.map(describe).join('; ')}; the next reload tries again`);
   } catch (error) {
     warnings.push(`taking it back: ${asError(error).message}; the next reload tries again`);
   }
-  return { result: 'failed', whole: first.whole, steps: done, warnings, error: failure };
+  return { whole: false, steps: done, warnings };
 }
+
+/**
+ * A foreign address that comes back beside one of ours in its subnet goes with it where promote_secondaries is already what it
+ * was before (test/confirm).
+ */
+const settingsLast = (steps: readonly Step[]): Step[] => [
+  ...steps.filter(({ kind }) => kind !== 'set-sysctl'),
+  ...steps.filter(({ kind }) => kind === 'set-sysctl'),
+];
+
+const nothingChanged = (error: AgentError): AgentError =>
+  new AgentError(`nothing was changed: ${error.message}`, error.status, { cause: error });
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 /** Plans the way back. Where NetworkManager does not answer any more, what is not its matter is taken back all the same. */
-function lookBack(host: Host, renderer: Renderer, first: Survey, before: NetworkState) {
-  let { managers } = first.observation;
+function lookBack(host: Host, renderer: Renderer, { bound, state }: Checkpoint, first: Observation['managers']) {
+  let managers = first;
   let answers = true;
   return async (): Promise<{ steps: Step[] }> => {
     if (answers)
@@ -149,8 +250,13 @@ function lookBack(host: Host, renderer: Renderer, first: Survey, before: Network
         return managers;
       });
     const machine = await readMachine(host);
-    return { steps: planSteps(before, await observe(host, machine, first.binding.bound, before, renderer, managers)) };
+    return { steps: planSteps(state, await observe(host, machine, bound, state, renderer, managers)) };
   };
+}
+
+function checkpointOf(first: Survey, renderer: Renderer): Checkpoint {
+  const { binding, machine } = first;
+  return { renderer: renderer.name, bound: binding.bound, state: stateBefore(first), owned: machine.owned };
 }
 
 /** What was there, foreign profiles that were put aside included. */
@@ -165,6 +271,14 @@ function stateBefore({ observation, binding }: Survey): NetworkState {
     return uuid === undefined ? [] : [{ device, uuid }];
   });
   return { ...state, files, profiles };
+}
+
+/** Of a record that still names more than is ours the next run makes the best: no reason to call a good change a failure. */
+async function shrinkOwned(host: Host, owned: Owned, warnings: string[]): Promise<void> {
+  await recordOwned(host, owned).catch((error: unknown) => {
+    if (!(error instanceof AgentError)) throw error;
+    warnings.push(error.message);
+  });
 }
 
 async function recordOwned(host: Host, owned: Owned): Promise<void> {

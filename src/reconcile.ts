@@ -1,38 +1,55 @@
-// One run of `start` or `reload`: which configuration, then converge, then the report. The order of the stages, on a screen.
+// One run of a command that changes the network: which configuration, then converge, then the report. The order of the
+// stages, on a screen.
 
 import { randomBytes } from 'node:crypto';
 import type { Config } from './config/config.ts';
 import type { Issue } from './config/issue.ts';
-import { parseConfig } from './config/parse.ts';
-import { converge } from './converge.ts';
-import { AgentError, EXIT, type ExitStatus } from './errors.ts';
+import { keep, pendingChange, reasonOf, takeBack } from './confirmation.ts';
+import { type Checkpoint, converge } from './converge.ts';
+import { AgentError, EXIT, type ExitStatus, LockedError, UsageError } from './errors.ts';
 import { hashOf, readSettled, readTrusted } from './machine/config-file.ts';
+import { type Entry, forgetRefusal, promote, readHistory, readRefusal, refuse } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
+import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
-import { describe, type StepKind } from './network/step.ts';
-import { chooseRenderer } from './survey.ts';
-
-/** Who asked for a run. The first three are automatic: nobody vouches for the file. */
-export const TRIGGERS = ['boot', 'udev', 'timer', 'operator', 'agent'] as const;
-export type Trigger = (typeof TRIGGERS)[number];
-
-export const isAutomatic = (trigger: Trigger): boolean =>
-  trigger === 'boot' || trigger === 'udev' || trigger === 'timer';
+import {
+  armTimer,
+  beginPending,
+  disarmTimer,
+  hasLapsed,
+  type PendingChange,
+  pendingBytes,
+  readPending,
+  removePending,
+  secondsLeft,
+  startWaiting,
+} from './machine/pending.ts';
+import { describe, type Step, type StepKind } from './network/step.ts';
+import { chooseRenderer, type Scope } from './survey.ts';
+import { isAutomatic, type Trigger } from './trigger.ts';
 
 export type RunRequest = {
-  command: 'start' | 'reload';
+  command: 'start' | 'reload' | 'confirm' | 'rollback' | 'edit';
   trigger: Trigger;
   configPath: string;
   /** Asked for with --renderer. */
   renderer?: string;
   /** For automatic runs: the hash that two reads of the file agreed on, or `unsettled`. */
   settled?: string;
+  /** For reload: seconds until the change is taken back, and the command line that does it. */
+  confirmWithin?: { seconds: number; takeBack: (run: string) => [string, ...string[]] };
+  /** For confirm: when it was asked for, in seconds since boot; the wait for its turn counts not. */
+  asked?: number;
+  /** For rollback: the number in the history; the one before the last good one where there is none. */
+  to?: number;
+  /** For rollback: only the change of that run, and only when its time has run out. */
+  unconfirmed?: string;
 };
 
 /** What a run did: printed by --json, kept as the last run, logged. Survives JSON. */
 export type Report = {
   id: string;
-  command: 'start' | 'reload';
+  command: RunRequest['command'];
   trigger: Trigger;
   /** When it began, ISO 8601 UTC. */
   time: string;
@@ -42,20 +59,33 @@ export type Report = {
   errors: Issue[];
   durationMs: number;
   exitStatus: ExitStatus;
+  /** The change waits for its confirmation. */
+  pending?: { secondsLeft: number; deadline: string };
+  /** What to do now. */
+  advice?: string;
 };
 
 /**
- * For `settled` of a request: what an automatic run may take as whole. Waits two seconds where the file is neither the one
- * that was applied last nor the one that was taken back, so it is called before the lock is taken.
+ * For `settled` of a request: what an automatic run may take as whole. Waits two seconds where the file is none of those
+ * that were applied last, wait for their confirmation, were taken back or found invalid, so it is called before the lock is taken.
  */
 export async function settle(host: Host, path: string): Promise<string> {
   const lastGood = await host.readBytes(PATHS.lastGood);
-  const file = await readSettled(host, path, [lastGood && hashOf(lastGood), await host.read(PATHS.refused)]);
+  const known = [
+    lastGood && hashOf(lastGood),
+    (await readRefusal(host))?.hash,
+    (await readPending(host))?.hash,
+    await host.read(PATHS.invalid),
+  ];
+  const file = await readSettled(host, path, known);
   if (file === 'unsettled') return file;
   return 'hash' in file ? file.hash : '';
 }
 
-/** Holds the lock already. Bugs are thrown; everything else is in the report. */
+/**
+ * Holds the lock already. Bugs are thrown, and what the command makes no sense for now (UsageError, LockedError), before
+ * anything was done; everything else is in the report.
+ */
 export async function run(host: Host, request: RunRequest): Promise<Report> {
   const started = performance.now();
   const report: Report = {
@@ -71,13 +101,13 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
     exitStatus: EXIT.ok,
   };
   try {
-    const order = await chooseOrder(host, request);
-    report.warnings.push(...order.warnings);
-    report.errors.push(...order.errors);
-    if (order.errors.length > 0) report.exitStatus = EXIT.config;
-    if (order.config !== undefined) await carryOut(host, request, order, order.config, report);
+    const change = await pendingChange(host);
+    if (request.command === 'confirm') await confirm(host, change, request.asked, report);
+    else if (request.unconfirmed !== undefined && !(await isDue(host, change, request.unconfirmed)))
+      report.result = 'unchanged';
+    else await bringAbout(host, request, change, report);
   } catch (error) {
-    if (!(error instanceof AgentError)) throw error;
+    if (!(error instanceof AgentError) || error instanceof UsageError || error instanceof LockedError) throw error;
     report.errors.push({ message: error.message });
     report.exitStatus = error.status;
   }
@@ -86,26 +116,172 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
   return report;
 }
 
+async function bringAbout(
+  host: Host,
+  request: RunRequest,
+  change: PendingChange | undefined,
+  report: Report,
+): Promise<void> {
+  const target = await targetOf(host, request, change);
+  const waits = change !== undefined && !(await hasLapsed(host, change));
+  if (waits && request.command !== 'rollback' && !isAutomatic(request.trigger))
+    throw new LockedError(
+      `a change waits for its confirmation, ${Math.ceil(await secondsLeft(host, change))} s left: ` +
+        'kylin-vr confirm keeps it, kylin-vr rollback takes it back',
+    );
+  const ends = change !== undefined && (!waits || request.command === 'rollback');
+  if (ends && !(await end(host, request, change, report))) return;
+  const order =
+    request.command === 'rollback'
+      ? await chooseBack(host, target)
+      : waits
+        ? await chooseWaiting(host, change)
+        : await chooseOrder(host, request, ends);
+  report.warnings.push(...order.warnings);
+  report.errors.push(...order.errors);
+  if (order.errors.length > 0) report.exitStatus = EXIT.config;
+  if (order.errors.length > 0 && request.settled) await rememberInvalid(host, request.settled);
+  if (order.config !== undefined) await carryOut(host, request, order, order.config, report);
+  else if (ends && report.exitStatus === EXIT.ok) report.result = report.steps.length === 0 ? 'unchanged' : 'changed';
+  if (request.command === 'rollback' && request.unconfirmed === undefined && report.exitStatus === EXIT.ok)
+    await leaveFile(host, request, order, report);
+}
+
+const EMPTY = hashOf(new Uint8Array());
+
+/**
+ * So that every automatic run need not wait for the file to settle. Only a hint, in /run. Not of an empty file: the guest
+ * agent begins every write with one.
+ */
+async function rememberInvalid(host: Host, hash: string): Promise<void> {
+  if (hash === EMPTY) return;
+  await host.write(PATHS.invalid, hash, 0o600).catch((error: unknown) => {
+    if (!(error instanceof AgentError)) throw error;
+  });
+}
+
+async function confirm(
+  host: Host,
+  change: PendingChange | undefined,
+  asked: number | undefined,
+  report: Report,
+): Promise<void> {
+  if (change === undefined) {
+    const refusal = await readRefusal(host);
+    const last = refusal === undefined ? '' : `; the last change was taken back: ${refusal.why}`;
+    throw new UsageError(`nothing waits for a confirmation${last}`);
+  }
+  const inTime = change.phase === 'waiting' && (await secondsLeft(host, change, asked)) > 0;
+  if (!inTime || (await pendingBytes(host, change)) === undefined)
+    throw new UsageError(
+      `too late: ${await reasonOf(host, change, false)}; the change is being taken back, kylin-vr rollback does it now`,
+    );
+  await keep(host, change);
+  report.result = 'unchanged';
+  report.advice = `kept: the change of ${change.time} (run ${change.run}) is the last good configuration now`;
+}
+
+const isDue = async (host: Host, change: PendingChange | undefined, run: string): Promise<boolean> =>
+  change?.run === run && (await hasLapsed(host, change));
+
+/** Takes the change back. Gives whether to go on. */
+async function end(host: Host, request: RunRequest, change: PendingChange, report: Report): Promise<boolean> {
+  const asked = request.command === 'rollback' && request.unconfirmed === undefined;
+  const why = await reasonOf(host, change, asked);
+  const renderer = await chooseRenderer(host, request.renderer);
+  const back = await takeBack(host, change, renderer, scopeOf(request), why);
+  addSteps(report, back.steps);
+  report.warnings.push(...back.warnings.map((message) => ({ message })));
+  if (back.error === undefined) {
+    report.warnings.push({ message: `the change of ${change.time} (run ${change.run}) was taken back: ${why}` });
+    return true;
+  }
+  // Who says what he wants must not be kept from it.
+  if (request.command === 'reload' && !isAutomatic(request.trigger)) {
+    report.warnings.push({ message: `${back.error.message}: it is left as it is` });
+    await removePending(host);
+    await disarmTimer(host, change);
+    return true;
+  }
+  if (!(back.error instanceof AgentError)) throw back.error;
+  report.errors.push({ message: `${back.error.message}; the next run tries again` });
+  report.exitStatus = EXIT.failed;
+  return false;
+}
+
+const scopeOf = ({ command }: RunRequest): Scope => (command === 'start' ? 'boot' : 'whole');
+
+function addSteps(report: Report, steps: readonly Step[]): void {
+  report.steps.push(...steps.map((step) => ({ kind: step.kind, text: describe(step) })));
+}
+
 async function carryOut(host: Host, request: RunRequest, order: Order, config: Config, report: Report): Promise<void> {
   const renderer = await chooseRenderer(host, request.renderer);
-  const convergence = await converge(host, config, renderer, request.command === 'start' ? 'boot' : 'whole');
-  report.result = convergence.result;
-  report.steps = convergence.steps.map((step) => ({ kind: step.kind, text: describe(step) }));
+  let change: PendingChange | undefined;
+  const begin = async (found: Checkpoint): Promise<void> => {
+    change = await begun(host, request, order, report, found);
+  };
+  const convergence = await converge(host, config, renderer, scopeOf(request), begin);
+  addSteps(report, convergence.steps);
+  report.result = convergence.result === 'unchanged' && report.steps.length > 0 ? 'changed' : convergence.result;
   report.warnings.push(...convergence.warnings.map((message) => ({ message })));
   const { error } = convergence;
   if (error !== undefined) {
-    if (order.fromFile) await host.write(PATHS.refused, order.hash, 0o600);
+    if (change !== undefined) {
+      await removePending(host);
+      await disarmTimer(host, change);
+    }
+    if (order.source === 'file') await refuse(host, { hash: order.hash, why: 'it could not be applied' });
     if (!(error instanceof AgentError)) throw error;
+    const mend = request.command === 'rollback' ? 'run kylin-vr rollback again' : 'run kylin-vr reload';
     const end =
       convergence.result === 'rolled-back'
-        ? 'the network is as it was before; mend the cause and run kylin-vr reload'
-        : 'the network could not be put back whole; mend the cause and run kylin-vr reload';
+        ? `the network is as it was before; mend the cause and ${mend}`
+        : `the network could not be put back whole; mend the cause and ${mend}`;
     report.errors.push({ message: `${error.message}; ${end}` });
     report.exitStatus = EXIT.failed;
-  } else if (order.fromFile && convergence.whole) {
-    await host.write(PATHS.lastGood, order.bytes, 0o600);
-    await host.remove(PATHS.refused);
+  } else if (change !== undefined) await wait(host, change, report);
+  else if (order.source !== 'stand-in' && convergence.whole) {
+    try {
+      await promote(host, order.bytes, { time: report.time, trigger: report.trigger, run: report.id });
+      if (order.source === 'file') await forgetRefusal(host);
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error;
+      const message = `the network is as the configuration wants it, but that could not be kept: ${error.message}; then run kylin-vr reload`;
+      throw new AgentError(message, EXIT.failed, { cause: error });
+    }
+    if (request.confirmWithin !== undefined)
+      report.advice = `${convergence.result === 'unchanged' ? 'the network is as it was' : 'this was the last good configuration before'}: there is nothing to confirm`;
   }
+}
+
+/** The change that will wait for its confirmation; undefined where none was asked for, or the last good one is repaired. */
+async function begun(
+  host: Host,
+  { confirmWithin }: RunRequest,
+  { bytes, hash }: Order,
+  { id, time, trigger }: Report,
+  found: Checkpoint,
+): Promise<PendingChange | undefined> {
+  const lastGood = await host.readBytes(PATHS.lastGood);
+  if (confirmWithin === undefined || (lastGood !== undefined && hashOf(lastGood) === hash)) return undefined;
+  const { seconds } = confirmWithin;
+  const change = await beginPending(host, { run: id, time, trigger, hash, seconds }, bytes, found);
+  await armTimer(host, change, confirmWithin.takeBack(id));
+  return change;
+}
+
+async function wait(host: Host, change: PendingChange, report: Report): Promise<void> {
+  try {
+    await startWaiting(host, change);
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    throw new AgentError(`${error.message}; the change cannot wait, and is taken back by the next run`, EXIT.failed);
+  }
+  const { seconds } = change;
+  const deadline = new Date(Date.now() + seconds * 1000).toISOString();
+  report.pending = { secondsLeft: seconds, deadline };
+  report.advice = `within ${seconds} s (until ${deadline}): kylin-vr confirm keeps it; else it is taken back`;
 }
 
 /** The configuration that a run carries out. */
@@ -113,52 +289,117 @@ type Order = {
   config?: Config;
   bytes: Uint8Array;
   hash: string;
-  /** False: the last good configuration stands in for the file. */
-  fromFile: boolean;
+  /** A stand-in is brought about, and nothing is learnt from it. */
+  source: 'file' | 'history' | 'stand-in';
   warnings: Issue[];
   errors: Issue[];
 };
 
+const noOrder: Order = { bytes: new Uint8Array(), hash: '', source: 'stand-in', warnings: [], errors: [] };
+
 /**
  * Who runs a reload says that the file is whole and meant. An automatic run keeps, and repairs, the last good configuration
- * where the file is invalid, was rolled back before, or may still be being written.
+ * where the file is invalid, was rolled back before, or may still be being written, and after it took a change back.
  */
-async function chooseOrder(host: Host, request: RunRequest): Promise<Order> {
-  const nothing = { bytes: new Uint8Array(), hash: '', fromFile: false };
+async function chooseOrder(host: Host, request: RunRequest, tookBack: boolean): Promise<Order> {
+  const automatic = isAutomatic(request.trigger);
+  if (automatic && tookBack) return standIn(host, noOrder);
   const file = await readTrusted(host, request.configPath, 'mend');
-  if ('errors' in file) return standIn(host, request, { ...nothing, warnings: [], errors: file.errors });
+  if ('errors' in file) {
+    const order = { ...noOrder, errors: file.errors };
+    return automatic ? standIn(host, order) : order;
+  }
   const { bytes, hash, warnings } = file;
-  if (isAutomatic(request.trigger)) {
+  if (automatic) {
     const lastGood = await host.readBytes(PATHS.lastGood);
     const known = lastGood !== undefined && hashOf(lastGood) === hash;
-    const refused = (await host.read(PATHS.refused)) === hash;
+    const refused = (await readRefusal(host))?.hash === hash;
     if (refused)
       warnings.push({ message: 'this configuration was taken back before: run kylin-vr reload to try it again' });
     const unsettled = !known && request.settled !== undefined && request.settled !== hash;
     if (unsettled) warnings.push({ message: 'the file is being written: left for the next run' });
-    if (refused || unsettled) return standIn(host, request, { ...nothing, warnings, errors: [] });
+    if (refused || unsettled) return standIn(host, { ...noOrder, warnings });
   }
-  const parsed = parseConfig(bytes);
-  if (!parsed.ok)
-    return standIn(host, request, { ...nothing, warnings: [...warnings, ...parsed.warnings], errors: parsed.errors });
+  const parsed = await readConfig(host, bytes, 'keep');
+  if (!parsed.ok) {
+    const order = { ...noOrder, warnings: [...warnings, ...parsed.warnings], errors: parsed.errors };
+    return automatic ? standIn(host, order) : order;
+  }
   return {
     config: parsed.config,
     bytes,
     hash,
-    fromFile: true,
+    source: 'file',
     warnings: [...warnings, ...parsed.warnings],
     errors: [],
   };
 }
 
-async function standIn(host: Host, request: RunRequest, order: Order): Promise<Order> {
-  if (!isAutomatic(request.trigger)) return order;
+async function standIn(host: Host, order: Order): Promise<Order> {
   const bytes = await host.readBytes(PATHS.lastGood);
-  const parsed = bytes && parseConfig(bytes);
+  const parsed = bytes && (await readConfig(host, bytes, 'keep'));
   if (bytes === undefined || !parsed?.ok) {
     const message = 'there is no last good configuration: files and NICs stay as they are';
     return { ...order, warnings: [...order.warnings, { message }] };
   }
   const message = 'the last good configuration stays in force';
   return { ...order, config: parsed.config, bytes, hash: hashOf(bytes), warnings: [...order.warnings, { message }] };
+}
+
+/** What waits for its confirmation is kept and repaired until then, whatever is in the file. */
+async function chooseWaiting(host: Host, change: PendingChange): Promise<Order> {
+  const bytes = await pendingBytes(host, change);
+  const parsed = bytes && (await readConfig(host, bytes, 'keep'));
+  if (bytes === undefined || !parsed?.ok) return standIn(host, noOrder);
+  const message = 'a change waits for its confirmation: it stays in force until then';
+  return { ...noOrder, config: parsed.config, bytes, hash: change.hash, warnings: [{ message }] };
+}
+
+/** What a rollback goes to; undefined: the last good one, with the change that waits taken back. */
+async function targetOf(
+  host: Host,
+  { command, to }: RunRequest,
+  change: PendingChange | undefined,
+): Promise<Entry | undefined> {
+  if (command !== 'rollback' || (to === undefined && change !== undefined)) return undefined;
+  const entries = await readHistory(host);
+  if (to !== undefined) {
+    const entry = entries.find(({ number }) => number === to);
+    if (entry !== undefined) return entry;
+    throw new UsageError(`there is no configuration ${to}: kylin-vr rollback --list shows those that are kept`);
+  }
+  const lastGood = await host.readBytes(PATHS.lastGood);
+  for (const entry of entries) {
+    const bytes = await host.readBytes(entry.path);
+    if (bytes === undefined || lastGood === undefined || hashOf(bytes) !== hashOf(lastGood)) continue;
+    const before = entries[entry.number];
+    if (before !== undefined) return before;
+  }
+  throw new UsageError('there is no configuration before the last good one: nothing was rolled back');
+}
+
+async function chooseBack(host: Host, target: Entry | undefined): Promise<Order> {
+  if (target === undefined) return standIn(host, noOrder);
+  const bytes = (await host.readBytes(target.path)) ?? new Uint8Array();
+  const parsed = await readConfig(host, bytes, 'keep');
+  if (!parsed.ok) {
+    const [first] = parsed.errors;
+    return { ...noOrder, errors: [{ message: `${target.path} is not valid any more: ${first?.message}` }] };
+  }
+  return { config: parsed.config, bytes, hash: hashOf(bytes), source: 'history', warnings: [], errors: [] };
+}
+
+/** The file is the host's: it stays, and automatic runs leave it alone until it changes. */
+async function leaveFile(host: Host, request: RunRequest, order: Order, report: Report): Promise<void> {
+  const file = await readTrusted(host, request.configPath, 'look');
+  if (!('hash' in file)) return;
+  if (file.hash === order.hash) {
+    await forgetRefusal(host);
+    return;
+  }
+  await refuse(host, { hash: file.hash, why: 'kylin-vr rollback took it back' });
+  const make = order.config === undefined ? '' : `cp ${PATHS.lastGood} ${request.configPath} makes this permanent, `;
+  report.advice =
+    `${request.configPath} stays as it is, and is not in force until it changes: ${make}` +
+    'kylin-vr reload tries it again';
 }

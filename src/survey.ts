@@ -6,6 +6,7 @@ import { ifcfgRenderer } from './dialects/ifcfg.ts';
 import { keyfileRenderer } from './dialects/keyfile.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { CommandError, UsageError } from './errors.ts';
+import { FIREWALLD_POLICY } from './installation/tree.ts';
 import type { Host } from './machine/host.ts';
 import { readManagers } from './machine/networkmanager.ts';
 import { type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
@@ -14,7 +15,7 @@ import { type BoundNic, bindNics, type NicBinding } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';
-import type { NetworkState } from './network/state.ts';
+import { chainKey, compare, type NetworkState } from './network/state.ts';
 import type { Step } from './network/step.ts';
 
 export type Survey = {
@@ -58,6 +59,7 @@ export async function survey(host: Host, config: Config, renderer: Renderer, sco
   const warnings = [
     ...nicWarnings(binding),
     ...blockWarnings(observation, binding),
+    ...heldWarnings(desired, observation),
     ...(await firewalldWarnings(host, binding)),
     ...(await initscriptsWarnings(host, renderer, wanted)),
   ];
@@ -139,13 +141,24 @@ function blockWarnings(observation: Observation, binding: NicBinding): string[] 
   ];
 }
 
+/** The kernel removes no chain that a rule leads to. Foreign rules are never changed. */
+function heldWarnings(desired: NetworkState, { state }: Observation): string[] {
+  return compare(desired.chains, state.chains, chainKey).extra.flatMap(({ table, name, heldBy }) =>
+    heldBy === undefined
+      ? []
+      : [
+          `the chain ${name} stays in ${table}, empty: a rule of the foreign chain ${heldBy} leads to it; take that away`,
+        ],
+  );
+}
+
 /** firewalld rejects what it does not know, with nftables rules of its own that no iptables rule can overrule. */
 async function firewalldWarnings(host: Host, binding: NicBinding): Promise<string[]> {
   if (binding.bound.length < 2 || (await host.info('/run/firewalld.pid')) === undefined) return [];
-  const interfaces = binding.bound.map(({ device }) => `--add-interface=${device}`).join(' ');
+  if ((await host.info(FIREWALLD_POLICY)) !== undefined) return [];
   return [
-    'firewalld is running: what is forwarded between our NICs passes only if they are in a zone that forwards: ' +
-      `firewall-cmd --permanent --zone=trusted ${interfaces} && firewall-cmd --reload`,
+    'firewalld is running: what is forwarded between our NICs passes only where its zones let it; ' +
+      'kylin-vr install --firewalld makes a policy that does',
   ];
 }
 

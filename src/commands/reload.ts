@@ -1,12 +1,16 @@
-// `reload` and `start`: make this machine what the file says, in turn with every other run.
+// `reload` and `start`: make this machine what the file says, in turn with every other run. How a run is waited for, logged
+// and shown is here for `confirm` and `rollback` too.
 
+import { resolve } from 'node:path';
 import type { Issue } from '../config/issue.ts';
 import { EXIT, type ExitStatus, UsageError } from '../errors.ts';
+import type { Host } from '../machine/host.ts';
 import { describeHolder } from '../machine/lock.ts';
 import type { Logger } from '../machine/log.ts';
 import { PATHS } from '../machine/paths.ts';
 import { takeTurn } from '../machine/turn.ts';
-import { isAutomatic, type Report, type RunRequest, run, settle, TRIGGERS, type Trigger } from '../reconcile.ts';
+import { type Report, type RunRequest, run, settle } from '../reconcile.ts';
+import { isAutomatic, TRIGGERS, type Trigger } from '../trigger.ts';
 import {
   type Context,
   count,
@@ -20,24 +24,44 @@ import {
 
 export async function reload(
   context: Context,
-  options: GlobalOptions,
+  options: GlobalOptions & { confirmWithin?: number },
   command: 'start' | 'reload',
 ): Promise<ExitStatus> {
   needRoot(context, command);
-  const log = context.logger(options, 'file');
   const trigger = await triggerOf(context, options, command);
+  const { confirmWithin } = options;
+  if (confirmWithin !== undefined && isAutomatic(trigger))
+    throw new UsageError(`--confirm-within is for people: nobody confirms a run by ${trigger}`);
   const request: RunRequest = {
     command,
     trigger,
     configPath: options.config,
     ...(options.renderer !== undefined && { renderer: options.renderer }),
     ...(isAutomatic(trigger) && trigger !== 'boot' && { settled: await settle(context.host(), options.config) }),
+    ...(confirmWithin !== undefined && {
+      confirmWithin: { seconds: confirmWithin, takeBack: (run: string) => takeBackCommand(options, run) },
+    }),
   };
-  const { result: report, coalesced } = await takeTurn<Report>(
+  return runInTurn(context, options, request);
+}
+
+/** Waits for its turn, runs, and says how that ended: in the log, and to who asked. */
+export async function runInTurn(
+  context: Context,
+  options: GlobalOptions,
+  request: RunRequest,
+  carryOut: (host: Host) => Promise<Report> = (host) => run(host, request),
+): Promise<ExitStatus> {
+  const log = await context.logger(options, 'file');
+  const {
+    result: report,
+    coalesced,
+    unrecorded,
+  } = await takeTurn<Report>(
     {
       dir: PATHS.run,
-      command,
-      trigger,
+      command: request.command,
+      trigger: request.trigger,
       timeoutMs: options.lockTimeout * 1000,
       onWait: (holder, waitedMs) =>
         context.stderr(`waiting for ${Math.round(waitedMs / 1000)} s: ${describeHolder(holder)}\n`),
@@ -46,10 +70,11 @@ export async function reload(
     },
     ({ marker }) =>
       context.unbroken(
-        () => run(context.host(marker), request),
+        () => carryOut(context.host(marker)),
         (signal) => context.stderr(`${signal}: the change that has begun is finished first\n`),
       ),
   );
+  if (unrecorded !== undefined) report.warnings.push({ message: unrecorded.message });
   const show = await issuePrinter(context, options, report);
   if (!coalesced) logReport(log, report, show);
   if (options.json) printJson(context, { ...report, coalesced });
@@ -61,7 +86,18 @@ export async function reload(
   return report.exitStatus;
 }
 
-async function triggerOf(context: Context, options: GlobalOptions, command: 'start' | 'reload'): Promise<Trigger> {
+/** This program again, as it was started, when the time to confirm is over. */
+function takeBackCommand({ config, renderer }: GlobalOptions, run: string): [string, ...string[]] {
+  const program = [...process.execArgv, process.argv[1] ?? ''];
+  const chosen = renderer === undefined ? [] : ['--renderer', renderer];
+  return [process.execPath, ...program, '--config', resolve(config), ...chosen, 'rollback', '--unconfirmed', run];
+}
+
+export async function triggerOf(
+  context: Context,
+  options: GlobalOptions,
+  command: RunRequest['command'],
+): Promise<Trigger> {
   const { trigger } = options;
   if (trigger !== undefined) {
     const known = TRIGGERS.find((name) => name === trigger);
@@ -73,11 +109,14 @@ async function triggerOf(context: Context, options: GlobalOptions, command: 'sta
 }
 
 /** Two requests with one key want the same. An explicit reload also does what an automatic one of the file wants. */
-function keyOf({ command, trigger, configPath, renderer, settled }: RunRequest): string {
-  return JSON.stringify({ command, explicit: !isAutomatic(trigger), configPath, renderer, settled });
+function keyOf({ command, trigger, configPath, renderer, settled, confirmWithin }: RunRequest): string {
+  const within = confirmWithin?.seconds;
+  return JSON.stringify({ command, explicit: !isAutomatic(trigger), configPath, renderer, settled, within });
 }
 
 function servesOf(request: RunRequest): (key: string) => boolean {
+  // What is confirmed, taken back or edited once is so: the second who asks must learn that it was not his doing.
+  if (request.command !== 'start' && request.command !== 'reload') return () => false;
   const own = keyOf(request);
   if (isAutomatic(request.trigger)) return (key) => key === own;
   return (key) => {
@@ -104,7 +143,7 @@ const MOST_LOGGED_STEPS = 200;
 
 /** One line for a run without a fault; what was wrong has lines of its own, for those who search for it. */
 function logReport(log: Logger, report: Report, show: (issue: Issue) => string): void {
-  const { id, command, trigger, result, durationMs, steps, warnings, errors, exitStatus } = report;
+  const { id, command, trigger, result, durationMs, steps, warnings, errors, exitStatus, pending } = report;
   const fields = {
     run: id,
     command,
@@ -115,6 +154,7 @@ function logReport(log: Logger, report: Report, show: (issue: Issue) => string):
     ...(steps.length > MOST_LOGGED_STEPS && { stepsLeftOut: steps.length - MOST_LOGGED_STEPS }),
     warnings,
     errors,
+    ...(pending !== undefined && { pending }),
   };
   for (const issue of errors) log.error({ run: id }, show(issue));
   if (result !== 'unchanged') for (const issue of warnings) log.warn({ run: id }, show(issue));
@@ -130,5 +170,9 @@ function printReport(context: Context, report: Report, coalesced: boolean): void
   const { command, result, steps, durationMs, exitStatus } = report;
   const colour = exitStatus === EXIT.ok ? 'green' : 'red';
   const by = coalesced ? ', by the run that was waited for' : '';
-  context.stdout(`${command}: ${paint(result, colour)}, ${count(steps.length, 'step')} in ${durationMs} ms${by}\n`);
+  const undone = result === 'rolled-back' ? ' done and undone' : '';
+  context.stdout(
+    `${command}: ${paint(result, colour)}, ${count(steps.length, 'step')}${undone} in ${durationMs} ms${by}\n`,
+  );
+  if (report.advice !== undefined) context.stdout(`${report.advice}\n`);
 }

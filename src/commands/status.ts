@@ -3,11 +3,14 @@
 import type { Config } from '../config/config.ts';
 import { uplinkOf } from '../config/config.ts';
 import type { Issue } from '../config/issue.ts';
-import { parseConfig } from '../config/parse.ts';
 import { EXIT, type ExitStatus } from '../errors.ts';
-import { readTrusted } from '../machine/config-file.ts';
+import { hashOf, readTrusted } from '../machine/config-file.ts';
+import { readRefusal } from '../machine/history.ts';
+import type { Host } from '../machine/host.ts';
 import { describeHolder, readHolder } from '../machine/lock.ts';
+import { readConfig } from '../machine/parsed.ts';
 import { PATHS } from '../machine/paths.ts';
+import { readPending, secondsLeft } from '../machine/pending.ts';
 import { readLastRun } from '../machine/turn.ts';
 import { describe, type Step } from '../network/step.ts';
 import type { Report } from '../reconcile.ts';
@@ -53,6 +56,10 @@ type Status = {
   };
   /** Another run at work. */
   running?: string;
+  /** A change that is taken back unless it is confirmed. `deadline`: by the clock as it is now. */
+  pending?: { secondsLeft: number; deadline: string; time: string; trigger: string; run: string; phase: string };
+  /** Why the file is not what is in force, where it is not. */
+  notInForce?: string;
 };
 
 export async function status(context: Context, options: GlobalOptions): Promise<ExitStatus> {
@@ -61,13 +68,15 @@ export async function status(context: Context, options: GlobalOptions): Promise<
   const file = await readTrusted(host, options.config, 'look');
   const text = 'bytes' in file ? new TextDecoder().decode(file.bytes) : undefined;
   const fromFile =
-    'errors' in file ? { ok: false as const, errors: file.errors, warnings: [] } : parseConfig(file.bytes);
+    'errors' in file
+      ? { ok: false as const, errors: file.errors, warnings: [] }
+      : await readConfig(host, file.bytes, 'look');
   const errors = fromFile.ok ? [] : fromFile.errors;
   const warnings = [...('warnings' in file ? file.warnings : []), ...fromFile.warnings];
 
   // With a bad file the last good configuration is in force: that is what the machine is held against.
   const lastGood = fromFile.ok ? undefined : await host.readBytes(PATHS.lastGood);
-  const parsed = lastGood === undefined ? fromFile : parseConfig(lastGood);
+  const parsed = lastGood === undefined ? fromFile : await readConfig(host, lastGood, 'look');
   const found = parsed.ok
     ? await survey(host, parsed.config, await chooseRenderer(host, options.renderer), 'whole')
     : undefined;
@@ -83,11 +92,47 @@ export async function status(context: Context, options: GlobalOptions): Promise<
     errors,
     ...(last !== undefined && { lastRun: lastRunOf(last) }),
     ...(holder !== undefined && { running: describeHolder(holder) }),
+    ...(await inForce(host, fromFile.ok, 'hash' in file ? file.hash : undefined)),
   };
   if (options.json) printJson(context, report);
   else print(context, options, report, text);
   if (!fromFile.ok) return EXIT.config;
   return report.inSync ? EXIT.ok : EXIT.notInSync;
+}
+
+async function inForce(
+  host: Host,
+  valid: boolean,
+  hash: string | undefined,
+): Promise<Pick<Status, 'pending' | 'notInForce'>> {
+  const change = await readPending(host);
+  const left = change === undefined ? 0 : Math.ceil(await secondsLeft(host, change));
+  const lastGood = await host.readBytes(PATHS.lastGood);
+  const refusal = await readRefusal(host);
+  const reason = (): string | undefined => {
+    if (!valid) return lastGood === undefined ? undefined : 'it is not valid: the last good configuration is';
+    if (change !== undefined)
+      return hash === change.hash
+        ? undefined
+        : 'a change that waits for its confirmation is, the file is another since';
+    if (lastGood !== undefined && hashOf(lastGood) === hash) return undefined;
+    if (refusal !== undefined && refusal.hash === hash) return `${refusal.why}: kylin-vr reload tries it again`;
+    return 'it was not applied yet';
+  };
+  const notInForce = reason();
+  return {
+    ...(change !== undefined && {
+      pending: {
+        secondsLeft: left,
+        deadline: new Date(Date.now() + left * 1000).toISOString(),
+        time: change.time,
+        trigger: change.trigger,
+        run: change.run,
+        phase: change.phase,
+      },
+    }),
+    ...(notInForce !== undefined && { notInForce }),
+  };
 }
 
 function lastRunOf({ id, time, trigger, command, result, durationMs, errors }: Report): NonNullable<Status['lastRun']> {
@@ -198,6 +243,8 @@ function print(context: Context, options: GlobalOptions, report: Status, text: s
     lines.push(`${paint('warning', 'yellow')}: ${issueText(options.config, text, issue)}`);
   for (const issue of report.errors) lines.push(`${paint('error', 'red')}: ${issueText(options.config, text, issue)}`);
   if (report.running !== undefined) lines.push(`at work: ${report.running}`);
+  if (report.pending !== undefined) lines.push(`${paint('to be confirmed', 'yellow')}: ${pendingText(report.pending)}`);
+  if (report.notInForce !== undefined) lines.push(`${options.config} is not in force: ${report.notInForce}`);
   if (report.lastRun !== undefined) {
     const { time, command, trigger, result, durationMs, error } = report.lastRun;
     lines.push(
@@ -210,6 +257,13 @@ function print(context: Context, options: GlobalOptions, report: Status, text: s
     lines.push(...report.steps.map((step) => `  ${paintStep(paint, step.text)}`));
   }
   context.stdout(`${lines.join('\n')}\n`);
+}
+
+function pendingText({ secondsLeft, deadline, time, run, phase }: NonNullable<Status['pending']>): string {
+  const of = `the change of ${time} (run ${run})`;
+  if (phase === 'applying') return `${of} is being applied`;
+  if (phase !== 'waiting' || secondsLeft === 0) return `${of} is being taken back`;
+  return `${of} is taken back in ${secondsLeft} s (${deadline}): kylin-vr confirm keeps it`;
 }
 
 const ports = (from: number, to: number): string => (from === to ? `${from}` : `${from}-${to}`);

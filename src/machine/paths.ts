@@ -10,7 +10,21 @@ export const PATHS = {
   owned: '/var/lib/kylin-vr/owned.json',
   /** Hash of the configuration that was rolled back, so that automatic runs do not apply it again. */
   refused: '/var/lib/kylin-vr/refused',
+  /** The configurations that were applied well. */
+  history: '/var/lib/kylin-vr/history',
+  /** A change that waits for its confirmation, JSON; its configuration; and what it found, JSON. */
+  pending: '/var/lib/kylin-vr/pending.json',
+  pendingConfig: '/var/lib/kylin-vr/pending.yaml',
+  checkpoint: '/var/lib/kylin-vr/checkpoint.json',
+  /** What is not ours on NICs that NetworkManager is just changing, JSON. Gone with a reboot, as that is. */
+  foreign: '/run/kylin-vr/foreign.json',
+  /** Hash of the file that the last automatic run found invalid. */
+  invalid: '/run/kylin-vr/invalid',
   backup: '/var/lib/kylin-vr/backup',
+  /** What the last configuration that was read means, JSON. */
+  parsed: '/run/kylin-vr/parsed.json',
+  /** V8's compiled code of this program (packaging/loader.cjs). */
+  codeCache: '/var/cache/kylin-vr',
   /** What `install` changed, and how it was before. */
   installed: '/var/lib/kylin-vr/installed.json',
   log: '/var/log/kylin-vr/kylin-vr.log',
