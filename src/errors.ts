@@ -61,8 +61,15 @@ export class CommandError extends AgentError {
 export class HostError extends AgentError {
   override name = 'HostError';
   constructor(doing: string, cause: unknown) {
-    super(`${doing}: ${cause instanceof Error ? cause.message : cause}`, EXIT.failed, { cause });
+    super(`${doing}: ${cause instanceof Error ? cause.message : cause}${cureFor(cause)}`, EXIT.failed, { cause });
   }
+}
+
+function cureFor(cause: unknown): string {
+  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+  if (code === 'ENOSPC' || code === 'EDQUOT') return '; make room there (df, df -i)';
+  if (code === 'EROFS') return '; make it writable (findmnt; dmesg tells of a faulty disk)';
+  return '';
 }
 
 /** A tool is missing or too old (69). */

@@ -1,43 +1,44 @@
 // What `ip -json` prints → links, addresses, routes; steps → lines of `ip -batch`. Pure.
 
-import * as z from 'zod/mini';
 import { UnsupportedError } from '../errors.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
+import { array, boolean, number, object, optional, type Shape, ShapeError, string } from '../shape.ts';
 
-const addressInfo = z.object({
-  family: z.string(),
-  local: z.optional(z.string()),
-  address: z.optional(z.string()),
-  prefixlen: z.number(),
-  scope: z.string(),
-  dynamic: z.optional(z.boolean()),
+const addressInfo = object({
+  family: string,
+  local: optional(string),
+  address: optional(string),
+  prefixlen: number,
+  scope: string,
+  dynamic: optional(boolean),
 });
 
-const link = z.object({
-  ifname: z.string(),
-  link_type: z.string(),
-  flags: z.array(z.string()),
-  mtu: z.number(),
-  address: z.optional(z.string()),
-  permaddr: z.optional(z.string()),
-  master: z.optional(z.string()),
-  linkinfo: z.optional(
-    z.object({
-      info_kind: z.optional(z.string()),
-      info_slave_data: z.optional(z.object({ perm_hwaddr: z.optional(z.string()) })),
+const link = object({
+  ifindex: optional(number),
+  ifname: string,
+  link_type: string,
+  flags: array(string),
+  mtu: number,
+  address: optional(string),
+  permaddr: optional(string),
+  master: optional(string),
+  linkinfo: optional(
+    object({
+      info_kind: optional(string),
+      info_slave_data: optional(object({ perm_hwaddr: optional(string) })),
     }),
   ),
-  addr_info: z.optional(z.array(addressInfo)),
+  addr_info: optional(array(addressInfo)),
 });
 
-const route = z.object({
-  dst: z.string(),
-  gateway: z.optional(z.string()),
-  dev: z.optional(z.string()),
-  protocol: z.optional(z.string()),
-  metric: z.optional(z.number()),
+const route = object({
+  dst: string,
+  gateway: optional(string),
+  dev: optional(string),
+  protocol: optional(string),
+  metric: optional(number),
 });
 
 export type ObservedAddress = Address & {
@@ -56,6 +57,7 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
     const permanentMac = entry.permaddr ?? entry.linkinfo?.info_slave_data?.perm_hwaddr;
     links.push({
       device: entry.ifname,
+      ...(entry.ifindex !== undefined && { index: entry.ifindex }),
       mac: (entry.address ?? '').toLowerCase(),
       ...(permanentMac !== undefined && { permanentMac: permanentMac.toLowerCase() }),
       ethernet: entry.link_type === 'ether',
@@ -86,22 +88,21 @@ export function parseRoutes(json: string): Route[] {
 const withPrefix = (dest: string): string => (dest === 'default' || dest.includes('/') ? dest : `${dest}/32`);
 
 /** Throws UnsupportedError: an older ip takes -json for some commands and prints plain text for others. */
-function parseList<T extends z.ZodMiniType>(json: string, item: T): z.output<T>[] {
+function parseList<T>(json: string, item: Shape<T>): T[] {
   const text = json.trim();
   if (text === '') return [];
   try {
     const list: unknown = JSON.parse(text);
-    return z.parse(z.array(z.unknown()), list).flatMap((entry) => (isEmptyObject(entry) ? [] : [z.parse(item, entry)]));
+    if (!Array.isArray(list)) throw new ShapeError('must be an array');
+    return array(item)(
+      list.filter((entry) => !isEmptyObject(entry)),
+      'list',
+    );
   } catch (cause) {
-    const message = `ip -json printed something that is not understood (${wordsOf(cause)}); needs iproute2 4.18 or later`;
+    const words = cause instanceof Error ? cause.message : String(cause);
+    const message = `ip -json printed something that is not understood (${words}); needs iproute2 4.18 or later`;
     throw new UnsupportedError(message, { cause });
   }
-}
-
-function wordsOf(cause: unknown): string {
-  if (cause instanceof z.core.$ZodError)
-    return cause.issues.map(({ path, message }) => [path.join('.'), message].filter(Boolean).join(': ')).join(', ');
-  return cause instanceof Error ? cause.message : String(cause);
 }
 
 const isEmptyObject = (value: unknown): boolean =>

@@ -1,8 +1,9 @@
 // The text of iptables-save and iptables-restore, both backends. Pure.
 
+import { UnsupportedError } from '../errors.ts';
 import type { Hook, Stray } from '../network/observation.ts';
-import { CHAIN_PREFIX, type Chain, isOurJump, type TableName } from '../network/state.ts';
-import type { Step } from '../network/step.ts';
+import { CHAIN_PREFIX, type Chain, chainKey, isOurJump, leadsTo, type TableName } from '../network/state.ts';
+import { chainRemoval, type Step } from '../network/step.ts';
 
 export type SavedRules = {
   /** Chains whose name starts with our prefix, with their rules as saved. */
@@ -13,18 +14,28 @@ export type SavedRules = {
 
 const TABLES: readonly string[] = ['filter', 'nat'] satisfies TableName[];
 
-/** Reads what iptables-save prints, with or without counters. Lines that it does not know are passed over. */
+/**
+ * Reads what iptables-save prints, with or without counters; lines in a table that it does not know are passed over. Throws
+ * where it is another text, or not all of it: what is not seen would be added again.
+ */
 export function parseSave(text: string): SavedRules {
   const ours: (Chain & { rules: string[] })[] = [];
   const hooks: (Hook & { rules: string[] })[] = [];
   const rulesOf = new Map<string, string[]>();
+  const heldBy = new Map<string, string>();
   let table: TableName | undefined;
+  let open = false;
   for (const line of text.split('\n')) {
     if (line.startsWith('*')) {
       const name = line.slice(1).trim();
       table = TABLES.includes(name) ? (name as TableName) : undefined;
       rulesOf.clear();
-    } else if (table === undefined) {
+      open = true;
+    } else if (line === 'COMMIT') {
+      table = undefined;
+      open = false;
+    } else if (!open && line.trim() !== '' && !line.startsWith('#')) throw notUnderstood(line);
+    else if (table === undefined) {
     } else if (line.startsWith(':')) {
       const [name = '', policy] = line.slice(1).split(' ');
       const rules: string[] = [];
@@ -35,10 +46,21 @@ export function parseSave(text: string): SavedRules {
     } else {
       const [, name = '', rule = ''] = /^(?:\[\d+:\d+\] )?-A (\S+) (.*)$/.exec(line) ?? [];
       rulesOf.get(name)?.push(rule.trimEnd());
+      const target = name.startsWith(CHAIN_PREFIX) ? undefined : leadsTo(rule.trimEnd());
+      const isHook = hooks.some((hook) => hook.table === table && hook.hook === name);
+      if (target !== undefined && !(isHook && isOurJump(rule.trimEnd()))) heldBy.set(`${table} ${target}`, name);
     }
   }
-  return { ours, hooks };
+  if (open) throw notUnderstood('a table without its COMMIT');
+  const withHolder = (chain: Chain): Chain => {
+    const holder = heldBy.get(chainKey(chain));
+    return holder === undefined ? chain : { ...chain, heldBy: holder };
+  };
+  return { ours: heldBy.size === 0 ? ours : ours.map(withHolder), hooks };
 }
+
+const notUnderstood = (what: string): UnsupportedError =>
+  new UnsupportedError(`iptables-save printed something that is not understood: ${what.slice(0, 100)}`);
 
 export type FirewallStep = Extract<
   Step,
@@ -98,6 +120,6 @@ export function renderStrayRemoval(stray: Stray): string {
       .filter(isOurJump)
       .map((rule): FirewallStep => ({ kind: 'remove-jump', jump: { table, hook, rule, place: 'anywhere' } })),
   );
-  const chains = stray.chains.map(({ table, name }): FirewallStep => ({ kind: 'remove-chain', table, name }));
+  const chains = stray.chains.map(chainRemoval);
   return renderRestore([...jumps, ...chains]);
 }

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Issue } from '../config/issue.ts';
-import type { Host } from './host.ts';
+import type { FileInfo, Host } from './host.ts';
 
 export type ConfigFile = { bytes: Uint8Array; hash: string; warnings: Issue[] };
 
@@ -45,6 +45,9 @@ export async function readTrusted(
 }
 
 const writableByOthers = (mode: number): boolean => (mode & 0o022) !== 0;
+
+/** Nobody else could have written it. */
+export const isRootsAlone = ({ uid, mode }: FileInfo): boolean => uid === 0 && !writableByOthers(mode);
 
 export const hashOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 

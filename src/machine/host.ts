@@ -1,5 +1,6 @@
-// The one door to the machine: commands, files, sysctls. Nothing else imports execa, node:fs or node:child_process.
+// The one door to the machine: commands, files, sysctls.
 
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import {
@@ -20,8 +21,8 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { execa } from 'execa';
 import { CommandError, HostError, UnsupportedError } from '../errors.ts';
+import { killGroup, OWN_GROUP, runUnfed } from './command.ts';
 
 export type RunOptions = {
   input?: string;
@@ -88,16 +89,11 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     async run(argv, options = {}) {
       const [command, ...args] = argv;
       const timeout = options.timeoutMs ?? COMMAND_TIMEOUT_MS;
-      const result = await execa(command, args, {
-        env,
-        extendEnv: false,
-        reject: false,
-        stripFinalNewline: false,
-        maxBuffer: MAX_OUTPUT,
-        timeout,
-        killSignal: 'SIGKILL',
-        ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
-      });
+      const given = { env, timeoutMs: timeout };
+      const result =
+        options.input === undefined
+          ? await runUnfed(command, args, given)
+          : await runFed(command, args, { ...given, input: options.input });
       if (result.code === 'ENOENT') throw missing(command);
       if (result.timedOut)
         throw new CommandError(argv, undefined, result.stderr, `no end after ${timeout / 1000} s, killed`);
@@ -107,7 +103,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
           argv,
           undefined,
           result.stderr,
-          result.signal === undefined ? (result.shortMessage ?? 'did not start') : `killed by ${result.signal}`,
+          result.signal === undefined ? `did not start: ${result.code}` : `killed by ${result.signal}`,
         );
       if (status !== 0 && !options.accept?.includes(status))
         throw new CommandError(argv, status, result.stderr, `status ${status}`);
@@ -115,14 +111,9 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     },
 
     async launch([command, ...args]) {
-      const child = execa(command, args, {
-        env: { PATH, LC_ALL: 'C' },
-        extendEnv: false,
-        reject: false,
-        stdio: 'ignore',
-        detached: true,
-        cleanup: false,
-      });
+      // Not by execa: its options for this would be those of spawn.
+      const child = spawn(command, args, { env: { PATH, LC_ALL: 'C' }, stdio: 'ignore', detached: true });
+      child.on('error', () => {});
       child.unref();
     },
 
@@ -168,7 +159,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
       const existing = await host.readBytes(path);
       if (existing !== undefined && Buffer.from(content).equals(existing) && (await host.info(path))?.mode === mode)
         return false;
-      const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}${TEMPORARY_SUFFIX}`);
+      const temporary = temporaryFor(path);
       try {
         await mkdir(dirname(path), { recursive: true, mode: 0o700 });
         const file = await open(temporary, 'wx', mode);
@@ -180,7 +171,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
           await file.close();
         }
         await rename(temporary, path);
-        await syncFolder(dirname(path));
+        await syncPath(dirname(path));
       } catch (cause) {
         await rm(temporary, { force: true }).catch(() => {});
         throw new HostError(`writing ${path}`, cause);
@@ -201,11 +192,11 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     },
 
     async link(path, target) {
-      const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}${TEMPORARY_SUFFIX}`);
+      const temporary = temporaryFor(path);
       try {
         await symlink(target, temporary);
         await rename(temporary, path);
-        await syncFolder(dirname(path));
+        await syncPath(dirname(path));
       } catch (cause) {
         await rm(temporary, { force: true }).catch(() => {});
         throw new HostError(`linking ${path} to ${target}`, cause);
@@ -216,7 +207,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
       try {
         await mkdir(path);
         await chmod(path, mode);
-        await syncFolder(dirname(path));
+        await syncPath(dirname(path));
       } catch (cause) {
         throw new HostError(`making the folder ${path}`, cause);
       }
@@ -225,7 +216,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     async removeFolder(path) {
       try {
         await rmdir(path);
-        await syncFolder(dirname(path));
+        await syncPath(dirname(path));
       } catch (cause) {
         const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
         if (code === 'ENOENT') return true;
@@ -236,14 +227,18 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     },
 
     async move(from, to) {
+      const temporary = temporaryFor(to);
       try {
         await mkdir(dirname(to), { recursive: true, mode: 0o700 });
-        // Not a rename: the two may be on different file systems.
-        await copyFile(from, to);
+        // Not a rename alone: the two may be on different file systems.
+        await copyFile(from, temporary, constants.COPYFILE_EXCL);
+        await syncPath(temporary);
+        await rename(temporary, to);
+        await syncPath(dirname(to));
         await rm(from);
-        await syncFolder(dirname(to));
-        await syncFolder(dirname(from));
+        await syncPath(dirname(from));
       } catch (cause) {
+        await rm(temporary, { force: true }).catch(() => {});
         throw new HostError(`moving ${from} to ${to}`, cause);
       }
     },
@@ -252,7 +247,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
       if ((await host.info(path)) === undefined) return false;
       try {
         await rm(path);
-        await syncFolder(dirname(path));
+        await syncPath(dirname(path));
       } catch (cause) {
         throw new HostError(`removing ${path}`, cause);
       }
@@ -274,6 +269,32 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
   return host;
 }
 
+/** As runUnfed, for a command that reads its standard input. */
+async function runFed(
+  command: string,
+  args: readonly string[],
+  { env, timeoutMs, input }: { env: NodeJS.ProcessEnv; timeoutMs: number; input: string },
+) {
+  const { execa } = await import('execa');
+  const child = execa(command, args, {
+    env,
+    extendEnv: false,
+    reject: false,
+    stripFinalNewline: false,
+    maxBuffer: MAX_OUTPUT,
+    input,
+    ...OWN_GROUP,
+  });
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    killGroup(child.pid);
+  }, timeoutMs);
+  const result = await child;
+  clearTimeout(timer);
+  return { ...result, timedOut };
+}
+
 function missing(command: string): UnsupportedError {
   const name = PACKAGE_OF[command];
   return new UnsupportedError(`${command} is not in ${PATH}${name === undefined ? '' : `: install ${name}`}`);
@@ -290,12 +311,16 @@ async function orUndefined<T>(path: string, reading: Promise<T>): Promise<T | un
   }
 }
 
-/** Makes a rename in the folder last through a power cut. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
+/** In the folder of the file itself: a rename does not cross file systems. The name is nobody's yet, nor to be guessed. */
+const temporaryFor = (path: string): string =>
+  join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}${TEMPORARY_SUFFIX}`);
+
+/** Makes a file's content, or a rename in a folder, last through a power cut. */
+async function syncPath(path: string): Promise<void> {
+  const opened = await open(path, 'r');
   try {
-    await folder.sync();
+    await opened.sync();
   } finally {
-    await folder.close();
+    await opened.close();
   }
 }

@@ -33,7 +33,7 @@ import { uptime } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lockSync } from 'proper-lockfile';
-import { LockedError } from '../errors.ts';
+import { HostError, LockedError } from '../errors.ts';
 import {
   hasEnded,
   livingOwner,
@@ -96,7 +96,9 @@ const RESCAN_MS = 10;
  */
 export async function withLock<T>(options: LockOptions<T>, work: (held: Held) => Promise<T>): Promise<T> {
   const id = newOwnerId();
-  const leave = await getIn(options, id);
+  const leave = await getIn(options, id).catch((error: unknown) => {
+    throw lockError(options.dir, error);
+  });
   try {
     const answer = options.instead?.();
     if (answer !== undefined) return answer;
@@ -138,6 +140,12 @@ export function readJson<T>(path: string): T | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Where the lock cannot be written the operator can mend that; every other failure stays what it is. */
+export function lockError(dir: string, error: unknown): unknown {
+  const isOfSystem = error instanceof Error && 'syscall' in error;
+  return isOfSystem ? new HostError(`nothing was changed: taking the lock in ${dir}`, error) : error;
 }
 
 /** Waits for the lock, or for an answer instead; gives the function that leaves it. */

@@ -8,7 +8,8 @@
 
 import { linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Held, type LockOptions, readJson, withLock } from './lock.ts';
+import { HostError } from '../errors.ts';
+import { type Held, type LockOptions, lockError, readJson, withLock } from './lock.ts';
 import { livingOwner, newOwnerId } from './process.ts';
 
 export type TurnRequest = Omit<LockOptions<never>, 'instead'> & {
@@ -21,7 +22,12 @@ export type TurnRequest = Omit<LockOptions<never>, 'instead'> & {
 /** What is in last-run.json: the result, and the ids of those who waited and got it. */
 export type LastRun<R> = R & { served: string[] };
 
-export type Turn<R> = { result: R; coalesced: boolean };
+export type Turn<R> = {
+  result: R;
+  coalesced: boolean;
+  /** Why the result is not in last-run.json: those who waited run themselves. */
+  unrecorded?: Error;
+};
 
 const RESULT = '.result';
 
@@ -42,23 +48,38 @@ export async function takeTurn<R extends object>(
     const { served, ...result } = answer;
     return { result: result as unknown as R, coalesced: true };
   };
-  mkdirSync(waitingDir, { recursive: true, mode: 0o700 });
-  writeFileSync(own, JSON.stringify({ key: request.key }), { flag: 'wx', mode: 0o600 });
   try {
+    register(waitingDir, own, request.key, request.dir);
     return await withLock({ ...request, instead }, async (held) => {
       const waiting = listWaiting(waitingDir).filter((other) => other.id !== id && request.serves(other.key));
       const result = await run(held);
-      const lastRun: LastRun<R> = { ...result, served: waiting.map((other) => other.id) };
-      const file = join(request.dir, 'last-run.json');
-      writeFileSync(`${file}.new`, JSON.stringify(lastRun), { mode: 0o600 });
-      renameSync(`${file}.new`, file);
-      for (const other of lastRun.served) linkSync(file, join(waitingDir, other + RESULT));
+      try {
+        record({ ...result, served: waiting.map((other) => other.id) }, request.dir, waitingDir);
+      } catch (cause) {
+        return { result, coalesced: false, unrecorded: new HostError(`keeping the result in ${request.dir}`, cause) };
+      }
       return { result, coalesced: false };
     });
   } finally {
     rmSync(own, { force: true });
     rmSync(own + RESULT, { force: true });
   }
+}
+
+function register(waitingDir: string, own: string, key: string, dir: string): void {
+  try {
+    mkdirSync(waitingDir, { recursive: true, mode: 0o700 });
+    writeFileSync(own, JSON.stringify({ key }), { flag: 'wx', mode: 0o600 });
+  } catch (error) {
+    throw lockError(dir, error);
+  }
+}
+
+function record<R extends object>(lastRun: LastRun<R>, dir: string, waitingDir: string): void {
+  const file = join(dir, 'last-run.json');
+  writeFileSync(`${file}.new`, JSON.stringify(lastRun), { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+  for (const id of lastRun.served) linkSync(file, join(waitingDir, id + RESULT));
 }
 
 /** The last run that ended well; undefined when there was none since boot. */

@@ -5,6 +5,8 @@ import type { Nic } from '../config/config.ts';
 /** What `ip -d link` says of one link, as far as we need it. */
 export type ObservedLink = {
   device: string;
+  /** The kernel's number: one that went and came back under its name has another. */
+  index?: number;
   /** Lower case; the address in use. */
   mac: string;
   /** Lower case; the address the hardware came with, where it differs from the one in use. */

@@ -20,12 +20,21 @@ describe('ip address', () => {
         .filter(({ device }) => !device.startsWith('peer'))
         .map((link) => (link.kind === 'tun' ? { ...link, mac: 'some' } : link)),
       [
-        { device: 'lo', mac: '00:00:00:00:00:00', ethernet: false, up: true, mtu: 65536 },
-        { device: 'eth0', mac: '02:00:00:00:00:ab', ethernet: true, kind: 'veth', up: true, mtu: 1500 },
-        { device: 'eth1', mac: '02:00:00:00:00:01', ethernet: true, kind: 'veth', up: true, mtu: 1450, master: 'br0' },
-        { device: 'br0', mac: '02:00:00:00:00:01', ethernet: true, kind: 'bridge', up: true, mtu: 1450 },
-        { device: 'tap0', mac: 'some', ethernet: true, kind: 'tun', up: false, mtu: 1500 },
-        { device: 'tun0', mac: 'some', ethernet: false, kind: 'tun', up: false, mtu: 1500 },
+        { device: 'lo', index: 1, mac: '00:00:00:00:00:00', ethernet: false, up: true, mtu: 65536 },
+        { device: 'eth0', index: 3, mac: '02:00:00:00:00:ab', ethernet: true, kind: 'veth', up: true, mtu: 1500 },
+        {
+          device: 'eth1',
+          index: 5,
+          mac: '02:00:00:00:00:01',
+          ethernet: true,
+          kind: 'veth',
+          up: true,
+          mtu: 1450,
+          master: 'br0',
+        },
+        { device: 'br0', index: 6, mac: '02:00:00:00:00:01', ethernet: true, kind: 'bridge', up: true, mtu: 1450 },
+        { device: 'tap0', index: 7, mac: 'some', ethernet: true, kind: 'tun', up: false, mtu: 1500 },
+        { device: 'tun0', index: 8, mac: 'some', ethernet: false, kind: 'tun', up: false, mtu: 1500 },
       ],
     );
   });

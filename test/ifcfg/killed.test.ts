@@ -1,0 +1,3 @@
+import { killed } from '../reliability/killed.ts';
+
+killed('ifcfg');
