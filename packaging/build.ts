@@ -1,7 +1,9 @@
 // `npm run build`: dist/kylin-vr.js, one executable file with everything in it, and its source map.
 
-import { chmod, readFile, writeFile } from 'node:fs/promises';
-import { build, type Plugin } from 'esbuild';
+import { createHash } from 'node:crypto';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { build, type Plugin, transform } from 'esbuild';
 import { payload } from '../src/machine/payload.ts';
 
 const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
@@ -15,23 +17,88 @@ const embedPayload: Plugin = {
     })),
 };
 
-await build({
-  entryPoints: ['src/main.ts'],
-  outfile: 'dist/kylin-vr.js',
-  bundle: true,
+/**
+ * What packages load and this program never uses, each a part of what starting Node takes: commander's way to run subcommands
+ * that are programs (13 %), pino's transports, which are threads (4 %), and for proper-lockfile graceful-fs, which waits where a
+ * process has too many files open (5 %), and signal-exit's assert (4 %).
+ */
+const leaveOut: Plugin = {
+  name: 'leave-out',
+  setup: ({ onLoad, onResolve }) => {
+    const replace = (filter: RegExp, loading: string, instead: string) =>
+      onLoad({ filter }, async ({ path }) => {
+        const text = await readFile(path, 'utf8');
+        if (!text.includes(loading)) throw new Error(`${path}: has no ${loading} any more`);
+        return { contents: text.replace(loading, instead) };
+      });
+    replace(/\/commander\/lib\/command\.js$/, "require('node:child_process')", '{}');
+    replace(/\/signal-exit\/index\.js$/, "require('assert')", '{ equal() {} }');
+    onLoad({ filter: /\/pino\/lib\/transport\.js$/ }, () => ({
+      contents: "module.exports = () => { throw new Error('transports are left out') }",
+    }));
+    onResolve({ filter: /^graceful-fs$/ }, () => ({ path: 'node:fs', external: true }));
+  },
+};
+
+const COMMON = {
   platform: 'node',
   target: 'node20',
-  // CommonJS starts a little faster than ESM, and needs no package.json beside it to say what it is.
-  format: 'cjs',
   minifySyntax: true,
-  sourcemap: 'linked',
-  sourcesContent: false,
+  minifyWhitespace: true,
+  lineLimit: 120,
   legalComments: 'none',
-  banner: { js: '#!/usr/bin/env node' },
-  plugins: [embedPayload],
-  define: { KYLIN_VR_VERSION: JSON.stringify(version) },
   logLevel: 'warning',
+} as const;
+
+// What is imported dynamically, and what several of those share, becomes a chunk of its own.
+const { outputFiles } = await build({
+  ...COMMON,
+  entryPoints: ['src/main.ts'],
+  outdir: 'dist',
+  write: false,
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  sourcemap: 'inline',
+  sourcesContent: false,
+  plugins: [embedPayload, leaveOut],
+  define: { KYLIN_VR_VERSION: JSON.stringify(version) },
 });
+
+// The program follows its loader in a comment; packaging/loader.cjs says why, and puts ends of comments back.
+let program = '';
+const chunks: Record<string, { offset: number; size: number; line: number }> = {};
+const maps: { line: number; map: object }[] = [];
+for (const { path, text } of outputFiles) {
+  // CommonJS, because that is what vm.Script compiles.
+  const { code, map } = await transform(text, {
+    ...COMMON,
+    format: 'cjs',
+    supported: { 'dynamic-import': false },
+    sourcemap: 'external',
+    sourcesContent: false,
+  });
+  const chunk = code.replaceAll('*/', '*KYLIN_VR_END/');
+  const line = program.split('\n').length - 1;
+  chunks[basename(path)] = { offset: program.length, size: chunk.length, line };
+  maps.push({ line, map: JSON.parse(map) });
+  program += chunk;
+}
+
+const id = createHash('sha256').update(program).digest('hex').slice(0, 16);
+const source = await readFile('packaging/loader.cjs', 'utf8');
+const headWith = async (linesBefore: number): Promise<string> => {
+  const placed = Object.entries(chunks).map(([name, chunk]) => [name, { ...chunk, line: linesBefore + chunk.line }]);
+  const constants = { id, length: program.length, chunks: Object.fromEntries(placed) };
+  const { code } = await transform(source, { define: { KYLIN_VR_PROGRAM: JSON.stringify(constants) } });
+  return `#!/usr/bin/env node\n${code}/* PROGRAM\n`;
+};
+const linesBefore = (await headWith(0)).split('\n').length - 1;
+
+await mkdir('dist', { recursive: true });
+await writeFile('dist/kylin-vr.js', `${await headWith(linesBefore)}${program}*/\n`);
 await chmod('dist/kylin-vr.js', 0o755);
+const sections = maps.map(({ line, map }) => ({ offset: { line: linesBefore + line, column: 0 }, map }));
+await writeFile('dist/kylin-vr.js.map', JSON.stringify({ version: 3, file: 'kylin-vr.js', sections }));
 // Here, below a package.json that says ESM, it does need one.
 await writeFile('dist/package.json', '{ "type": "commonjs" }\n');

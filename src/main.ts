@@ -1,32 +1,47 @@
 // The process: argv, streams, signals, exit status. The only process.exit, and the only place where a failure ends.
 
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { BUNDLE } from './bundle.ts';
 import { runCli } from './cli.ts';
 import { type Context, failureReport, printJson } from './commands/context.ts';
 import { AgentError, EXIT, type ExitStatus } from './errors.ts';
 import { translateLegacyArgs } from './legacy-args.ts';
-import { linuxHost } from './machine/host.ts';
-import { createLogger } from './machine/log.ts';
+import { createLogger, type LogOptions } from './machine/log.ts';
 import { PATHS } from './machine/paths.ts';
 
 const args = translateLegacyArgs(process.argv.slice(2));
 
+let linuxHost: Context['host'] | undefined;
+
 const context: Context = {
-  host: linuxHost,
-  stdout: (text) => void process.stdout.write(text),
-  stderr: (text) => void process.stderr.write(text),
+  ready: async () => {
+    ({ linuxHost } = await import('./machine/host.ts'));
+  },
+  host: (environment) => {
+    if (linuxHost === undefined) throw new Error('the host is asked for before it is ready');
+    return linuxHost(environment);
+  },
+  stdout: writerTo('stdout'),
+  stderr: writerTo('stderr'),
   isRoot: process.geteuid?.() === 0,
-  terminal: process.stderr.isTTY === true,
-  colour: process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb',
+  terminal: isatty(2),
+  colour: isatty(1) && !process.env.NO_COLOR && process.env.TERM !== 'dumb',
   logger: ({ logLevel }, keep) =>
     createLogger({
-      level: logLevel as Parameters<typeof createLogger>[0]['level'],
+      level: logLevel as LogOptions['level'],
       terminal: context.terminal,
       stderr: context.stderr,
       ...(keep === 'file' && { file: PATHS.log }),
     }),
   ...(process.argv[1]?.endsWith('.ts') ? {} : { program: process.argv[1] ?? '' }),
-  byGuestAgent: async () => (await readFile(`/proc/${process.ppid}/comm`, 'utf8').catch(() => '')).trim() === 'qemu-ga',
+  byGuestAgent: async () => {
+    try {
+      return readFileSync(`/proc/${process.ppid}/comm`, 'utf8').trim() === 'qemu-ga';
+    } catch {
+      return false;
+    }
+  },
   unbroken: async (work, onSignal) => {
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
     for (const signal of signals) process.on(signal, onSignal);
@@ -40,7 +55,11 @@ const context: Context = {
 
 async function main(): Promise<ExitStatus> {
   try {
-    return await runCli(args, context);
+    const [first, folder] = args;
+    if (first === '--save-code-cache' && folder !== undefined) return await saveCode(folder);
+    const status = await runCli(args, context);
+    if (status === EXIT.ok && keepsCode()) await saveCode();
+    return status;
   } catch (error) {
     if (error instanceof AgentError) {
       context.stderr(`kylin-vr: ${error.message}\n`);
@@ -53,10 +72,40 @@ async function main(): Promise<ExitStatus> {
   }
 }
 
-// A reader that closes early (`kylin-vr plan | head`) is no failure.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-});
+/** Of root's runs on this machine, those that have gone through most of the program, where it had to be compiled. */
+function keepsCode(): boolean {
+  return (
+    BUNDLE?.isFromCache() === false &&
+    context.isRoot &&
+    args.some((word) => word === 'start' || word === 'reload' || word === 'install') &&
+    !args.some((word) => word.startsWith('--root'))
+  );
+}
+
+async function saveCode(folder?: string): Promise<ExitStatus> {
+  const { rehearse } = await import('./rehearse.ts');
+  await rehearse();
+  BUNDLE?.saveCode(folder);
+  return EXIT.ok;
+}
+
+/**
+ * A reader that closes early (`kylin-vr plan | head`), or a terminal that is gone, is no failure, and no reason to stop in the
+ * middle of a change. Node makes a stream when it is first asked for, which takes a millisecond: not before there is a word.
+ */
+function writerTo(name: 'stdout' | 'stderr'): (text: string) => void {
+  let guarded = false;
+  return (text) => {
+    const stream = process[name];
+    if (!guarded)
+      stream.on('error', (error: NodeJS.ErrnoException) => {
+        if (name === 'stdout' && error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
+      });
+    guarded = true;
+    stream.write(text);
+  };
+}
+
 void main().then((status) => {
   process.exitCode = status;
 });

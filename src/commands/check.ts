@@ -1,7 +1,7 @@
 // `check`: is the file right? Touches nothing, needs no root and no network.
 
 import type { Issue } from '../config/issue.ts';
-import { parseConfig } from '../config/parse.ts';
+import { loadConfig } from '../config/load.ts';
 import { AgentError, EXIT, type ExitStatus } from '../errors.ts';
 import { type Context, count, type GlobalOptions, issueText, painter, printJson } from './context.ts';
 
@@ -15,7 +15,9 @@ export async function check(
 ): Promise<ExitStatus> {
   const bytes = await read(context, file);
   const parsed =
-    typeof bytes === 'string' ? { ok: false as const, errors: [{ message: bytes }], warnings: [] } : parseConfig(bytes);
+    typeof bytes === 'string'
+      ? { ok: false as const, errors: [{ message: bytes }], warnings: [] }
+      : await loadConfig(bytes);
   const warnings = options.strict ? [] : parsed.warnings;
   const errors = [...(parsed.ok ? [] : parsed.errors), ...(options.strict ? parsed.warnings : [])];
   const valid = errors.length === 0;

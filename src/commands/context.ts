@@ -17,6 +17,8 @@ export type GlobalOptions = {
 };
 
 export type Context = {
+  /** Called before a command, and neither for --help nor for --version: loads the host, which takes 9 ms. */
+  ready?: () => Promise<void>;
   /** `environment` is added to that of every command the host runs. */
   host: (environment?: Readonly<Record<string, string>>) => Host;
   stdout: (text: string) => void;
@@ -27,7 +29,7 @@ export type Context = {
   /** Standard output is a terminal that takes colours. */
   colour: boolean;
   /** `file`: keep it in the log file too. */
-  logger: (options: GlobalOptions, keep: 'file' | 'stderr only') => Logger;
+  logger: (options: GlobalOptions, keep: 'file' | 'stderr only') => Promise<Logger>;
   /** The file that this program is in; undefined where it runs from the sources. */
   program?: string;
   /** The process that started us is the QEMU guest agent. */

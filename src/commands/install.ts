@@ -108,7 +108,11 @@ async function wantedOn(
   if (own === undefined) {
     if (program.kind === 'absent')
       progress.warn(`${PROGRAM} is missing: this runs from the sources, npm run build first`);
-  } else if (program.kind === 'absent' || recorded(PROGRAM)) wanted.push(file(PROGRAM, 0o755, own));
+  } else if (program.kind === 'absent' || recorded(PROGRAM)) {
+    // In a package it names the Node of the package.
+    const text = contentOf(own).replace(/^#!.*/, '#!/usr/bin/env node');
+    wanted.push({ path: PROGRAM, entry: { kind: 'file', content: text, mode: 0o755 } });
+  }
 
   // In place of a configuration that was lost it would be an order to take the network down.
   const fresh = (await read(PATHS.config)).kind === 'absent' && (await read(PATHS.lastGood)).kind === 'absent';
@@ -201,7 +205,7 @@ async function lackingTools(host: Host): Promise<string[]> {
     if (Number(major) * 10_000 + Number(minor) * 100 + Number(patch) < 10_602)
       lacking.push(`iptables is too old (${version}): iptables-restore --wait needs 1.6.2`);
   }
-  if (!(await isThere(host, '/', ['node'], UNIT_PATH))) lacking.push(NO_NODE);
+  if (!(await hasNode(host, '/'))) lacking.push(NO_NODE);
   return lacking;
 }
 
@@ -209,8 +213,15 @@ async function missingFromImage(host: Host, root: string): Promise<string[]> {
   const missing: string[] = [];
   for (const [command, name] of Object.entries(TOOL_PACKAGES))
     if (!(await isThere(host, root, [command]))) missing.push(`${command} is missing in the image: install ${name}`);
-  if (!(await isThere(host, root, ['node'], UNIT_PATH))) missing.push(`in the image ${NO_NODE}`);
+  if (!(await hasNode(host, root))) missing.push(`in the image ${NO_NODE}`);
   return missing;
+}
+
+/** The program of a package names its Node in the first line; any other finds it in the PATH. */
+async function hasNode(host: Host, root: string): Promise<boolean> {
+  const [, named = '/usr/bin/env'] = /^#!(\S+)/.exec((await host.read(join(root, PROGRAM))) ?? '') ?? [];
+  if (!named.endsWith('/env')) return (await host.info(join(root, named))) !== undefined;
+  return isThere(host, root, ['node'], UNIT_PATH);
 }
 
 async function firstLine(host: Host, argv: [string, ...string[]]): Promise<string> {

@@ -1,9 +1,9 @@
 // `plan`: what reload would do, step by step. Touches nothing.
 
 import type { Issue } from '../config/issue.ts';
-import { parseConfig } from '../config/parse.ts';
 import { EXIT, type ExitStatus } from '../errors.ts';
 import { readTrusted } from '../machine/config-file.ts';
+import { readConfig } from '../machine/parsed.ts';
 import { describe } from '../network/step.ts';
 import { chooseRenderer, survey } from '../survey.ts';
 import {
@@ -22,7 +22,10 @@ export async function plan(context: Context, options: GlobalOptions & { exitCode
   const started = performance.now();
   const host = context.host();
   const file = await readTrusted(host, options.config, 'look');
-  const parsed = 'errors' in file ? { ok: false as const, errors: file.errors, warnings: [] } : parseConfig(file.bytes);
+  const parsed =
+    'errors' in file
+      ? { ok: false as const, errors: file.errors, warnings: [] }
+      : await readConfig(host, file.bytes, 'look');
   const text = 'bytes' in file ? new TextDecoder().decode(file.bytes) : undefined;
   const finish = (result: string, steps: { kind: string; text: string }[], warnings: Issue[], errors: Issue[]) => {
     const durationMs = Math.round(performance.now() - started);

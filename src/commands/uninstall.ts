@@ -3,13 +3,15 @@
 import { basename, dirname, join } from 'node:path';
 import { parseConfig } from '../config/parse.ts';
 import { converge } from '../converge.ts';
-import { AgentError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
+import { AgentError, EXIT, type ExitStatus, LockedError, UsageError } from '../errors.ts';
 import { type Change, planUninstall } from '../installation/plan.ts';
 import { ABSENT, type Entry, enablingLinks, FILES, UNIT_FOLDER } from '../installation/tree.ts';
+import { forgetHistory } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { describeHolder, withLock } from '../machine/lock.ts';
 import { PATHS } from '../machine/paths.ts';
 import { payload } from '../machine/payload.ts';
+import { readPending, removePending } from '../machine/pending.ts';
 import { carryOut, readEntry, readRecord } from '../machine/tree.ts';
 import { describe } from '../network/step.ts';
 import { chooseRenderer } from '../survey.ts';
@@ -27,6 +29,9 @@ export async function uninstall(context: Context, options: UninstallOptions): Pr
   const root = await rootOf(host, options.root);
   const live = root === '/';
   if (!live && options.flush) throw new UsageError('--flush is for the running network: an image has none');
+  // With the program gone nobody could take it back.
+  if (live && (await readPending(host)) !== undefined)
+    throw new LockedError('a change waits for its confirmation: first kylin-vr confirm, or kylin-vr rollback');
   const progress = new Progress(context, options);
   const record = await readRecord(host, root);
 
@@ -45,7 +50,9 @@ export async function uninstall(context: Context, options: UninstallOptions): Pr
   if (record !== undefined) await host.remove(join(root, PATHS.installed));
   for (const change of changes.filter(holdsRecord)) if (await carryOut(host, root, change)) progress.changed(change);
   if (live) {
-    for (const folder of [PATHS.lib, '/var/cache/kylin-vr']) await host.removeFolder(folder);
+    for (const name of await host.list(PATHS.codeCache))
+      if (name.startsWith('code-')) await host.remove(join(PATHS.codeCache, name));
+    for (const folder of [PATHS.lib, PATHS.codeCache]) await host.removeFolder(folder);
     await takeUp(host, progress, changes);
   }
 
@@ -120,8 +127,11 @@ async function flush(context: Context, options: UninstallOptions, progress: Prog
         async () => {
           const host = context.host(marker);
           const found = await converge(host, config, await chooseRenderer(host, options.renderer), 'whole');
-          if (found.error === undefined)
-            for (const path of [PATHS.lastGood, PATHS.owned, PATHS.refused]) await host.remove(path);
+          if (found.error === undefined) {
+            await removePending(host);
+            await forgetHistory(host);
+            await host.remove(PATHS.owned);
+          }
           return found;
         },
         (signal) => context.stderr(`${signal}: the change that has begun is finished first\n`),

@@ -47,6 +47,9 @@ export type Config = {
   snats: Snat[] | undefined;
 };
 
+/** What `if_list: []` means. */
+export const NOTHING: Config = { nics: [], eips: [], forwards: [], routes: [], snats: undefined };
+
 /** The uplink: the first NIC with a gateway. Undefined: a router between its subnets, without NAT. */
 export function uplinkOf(config: Config): Nic | undefined {
   return config.nics.find((nic) => nic.gateway !== undefined);

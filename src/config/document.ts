@@ -3,7 +3,7 @@
 
 import { Composer, type Document, isAlias, isMap, isNode, isPair, isScalar, isSeq, Parser, type YAMLError } from 'yaml';
 import { byPlace, type Issue, type Place, type Report } from './issue.ts';
-import { locator, type Range } from './position.ts';
+import { LARGEST, locator, type Range } from './position.ts';
 
 export type Scalar = Range & { kind: 'scalar'; value: string | number | boolean | null };
 export type List = Range & { kind: 'list'; items: Value[] };
@@ -18,9 +18,6 @@ export type SourceDocument = Report & {
   root: Value | undefined;
   place: (range: Range, path?: string) => Place;
 };
-
-/** 40,000 EIPs. A file of other text that long takes the YAML parser 10 s and 1.3 GB (measured). */
-const LARGEST = 2 * 1024 * 1024;
 
 /** The configuration has three levels; what is far deeper is not one, and not worth a stack overflow. */
 const DEEPEST = 16;

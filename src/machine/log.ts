@@ -2,7 +2,7 @@
 
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
-import pino, { type Level, type Logger } from 'pino';
+import type { DestinationStream, Level, Logger, StreamEntry } from 'pino';
 
 export type { Logger } from 'pino';
 
@@ -17,9 +17,12 @@ export type LogOptions = {
   stderr: (text: string) => void;
 };
 
-export function createLogger(options: LogOptions): Logger {
+/** Loads pino, which `--version`, `check` and the like do without. */
+export async function createLogger(options: LogOptions): Promise<Logger> {
+  const { default: pino } = await import('pino');
   const { level, terminal, file, stderr } = options;
-  const streams: pino.StreamEntry[] = file === undefined ? [] : toFile(file, level, stderr);
+  const destination = (dest: string) => pino.destination({ dest, sync: true, mode: 0o640 });
+  const streams: StreamEntry[] = file === undefined ? [] : toFile(file, level, destination, stderr);
   if (!terminal) streams.push({ level, stream: { write: stderr } });
   else if (level === 'debug' || level === 'trace')
     streams.push({ level, stream: { write: (line) => stderr(plain(line)) } });
@@ -34,12 +37,30 @@ export function createLogger(options: LogOptions): Logger {
   );
 }
 
-function toFile(file: string, level: Level, stderr: (text: string) => void): pino.StreamEntry[] {
+function toFile(
+  file: string,
+  level: Level,
+  destination: (file: string) => DestinationStream,
+  stderr: (text: string) => void,
+): StreamEntry[] {
+  const refused = (error: unknown) =>
+    stderr(`kylin-vr: the log ${file} cannot be written: ${error instanceof Error ? error.message : error}\n`);
   try {
     mkdirSync(dirname(file), { recursive: true, mode: 0o750 });
-    return [{ level, stream: pino.destination({ dest: file, sync: true, mode: 0o640 }) }];
+    const opened = destination(file);
+    let full = false;
+    // A disk that is full shows itself only here.
+    const write = (line: string) => {
+      try {
+        if (!full) opened.write(line);
+      } catch (error) {
+        full = true;
+        refused(error);
+      }
+    };
+    return [{ level, stream: { write } }];
   } catch (error) {
-    stderr(`kylin-vr: the log ${file} cannot be written: ${error instanceof Error ? error.message : error}\n`);
+    refused(error);
     return [];
   }
 }

@@ -1,0 +1,116 @@
+// The first part of dist/kylin-vr.js; the program follows it in a comment, in chunks that are loaded when they are needed.
+// Compiling a megabyte of JavaScript takes longer than starting Node does (50 ms against 35), and Node 20 keeps no compiled code
+// of its own accord (module.enableCompileCache came with 22). So this does: V8's code cache, made after a run that went through
+// most of the program. With all of it in one chunk that leaves 12 ms, in chunks 5. V8 reads over the comment in no time.
+//
+// HOW THE CODE CACHE IS MADE
+//   A program that is alone:   root's `kylin-vr reload`, `start` and `install` make it where there is none that fits, in
+//                              /var/cache/kylin-vr (saveCode below, called by src/main.ts at the end of the run).
+//   A package with its own     `NODE kylin-vr.js --save-code-cache FOLDER`, with the Node that the package brings and the
+//   Node:                      file as it is packed; what is then in FOLDER is packed beside kylin-vr.js, owned by root.
+// It is for one build, one Node and one kind of CPU: the first two are in its name, the rest V8 looks at, and refuses it. It
+// is taken only from a folder of root's that nobody else can write, since it is as good as the program: V8 of Node 20 does not
+// verify its own checksum. It is written whole (fsync, then rename): a power cut leaves the old one or the new one.
+
+const fs = require('node:fs');
+const { basename, dirname, join } = require('node:path');
+const { Script } = require('node:vm');
+
+// By the build: its hash, and where the chunks are.
+const { id, length, chunks } = KYLIN_VR_PROGRAM;
+
+const CACHE_FOLDER = '/var/cache/kylin-vr';
+const NAME = `code-${id}-${process.version}-${process.arch}.bin`;
+
+function readAt(file, offset, size) {
+  const bytes = Buffer.allocUnsafe(size);
+  if (fs.readSync(file, bytes, 0, size, offset) !== size) throw new Error(`${__filename}: is cut off`);
+  return bytes;
+}
+
+const isRoots = (stat) => stat.uid === 0 && (stat.mode & 0o022) === 0;
+
+/** A cache file is: the length of its index as eight characters, the index, the code of each chunk. */
+function openCache(folder) {
+  try {
+    const stat = fs.lstatSync(folder);
+    if (!stat.isDirectory() || !isRoots(stat)) return undefined;
+    const file = fs.openSync(join(folder, NAME), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+    if (!isRoots(fs.fstatSync(file))) return undefined;
+    const size = Number(readAt(file, 0, 8).toString());
+    const index = JSON.parse(readAt(file, 8, size).toString());
+    return { file, start: 8 + size, index };
+  } catch {
+    return undefined;
+  }
+}
+
+const program = fs.openSync(__filename, 'r');
+const start = fs.fstatSync(program).size - '*/\n'.length - length;
+const cache = openCache(dirname(__filename)) ?? openCache(CACHE_FOLDER);
+const loaded = new Map();
+
+function codeOf(name) {
+  const code = cache?.index[name];
+  try {
+    return code && readAt(cache.file, cache.start + code.offset, code.size);
+  } catch {
+    return undefined;
+  }
+}
+
+function load(name) {
+  const known = loaded.get(name);
+  if (known !== undefined) return known.module.exports;
+  const { offset, size, line } = chunks[name];
+  const source = readAt(program, start + offset, size)
+    .latin1Slice()
+    .replaceAll('*KYLIN_VR_END/', '*/');
+  const script = new Script(
+    `(function (exports, require, module, __filename, __dirname, KYLIN_VR_BUNDLE) {${source}\n})`,
+    {
+      filename: __filename,
+      // Lines as in this file, for stack traces and the source map.
+      lineOffset: line,
+      cachedData: codeOf(name),
+    },
+  );
+  const chunk = { script, module: { exports: {} } };
+  loaded.set(name, chunk);
+  const requireFrom = (wanted) => (wanted.startsWith('./') ? load(basename(wanted)) : require(wanted));
+  script.runInThisContext()(chunk.module.exports, requireFrom, chunk.module, __filename, __dirname, bundle);
+  return chunk.module.exports;
+}
+
+/** Keeps the code that has been compiled until now, for the next run. Where that cannot be, the next run is slower: no matter. */
+function saveCode(folder = CACHE_FOLDER) {
+  try {
+    fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
+    if (!isRoots(fs.lstatSync(folder))) return;
+    for (const name of fs.readdirSync(folder))
+      if (name.startsWith('code-') && !name.startsWith(`code-${id}-`)) fs.rmSync(join(folder, name));
+    const index = {};
+    const code = [];
+    let offset = 0;
+    for (const [name, { script }] of loaded) {
+      const data = script.createCachedData();
+      index[name] = { offset, size: data.length };
+      code.push(data);
+      offset += data.length;
+    }
+    const head = JSON.stringify(index);
+    const temporary = join(folder, `${NAME}.${process.pid}`);
+    const file = fs.openSync(temporary, 'wx', 0o644);
+    fs.writeFileSync(file, Buffer.concat([Buffer.from(String(head.length).padStart(8) + head), ...code]));
+    fs.fsyncSync(file);
+    fs.closeSync(file);
+    fs.renameSync(temporary, join(folder, NAME));
+  } catch {}
+}
+
+const bundle = {
+  id,
+  isFromCache: () => cache !== undefined && [...loaded.values()].every(({ script }) => !script.cachedDataRejected),
+  saveCode,
+};
+load('main.js');

@@ -1,0 +1,14 @@
+// The built program as its loader hands it over (packaging/loader.cjs); run from the sources there is none.
+
+export type Bundle = {
+  /** Another one for each build. */
+  id: string;
+  /** Nothing of it was compiled anew. */
+  isFromCache: () => boolean;
+  /** Keeps the compiled code for the next run, in that folder or where the loader looks for it. Never throws. */
+  saveCode: (folder?: string) => void;
+};
+
+declare const KYLIN_VR_BUNDLE: Bundle | undefined;
+
+export const BUNDLE: Bundle | undefined = typeof KYLIN_VR_BUNDLE === 'object' ? KYLIN_VR_BUNDLE : undefined;

@@ -1,0 +1,59 @@
+// What a router keeps to be quick: the meaning of its configuration, in /run, and the program's compiled code, in /var/cache.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { createLab, type Lab } from '../lab/lab.ts';
+import { EIPS, elastic } from '../lab/table.ts';
+
+const PARSED = '/run/kylin-vr/parsed.json';
+
+describe('what a router keeps to be quick', { concurrency: false }, () => {
+  let lab: Lab;
+  const run = async (script: string) => (await lab.router.run(['sh', '-ec', script], { check: true })).stdout.trim();
+  const reload = async () => {
+    const { stdout, stderr } = await lab.kylin('reload', '--json');
+    const { result, steps } = JSON.parse(stdout);
+    assert.ok(['unchanged', 'changed'].includes(result), stderr);
+    return { result, steps: steps.map(({ text }: { text: string }) => text) };
+  };
+  /** As if the EIP of v did not stand in the file. */
+  const falsify = (mode: string) =>
+    run(`sed -i 's/"eip":"${EIPS.v}"/"eip":"203.0.113.99"/' ${PARSED}; chmod ${mode} ${PARSED}`);
+
+  before(async () => {
+    lab = await createLab();
+    await lab.configure(elastic.config);
+    assert.equal((await reload()).result, 'changed');
+  });
+  after(() => lab.close());
+
+  it('is for root alone, and the code for everybody to read', async () => {
+    assert.equal(await run(`stat -c '%a %u' ${PARSED}`), '600 0');
+    assert.match(await run('stat -c "%a %u" /var/cache/kylin-vr /var/cache/kylin-vr/code-*'), /^755 0\n644 0$/);
+  });
+
+  it('is left as it is by a run that has nothing to do', async () => {
+    const times = () => run(`stat -c '%Y %Z %i' ${PARSED} /var/cache/kylin-vr/code-*`);
+    const kept = await times();
+    assert.equal((await reload()).result, 'unchanged');
+    assert.equal(await times(), kept);
+  });
+
+  it('is what the file means, as long as the file stays', async () => {
+    await falsify('600');
+    const { steps } = await reload();
+    assert.ok(steps.some((text: string) => text.includes('203.0.113.99')));
+  });
+
+  it('is not believed when others could have written it, nor when it is broken', async () => {
+    await falsify('666');
+    assert.ok((await reload()).steps.some((text: string) => text === `- address 203.0.113.99/32 on eth0`));
+    await run(`echo '{' > ${PARSED}`);
+    assert.equal((await reload()).result, 'unchanged');
+  });
+
+  it('follows the file', async () => {
+    await lab.configure(elastic.config.replaceAll(EIPS.v, '203.0.113.98'));
+    assert.ok((await reload()).steps.some((text: string) => text === '+ address 203.0.113.98/32 on eth0'));
+  });
+});
