@@ -1,11 +1,13 @@
 // The commands, their options and what they are for. Knows no network.
 
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { Shell } from './commands/completion.ts';
 import type { Context, GlobalOptions } from './commands/context.ts';
+import { NOUN_FORMS, type NounName } from './config/nouns.ts';
 import { EXIT, type ExitStatus } from './errors.ts';
 import { LOG_LEVELS } from './machine/log.ts';
 import { PATHS } from './machine/paths.ts';
-import { TRIGGERS } from './reconcile.ts';
+import { TRIGGERS } from './trigger.ts';
 
 const EXIT_STATUSES = `
 Exit status:
@@ -15,7 +17,7 @@ Exit status:
   64  the command line is wrong
   65  the configuration is wrong; nothing was changed
   69  applying or verifying failed; taken back
-  75  another run holds the lock; try again
+  75  another run holds the lock, or a change waits to be confirmed; try again
   77  needs root`;
 
 /** Carries out one command line (without node and script). Gives the exit status; throws AgentError and bugs. */
@@ -54,7 +56,8 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .configureOutput({ writeOut: context.stdout, writeErr: context.stderr })
     .configureHelp({ showGlobalOptions: true })
     .showHelpAfterError('(kylin-vr --help shows the commands and options)')
-    .exitOverride();
+    .exitOverride()
+    .hook('preAction', () => context.ready?.());
 
   const options = (command: Command) => command.optsWithGlobals<GlobalOptions>();
 
@@ -68,9 +71,10 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
   program
     .command('reload')
     .description('change what differs from the file, verify it, take it back when that fails')
-    .action(async (_, command: Command) => {
+    .option('--confirm-within <seconds>', 'take it back then, unless kylin-vr confirm comes before', confirmSeconds)
+    .action(async (own: { confirmWithin?: number }, command: Command) => {
       const { reload } = await import('./commands/reload.ts');
-      end(await reload(context, options(command), 'reload'));
+      end(await reload(context, { ...options(command), ...own }, 'reload'));
     });
   program
     .command('check')
@@ -97,6 +101,92 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
       end(await status(context, options(command)));
     });
   program
+    .command('confirm')
+    .description('keep the change that reload --confirm-within made')
+    .action(async (_, command: Command) => {
+      const { confirm } = await import('./commands/confirm.ts');
+      end(await confirm(context, options(command)));
+    });
+  program
+    .command('rollback')
+    .description('take the last change back; the file stays as it is, and out of force until it changes')
+    .option('--to <number>', 'go to this one of the configurations that --list shows', wholeNumber)
+    .option('--list', 'show the last 10 configurations that were applied; 1 is the newest', false)
+    .addOption(new Option('--unconfirmed <run>', 'when its time is over, and only then').hideHelp())
+    .action(async (own: { to?: number; list: boolean; unconfirmed?: string }, command: Command) => {
+      const { rollback } = await import('./commands/rollback.ts');
+      end(await rollback(context, { ...options(command), ...own }));
+    });
+  for (const [noun, { form, name, what }] of Object.entries(NOUN_FORMS)) {
+    const group = program.command(noun).description(`${what} of the file: list, add, remove; then reload`);
+    group
+      .command('list')
+      .description(`one a line, as add takes them: ${form}`)
+      .action(async (_, command: Command) => {
+        const { list } = await import('./commands/edit.ts');
+        end(await list(context, options(command), noun as NounName));
+      });
+    for (const [verb, argument] of [
+      ['add', form],
+      ['remove', name],
+    ] as const)
+      group
+        .command(verb)
+        .description(verb === 'add' ? 'what is there already is left as it is' : 'what is not there is no error')
+        .argument('<entry...>', argument)
+        .option('--no-reload', 'change the file only')
+        .action(async (args: string[], own: { reload: boolean }, command: Command) => {
+          const { edit } = await import('./commands/edit.ts');
+          end(await edit(context, { ...options(command), ...own }, { noun: noun as NounName, verb, args }));
+        });
+  }
+  program
+    .command('push')
+    .description(
+      "on the hypervisor host: put the file into guests through their agent, reload there, show the guest's report",
+    )
+    .argument('<file>', 'the configuration; --config is its place in the guest')
+    .option('--domain <name>', 'a libvirt domain; may be given again', repeatable, [])
+    .option('--socket <path>', "the socket of a guest's agent, without libvirt; may be given again", repeatable, [])
+    .option('--dry-run', 'show what reload would do in the guest, change nothing', false)
+    .option('--timeout <seconds>', 'how long the reload in the guest may take', seconds, 300)
+    .action(
+      async (
+        file: string,
+        own: { domain: string[]; socket: string[]; dryRun: boolean; timeout: number },
+        command: Command,
+      ) => {
+        const { push } = await import('./commands/push.ts');
+        end(await push(context, { ...options(command), ...own }, file));
+      },
+    );
+  program
+    .command('log')
+    .description('the last runs: who asked, what was done, what was wrong')
+    .option('-n, --number <runs>', 'how many', runs, 10)
+    .option('-f, --follow', 'go on with those that come', false)
+    .action(async (own: { number: number; follow: boolean }, command: Command) => {
+      const { log } = await import('./commands/log.ts');
+      end(await log(context, { ...options(command), ...own }));
+    });
+  program
+    .command('explain')
+    .description('what happens to a packet, in words: by which NIC, which NAT, what the other side sees')
+    .requiredOption('--from <address>', 'who sends')
+    .requiredOption('--to <address[:port/protocol]>', 'to whom; without a port, a ping')
+    .option('--live', 'ask the kernel, too; status 2 where it disagrees', false)
+    .action(async (own: { from: string; to: string; live: boolean }, command: Command) => {
+      const { explain } = await import('./commands/explain.ts');
+      end(await explain(context, { ...options(command), ...own }));
+    });
+  program
+    .command('schema')
+    .description('JSON Schema of the file, for editors')
+    .action(async () => {
+      const { schema } = await import('./commands/schema.ts');
+      end(schema(context));
+    });
+  program
     .command('install')
     .description('put units, udev rule and settings on this guest, open the guest agent; the network stays as it is')
     .option('--root <dir>', 'prepare the image in this folder instead')
@@ -115,7 +205,16 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
       const { uninstall } = await import('./commands/uninstall.ts');
       end(await uninstall(context, { ...options(command), ...own }));
     });
-  for (const command of program.commands) command.copyInheritedSettings(program);
+  program
+    .command('completion')
+    .description('print what a shell needs to complete kylin-vr')
+    .addArgument(new Argument('<shell>', 'which one').choices(['bash', 'zsh', 'fish']))
+    .action(async (shell: Shell) => {
+      const { completionScript } = await import('./commands/completion.ts');
+      context.stdout(completionScript(shell, program));
+    });
+  for (const command of program.commands)
+    for (const each of [command, ...command.commands]) each.copyInheritedSettings(program);
   return program;
 }
 
@@ -129,3 +228,25 @@ function seconds(text: string): number {
     throw new InvalidArgumentError('must be a number of seconds.');
   return value;
 }
+
+/** A day: longer than anybody waits, short enough for every timer. */
+const MOST_CONFIRM_SECONDS = 86_400;
+
+function confirmSeconds(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || value > MOST_CONFIRM_SECONDS)
+    throw new InvalidArgumentError(`must be a whole number of seconds from 1 to ${MOST_CONFIRM_SECONDS}.`);
+  return value;
+}
+
+function wholeNumber(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('must be a whole number from 1 up.');
+  return Number(text);
+}
+
+function runs(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('must be a number of runs.');
+  return Number(text);
+}
+
+const repeatable = (value: string, earlier: string[]): string[] => [...earlier, value];

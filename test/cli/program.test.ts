@@ -26,8 +26,19 @@ describe('help and version', () => {
       'check',
       'plan',
       'status',
+      'confirm',
+      'rollback',
+      'eip',
+      'forward',
+      'nic',
+      'route',
+      'push',
+      'log',
+      'explain',
+      'schema',
       'install',
       'uninstall',
+      'completion',
       'help',
     ]);
     assert.deepEqual(
@@ -45,7 +56,7 @@ describe('help and version', () => {
     assert.deepEqual(statuses, Object.values(EXIT));
   });
 
-  for (const command of ['start', 'reload', 'check', 'plan', 'status', 'install', 'uninstall'])
+  for (const command of ['start', 'reload', 'check', 'plan', 'status', 'confirm', 'rollback', 'install', 'uninstall'])
     it(`${command} --help shows its usage and the options that all share`, async () => {
       const { status, stdout } = await inProcess(command, '--help');
       assert.equal(status, 0);
@@ -106,7 +117,16 @@ describe('a command line that is wrong ends 64 and changes nothing', () => {
 });
 
 describe('without root', () => {
-  for (const args of [['start'], ['reload'], ['plan'], ['status'], ['--reload'], ['-c', 'init']]) {
+  for (const args of [
+    ['start'],
+    ['reload'],
+    ['plan'],
+    ['status'],
+    ['confirm'],
+    ['rollback'],
+    ['--reload'],
+    ['-c', 'init'],
+  ]) {
     const [command] = { '--reload': ['reload'], '-c': ['start'] }[args[0] ?? ''] ?? args;
     const message = `kylin-vr ${command} needs root: run it as root or with sudo`;
 

@@ -1,0 +1,123 @@
+// What the edit commands call an entry of a list: `198.51.100.7=10.10.1.7` on the command line ⇄ the entry in the file.
+// The same words are printed by `list`, so that what was listed can be added and removed.
+
+import { UsageError } from '../errors.ts';
+import type { Config, Eip, Forward, Nic, StaticRoute } from './config.ts';
+import type { Written } from './list-text.ts';
+import { NOUN_FORMS, type NounName } from './nouns.ts';
+import { type EntrySchema, eipSchema, forwardSchema, type ListName, nicSchema, routeSchema } from './schema.ts';
+
+/** An entry by its names: the whole of it, as `add` takes it and `list` prints it, and the shorter ones that `remove` takes. */
+export type NamedEntry = { text: string; key: string; names: readonly string[] };
+
+/** A kind of entries: `kylin-vr eip …`. */
+export type Noun = {
+  list: ListName;
+  entriesOf: (config: Config) => NamedEntry[];
+  /** The argument of `add`. Throws UsageError. */
+  read: (argument: string) => { written: Written; entry: NamedEntry };
+};
+
+type Form<T> = {
+  name: NounName;
+  list: ListName;
+  schema: EntrySchema<T>;
+  entriesOf: (config: Config) => readonly T[];
+  /** Undefined where the argument has not this form. Values are checked by the schema. */
+  parse: (argument: string) => Written | undefined;
+  /** What no two entries share. */
+  keyOf: (entry: T) => string;
+  show: (entry: T) => string;
+  /** Other names of an entry that `remove` takes. */
+  aliases?: (entry: T) => readonly string[];
+};
+
+function noun<T>({ name, list, schema, entriesOf, parse, keyOf, show, aliases = () => [] }: Form<T>): Noun {
+  const named = (entry: T): NamedEntry => {
+    const [text, key] = [show(entry), keyOf(entry)];
+    return { text, key, names: [text, key, ...aliases(entry)] };
+  };
+  return {
+    list,
+    entriesOf: (config) => entriesOf(config).map(named),
+    read(argument) {
+      const written = parse(argument);
+      if (written === undefined) throw new UsageError(`${argument}: must be written ${NOUN_FORMS[name].form}`);
+      const result = schema.schema.safeParse(written);
+      if (result.success) return { written, entry: named(result.data) };
+      const [issue] = result.error.issues;
+      throw new UsageError(`${argument}: ${issue?.path.join('.')} ${issue?.message}`);
+    },
+  };
+}
+
+const eip = noun<Eip>({
+  name: 'eip',
+  list: 'eip_list',
+  schema: eipSchema,
+  entriesOf: ({ eips }) => eips,
+  parse(argument) {
+    const [, eip, vm] = /^([^=]+)=([^=]+)$/.exec(argument) ?? [];
+    return eip && vm ? { eip, 'vm-ip': vm } : undefined;
+  },
+  keyOf: ({ eip }) => eip,
+  show: ({ eip, vmIp }) => `${eip}=${vmIp}`,
+});
+
+const forwardKey = ({ eip, port, endPort, protocol }: Forward): string =>
+  `${eip}:${port}${endPort === port ? '' : `-${endPort}`}/${protocol}`;
+
+const forward = noun<Forward>({
+  name: 'forward',
+  list: 'port_forward_list',
+  schema: forwardSchema,
+  entriesOf: ({ forwards }) => forwards,
+  parse(argument) {
+    const form = /^(?<eip>[^:=]+):(?<port>\d+)(-(?<end>\d+))?\/(?<protocol>\w+)=(?<vm>[^:=]+)(:(?<vmPort>\d+))?$/;
+    const { eip, port, end, protocol, vm, vmPort } = form.exec(argument)?.groups ?? {};
+    if (!eip || !port || !protocol || !vm) return undefined;
+    const range = end === undefined ? {} : { end_port: Number(end) };
+    return { eip, protocol, port: Number(port), ...range, 'vm-port': Number(vmPort ?? port), 'vm-ip': vm };
+  },
+  keyOf: forwardKey,
+  show: (entry) => `${forwardKey(entry)}=${entry.vmIp}:${entry.vmPort}`,
+});
+
+const nic = noun<Nic>({
+  name: 'nic',
+  list: 'if_list',
+  schema: nicSchema,
+  entriesOf: ({ nics }) => nics,
+  parse(argument) {
+    const [, mac, ipaddr, prefix, rest = ''] = /^([^=]+)=([^/,]+)\/(\d+)((?:,[\w-]+=[^,]+)*)$/.exec(argument) ?? [];
+    if (!mac || !ipaddr || !prefix) return undefined;
+    const more = rest.split(',').flatMap((pair): [string, string | number][] => {
+      const [key, value = ''] = pair.split('=');
+      return key ? [[key, key === 'mtu' ? Number(value) : value]] : [];
+    });
+    if (more.some(([key]) => !nicSchema.keys.includes(key))) return undefined;
+    return { ipaddr, prefix: Number(prefix), mac, ...Object.fromEntries(more) };
+  },
+  keyOf: ({ mac }) => mac,
+  aliases: ({ ipaddr }) => [ipaddr],
+  show({ mac, ipaddr, prefix, gateway, mtu, name, bridge }) {
+    const more = { gateway, mtu, name, bridge: bridge?.name, 'bridge-type': bridge?.type };
+    const written = Object.entries(more).flatMap(([key, value]) => (value === undefined ? [] : [`,${key}=${value}`]));
+    return `${mac}=${ipaddr}/${prefix}${written.join('')}`;
+  },
+});
+
+const route = noun<StaticRoute>({
+  name: 'route',
+  list: 'route_list',
+  schema: routeSchema,
+  entriesOf: ({ routes }) => routes,
+  parse(argument) {
+    const [, dest, via] = /^([^=]+)=([^=]+)$/.exec(argument) ?? [];
+    return dest && via ? { dest, via } : undefined;
+  },
+  keyOf: ({ dest }) => dest,
+  show: ({ dest, via }) => `${dest}=${via}`,
+});
+
+export const NOUNS: Readonly<Record<NounName, Noun>> = { eip, forward, nic, route };

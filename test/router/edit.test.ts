@@ -1,0 +1,154 @@
+// The edit commands on a router at work: file and network change together, or neither does.
+
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import { createLab, type Lab, NICS } from '../lab/lab.ts';
+import { networkOf } from '../lab/state.ts';
+
+const CONFIG = '/etc/kylin-vr/kylin-vr.yaml';
+const file = `# tenant 7
+if_list:
+   - ipaddr: 203.0.113.37
+     prefix: 24
+     mac: ${NICS.public.mac}
+     gateway: 203.0.113.1
+   - ipaddr: 10.10.1.254
+     prefix: 24
+     mac: ${NICS.a.mac}   # web
+eip_list:
+  - eip: 203.0.113.50
+    vm-ip: 10.10.1.11
+`;
+
+describe('edit commands', { concurrency: false }, () => {
+  let lab: Lab;
+  before(async () => {
+    lab = await createLab();
+  });
+  after(() => lab?.close());
+  beforeEach(async () => {
+    await lab.configure(file);
+    assert.equal((await lab.kylin('reload')).status, 0);
+  });
+
+  const addresses = async () => (await lab.router.run(['ip', '-o', 'address', 'show', 'dev', 'eth0'])).stdout;
+
+  it('add: the file and the network have it, and everything else is as it was', async () => {
+    const { status, stdout } = await lab.kylin('eip', 'add', '203.0.113.51=10.10.1.12', '203.0.113.52=10.10.1.13');
+    assert.equal(status, 0);
+    assert.match(stdout, /^~ file \/etc\/kylin-vr\/kylin-vr\.yaml: \+ eip 203\.0\.113\.51=10\.10\.1\.12, \+ eip 203/);
+    assert.match(stdout, /edit: changed, \d+ steps/);
+    assert.equal(
+      await lab.router.read(CONFIG),
+      `${file}  - eip: 203.0.113.51\n    vm-ip: 10.10.1.12\n  - eip: 203.0.113.52\n    vm-ip: 10.10.1.13\n`,
+    );
+    assert.match(await addresses(), /203\.0\.113\.52\/32/);
+    assert.equal((await lab.kylin('status')).status, 0);
+    assert.equal(
+      (await lab.kylin('eip', 'list')).stdout,
+      '203.0.113.50=10.10.1.11\n203.0.113.51=10.10.1.12\n203.0.113.52=10.10.1.13\n',
+    );
+  });
+
+  it('add of what is there, and remove of what is not: unchanged', async () => {
+    for (const args of [
+      ['eip', 'add', '203.0.113.50=10.10.1.11'],
+      ['eip', 'remove', '203.0.113.99'],
+      ['route', 'remove', '172.16.0.0/16'],
+    ]) {
+      const { status, stdout } = await lab.kylin(...args);
+      assert.deepEqual([status, /edit: unchanged, 0 steps/.test(stdout)], [0, true], args.join(' '));
+    }
+    assert.equal(await lab.router.read(CONFIG), file);
+  });
+
+  it('remove: gone from both', async () => {
+    assert.equal((await lab.kylin('eip', 'remove', '203.0.113.50')).status, 0);
+    assert.equal(await lab.router.read(CONFIG), file.replace(/eip_list:\n.*\n.*\n/, 'eip_list: []\n'));
+    assert.doesNotMatch(await addresses(), /203\.0\.113\.50/);
+  });
+
+  it('nic add attaches a network, nic remove detaches it', async () => {
+    const before = await networkOf(lab.router);
+    const { mac } = NICS.b;
+    assert.equal((await lab.kylin('nic', 'add', `${mac}=10.10.2.254/24`)).status, 0);
+    assert.match((await lab.router.run(['ip', 'address', 'show', 'dev', 'eth2'])).stdout, /10\.10\.2\.254\/24/);
+    assert.equal((await lab.kylin('nic', 'remove', mac.toUpperCase())).status, 0);
+    assert.equal(await lab.router.read(CONFIG), file);
+    assert.doesNotMatch(await networkOf(lab.router), /10\.10\.2\.254/);
+    assert.match(before, /10\.10\.1\.254/);
+  });
+
+  it('forward and route', async () => {
+    const { status } = await lab.kylin('forward', 'add', '203.0.113.60:80-82/tcp=10.10.1.12:8080');
+    assert.equal(status, 0);
+    assert.equal((await lab.kylin('route', 'add', '172.16.0.0/16=10.10.1.1')).status, 0);
+    assert.equal((await lab.kylin('forward', 'list')).stdout, '203.0.113.60:80-82/tcp=10.10.1.12:8080\n');
+    assert.equal((await lab.kylin('status')).status, 0);
+  });
+
+  it('--no-reload changes the file only, and says so', async () => {
+    const before = await networkOf(lab.router);
+    const { status, stdout } = await lab.kylin('eip', 'add', '203.0.113.51=10.10.1.12', '--no-reload');
+    assert.equal(status, 0);
+    assert.match(stdout, /not in force yet: kylin-vr reload/);
+    assert.equal(await networkOf(lab.router), before);
+    assert.equal((await lab.kylin('status')).status, 2);
+  });
+
+  it('of what the rules refuse leaves file and network as they were', async () => {
+    const before = await networkOf(lab.router);
+    const { status, stderr } = await lab.kylin('nic', 'add', '52:54:84:11:00:09=10.10.1.1/24');
+    assert.equal(status, 65);
+    assert.match(stderr, /if_list\[2\]\.ipaddr: .*overlap.*; the file and the network are as they were/);
+    assert.equal(await lab.router.read(CONFIG), file);
+    assert.equal(await networkOf(lab.router), before);
+  });
+
+  it('whose reload fails takes back file and network', async () => {
+    const before = await networkOf(lab.router);
+    await lab.router.run(
+      [
+        'sh',
+        '-c',
+        'mkdir -p /run/bin; cp -a /usr/sbin/xtables-nft-multi /run/real; mount --bind /bin/false /usr/sbin/xtables-nft-multi',
+      ],
+      { check: true },
+    );
+    const { status } = await lab.kylin('eip', 'add', '203.0.113.51=10.10.1.12');
+    await lab.router.run(['umount', '/usr/sbin/xtables-nft-multi'], { check: true });
+    assert.equal(status, 69);
+    assert.equal(await lab.router.read(CONFIG), file);
+    assert.equal(await networkOf(lab.router), before);
+    assert.equal((await lab.kylin('status')).status, 0);
+  });
+
+  it('side by side: none is lost', async () => {
+    const numbers = [61, 62, 63, 64, 65, 66];
+    const results = await Promise.all(
+      numbers.map((n) => lab.kylin('eip', 'add', `203.0.113.${n}=10.10.1.${n}`, '--lock-timeout', '60')),
+    );
+    assert.deepEqual(
+      results.map(({ status }) => status),
+      numbers.map(() => 0),
+    );
+    const listed = (await lab.kylin('eip', 'list')).stdout;
+    for (const n of numbers) assert.match(listed, new RegExp(`203\\.0\\.113\\.${n}=10\\.10\\.1\\.${n}\n`));
+    assert.equal((await lab.kylin('status')).status, 0);
+  });
+
+  it('of a file that is invalid already says what is wrong with it, and leaves it', async () => {
+    const bad = file.replace('prefix: 24', 'prefix: 33');
+    await lab.configure(bad);
+    const { status, stderr } = await lab.kylin('eip', 'add', '203.0.113.51=10.10.1.12');
+    assert.equal(status, 65);
+    assert.match(stderr, /must be a whole number from 1 to 32, is 33/);
+    assert.equal(await lab.router.read(CONFIG), bad);
+  });
+
+  it('--json: the edit is a step of the run', async () => {
+    const { stdout } = await lab.kylin('eip', 'add', '203.0.113.51=10.10.1.12', '--json');
+    const report = JSON.parse(stdout) as { result: string; steps: { kind: string }[] };
+    assert.deepEqual([report.result, report.steps[0]?.kind], ['changed', 'write-file']);
+  });
+});
