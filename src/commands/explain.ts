@@ -1,0 +1,140 @@
+// `explain`: what happens to a packet, in words; with --live also whether the kernel agrees. Touches nothing.
+
+import type { Nic } from '../config/config.ts';
+import { loadConfig } from '../config/load.ts';
+import { parseFlows } from '../dialects/conntrack.ts';
+import { AgentError, CommandError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
+import { readTrusted } from '../machine/config-file.ts';
+import type { Host } from '../machine/host.ts';
+import { readMachine } from '../machine/observe.ts';
+import { type Explanation, explain as explainPacket, type Packet } from '../network/explain.ts';
+import { parseIpv4 } from '../network/ipv4.ts';
+import { bindNics } from '../network/nics.ts';
+import { chooseRenderer, survey } from '../survey.ts';
+import { type Context, count, type GlobalOptions, issueText, needRoot, painter, printJson } from './context.ts';
+
+export type ExplainOptions = GlobalOptions & { from: string; to: string; live: boolean };
+
+/** What the kernel says to it. */
+type Live = { agrees: boolean; lines: { text: string; agrees: boolean }[] };
+
+export async function explain(context: Context, options: ExplainOptions): Promise<ExitStatus> {
+  if (options.live) needRoot(context, 'explain --live');
+  const packet = packetOf(options);
+  const host = context.host();
+  const file = options.live ? await readTrusted(host, options.config, 'look') : await read(host, options.config);
+  if ('errors' in file)
+    throw new AgentError(`${options.config}: ${file.errors.map(({ message }) => message).join('; ')}`, EXIT.config);
+  const parsed = await loadConfig(file.bytes);
+  if (!parsed.ok) {
+    const text = new TextDecoder().decode(file.bytes);
+    for (const issue of parsed.errors) context.stderr(`error: ${issueText(options.config, text, issue)}\n`);
+    return EXIT.config;
+  }
+  const { config } = parsed;
+  // Without --live the file may be of another machine: its NICs are named as they are there.
+  const bound = options.live ? bindNics(config.nics, (await readMachine(host)).links).bound : [];
+  const deviceOf = (mac: string | undefined) => bound.find((nic) => nic.mac === mac)?.device;
+  const nameOf = (nic: Nic) =>
+    [deviceOf(nic.mac), nic.name ?? `${nic.gateway === undefined ? 'subnet' : 'uplink'} ${nic.mac}`]
+      .filter((part) => part !== undefined)
+      .join(', ');
+  const explanation = explainPacket(config, packet, nameOf);
+  const steps = options.live
+    ? (await survey(host, config, await chooseRenderer(host, options.renderer), 'whole')).steps
+    : [];
+  const live = options.live ? await ask(host, packet, explanation, deviceOf, steps.length) : undefined;
+  if (options.json) printJson(context, { packet, ...explanation, ...(live !== undefined && { live }) });
+  else {
+    const paint = painter(context);
+    for (const line of explanation.lines) context.stdout(`${line}\n`);
+    for (const { text, agrees } of live?.lines ?? [])
+      context.stdout(`${agrees ? paint('agrees', 'green') : paint('differs', 'red')}: ${text}\n`);
+  }
+  return live?.agrees === false ? EXIT.notInSync : EXIT.ok;
+}
+
+async function read(host: Host, path: string): Promise<{ bytes: Uint8Array } | { errors: { message: string }[] }> {
+  const bytes = await host.readBytes(path);
+  return bytes === undefined ? { errors: [{ message: 'does not exist' }] } : { bytes };
+}
+
+function packetOf({ from, to }: ExplainOptions): Packet {
+  const [, address = '', port, protocol = port === undefined ? 'icmp' : 'tcp'] =
+    /^([\d.]+)(?::(\d+))?(?:\/(tcp|udp|icmp))?$/.exec(to) ?? [];
+  for (const [option, text] of [
+    ['--from', from],
+    ['--to', address],
+  ] as const)
+    if (parseIpv4(text) === undefined)
+      throw new UsageError(`${option} must be an IPv4 address${option === '--to' ? ', or ADDRESS:PORT/PROTOCOL' : ''}`);
+  if (port === undefined) {
+    if (protocol !== 'icmp') throw new UsageError(`--to needs a port for ${protocol}: ${address}:80/${protocol}`);
+    return { from, to: address, protocol: 'icmp' };
+  }
+  const number = Number(port);
+  if (number < 1 || number > 65535 || protocol === 'icmp')
+    throw new UsageError('--to must have a port from 1 to 65535, of tcp or udp');
+  return { from, to: address, protocol: protocol === 'udp' ? 'udp' : 'tcp', port: number };
+}
+
+async function ask(
+  host: Host,
+  packet: Packet,
+  explanation: Explanation,
+  deviceOf: (mac: string | undefined) => string | undefined,
+  steps: number,
+): Promise<Live> {
+  const lines: Live['lines'] = [
+    steps === 0
+      ? { agrees: true, text: 'what the file says is in force' }
+      : { agrees: false, text: `the file is not in force (${count(steps, 'step')} to do): kylin-vr plan shows them` },
+  ];
+  const [enters, leaves] = [deviceOf(explanation.enters), deviceOf(explanation.leaves)];
+  if (explanation.leaves !== undefined) lines.push(await routed(host, packet, explanation, enters, leaves));
+  lines.push(...(await tracked(host, packet, explanation)));
+  return { agrees: lines.every(({ agrees }) => agrees), lines };
+}
+
+type Route = { dev?: string; gateway?: string };
+
+async function routed(
+  host: Host,
+  { from }: Packet,
+  { to }: Explanation,
+  enters: string | undefined,
+  leaves: string | undefined,
+): Promise<Live['lines'][number]> {
+  const by = enters === undefined ? [] : ['from', from, 'iif', enters];
+  try {
+    const { stdout } = await host.run(['ip', '-j', 'route', 'get', to, ...by]);
+    const [route = {}] = JSON.parse(stdout) as Route[];
+    const way = `the kernel sends it out by ${route.dev}${route.gateway === undefined ? '' : ` to ${route.gateway}`}`;
+    return { agrees: route.dev === leaves, text: route.dev === leaves ? way : `${way}, not by ${leaves}` };
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    return { agrees: false, text: `the kernel does not route it: ${error.stderr.trim()}` };
+  }
+}
+
+/** Connections of these two that the kernel knows already: whether their NAT is what a new one would get. */
+async function tracked(host: Host, packet: Packet, explanation: Explanation): Promise<Live['lines']> {
+  const { from, to, protocol, port } = packet;
+  const { stdout } = await host.run(['conntrack', '-L', '-p', protocol, '-s', from, '-d', to], { accept: [1] });
+  const flows = parseFlows(stdout).filter((flow) => port === undefined || flow.destinationPort === port);
+  if (flows.length === 0) return [{ agrees: true, text: 'conntrack knows no such connection now' }];
+  const alike = flows.filter(
+    (flow) => flow.replySource === explanation.to && flow.replyDestination === explanation.source,
+  );
+  if (alike.length === flows.length)
+    return [{ agrees: true, text: `conntrack knows ${count(flows.length, 'such connection')}, translated so` }];
+  const other = flows.find((flow) => !alike.includes(flow));
+  return [
+    {
+      agrees: false,
+      text:
+        `conntrack knows ${count(flows.length - alike.length, 'connection')} translated otherwise: to ${other?.replySource}, ` +
+        `seen as ${other?.replyDestination}`,
+    },
+  ];
+}

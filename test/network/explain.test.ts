@@ -1,0 +1,121 @@
+// What `explain` says, held against the table whose rows the router's tests prove with real packets.
+
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { parseConfig } from '../../src/config/parse.ts';
+import { type Explanation, explain } from '../../src/network/explain.ts';
+import { ADDRESSES, type HostName } from '../lab/lab.ts';
+import { elastic, type Row, snat } from '../lab/table.ts';
+
+const hostAt = (address: string) =>
+  (Object.keys(ADDRESSES) as HostName[]).find((name) => ADDRESSES[name] === address) ?? 'router';
+
+/** In the words of the table. */
+function outcome({ fate, to, port, source }: Explanation, { from, protocol, expected }: Row): string {
+  if (fate === 'dropped') return 'closed';
+  if (protocol === 'icmp') return fate === 'router' ? 'answered by the router' : 'answered behind the router';
+  const seen = `${hostAt(to)}:${port} sees ${source}`;
+  // The table does not say what the router's own packets look like.
+  return from === 'router' && expected.endsWith('is reached') ? `${hostAt(to)}:${port} is reached` : seen;
+}
+
+function configOf(yaml: string) {
+  const parsed = parseConfig(yaml);
+  assert.ok(parsed.ok);
+  return parsed.config;
+}
+
+const packetOf = ({ from, to, protocol, port }: Row) => ({
+  from: ADDRESSES[from],
+  to,
+  protocol,
+  ...(protocol !== 'icmp' && { port }),
+});
+
+for (const { name, config, promises } of [elastic, snat])
+  describe(`explain: ${name}`, () => {
+    for (const { promise, rows } of promises)
+      it(promise, () => {
+        for (const row of rows) {
+          const explanation = explain(configOf(config), packetOf(row), ({ mac }) => mac);
+          assert.equal(outcome(explanation, row), row.expected, `${row.from} → ${row.to}:${row.port}/${row.protocol}`);
+        }
+      });
+  });
+
+describe('explain', () => {
+  const config = configOf(`if_list:
+  - { ipaddr: 203.0.113.37, prefix: 24, mac: '52:54:84:00:08:46', gateway: 203.0.113.1, name: public }
+  - { ipaddr: 10.10.1.254, prefix: 24, mac: '52:54:84:11:00:04' }
+eip_list: [{ eip: 203.0.113.50, vm-ip: 10.10.1.11 }]
+port_forward_list: [{ eip: 203.0.113.60, protocol: tcp, port: 80, end_port: 82, vm-port: 8080, vm-ip: 10.10.1.12 }]
+route_list: [{ dest: 172.16.0.0/16, via: 10.10.1.1 }]
+snat_list: [{ source: 172.16.0.0/16, to: none }]
+`);
+  const words = (from: string, to: string, protocol: 'tcp' | 'udp' | 'icmp' = 'tcp', port = 81) =>
+    explain(config, { from, to, protocol, ...(protocol !== 'icmp' && { port }) }, (nic) => nic.name ?? 'subnet').lines;
+
+  const cases: [name: string, lines: string[], said: string[]][] = [
+    [
+      'an EIP from outside',
+      words('192.0.2.7', '203.0.113.50'),
+      [
+        '192.0.2.7 is behind 203.0.113.1, the gateway to the outside: the packet comes in by public',
+        '203.0.113.50 is the elastic IP of 10.10.1.11: it goes there (eip_list)',
+        'it leaves by subnet to 10.10.1.11 itself',
+        'its source is kept',
+        '10.10.1.11 sees 192.0.2.7, the sender itself; the sender hears its answers from 203.0.113.50',
+      ],
+    ],
+    [
+      'a forwarded port from the same subnet',
+      words('10.10.1.13', '203.0.113.60'),
+      [
+        '10.10.1.13 is in the network of subnet: the packet comes in there',
+        'port 81/tcp of 203.0.113.60 is forwarded: it goes to 10.10.1.12, port 8081 (port_forward_list)',
+        'it leaves by subnet to 10.10.1.12 itself',
+        "its source becomes 203.0.113.37: the uplink's address, so that the answer comes back through the router",
+        '10.10.1.12 sees 203.0.113.37; the sender hears its answers from 203.0.113.60',
+      ],
+    ],
+    [
+      'a closed port',
+      words('192.0.2.7', '203.0.113.60', 'tcp', 22),
+      [
+        '192.0.2.7 is behind 203.0.113.1, the gateway to the outside: the packet comes in by public',
+        '203.0.113.60 forwards 80-82/tcp; port 22/tcp is closed: dropped',
+      ],
+    ],
+    [
+      'a network behind a route',
+      words('172.16.4.4', '192.0.2.7'),
+      [
+        '172.16.4.4 is behind 10.10.1.1, the gateway of 172.16.0.0/16 in route_list: the packet comes in by subnet',
+        'it leaves by public to 203.0.113.1, the gateway to the outside',
+        'its source is kept: snat_list says none for 172.16.0.0/16',
+        '192.0.2.7 sees 172.16.4.4, the sender itself',
+      ],
+    ],
+    [
+      'two machines of one subnet',
+      words('10.10.1.11', '10.10.1.12'),
+      [
+        '10.10.1.11 is in the network of subnet: the packet comes in there',
+        '10.10.1.12 is in the same network: the packet goes there directly and does not come to the router',
+      ],
+    ],
+  ];
+  for (const [name, lines, said] of cases) it(name, () => assert.deepEqual(lines, said));
+
+  it('without an uplink there is no NAT, and no way out', () => {
+    const inside = configOf(`if_list: [{ ipaddr: 10.10.1.254, prefix: 24, mac: '52:54:84:11:00:04' }]
+eip_list: [{ eip: 203.0.113.50, vm-ip: 10.10.1.11 }]
+`);
+    const { fate, lines } = explain(
+      inside,
+      { from: '10.10.1.11', to: '203.0.113.50', protocol: 'icmp' },
+      () => 'subnet',
+    );
+    assert.deepEqual([fate, lines.at(-1)], ['no-route', '203.0.113.50: the router has no route there']);
+  });
+});
