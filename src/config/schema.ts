@@ -17,7 +17,8 @@ export const SPELLINGS: ReadonlyMap<string, string> = new Map([
 /** The entries of one list: their keys, and what turns a mapping with these keys into its part of the Config. */
 export type EntrySchema<T> = { keys: readonly string[]; schema: z.ZodMiniType<T> };
 
-const described = <T extends z.ZodMiniType>(schema: T, description: string): T => schema.check(z.describe(description));
+const described = <T extends z.ZodMiniType>(schema: T, description: string, example?: string | number): T =>
+  schema.check(z.meta({ description, ...(example !== undefined && { example }) }));
 
 /** YAML takes unquoted digits for a number: where text is wanted, quotes are the cure. */
 const text = (rule: string) =>
@@ -92,52 +93,62 @@ const protocol = z.pipe(
 const port = whole(1, 65535, 'a port');
 
 const nicKeys = z.object({
-  ipaddr: described(address, "The NIC's own IPv4 address."),
-  prefix: described(whole(1, 32, 'a whole number'), 'Length of its network, in bits.'),
-  mac: described(mac, 'MAC address that finds the NIC, in any case.'),
+  ipaddr: described(address, "The NIC's own IPv4 address.", '10.90.3.37'),
+  prefix: described(whole(1, 32, 'a whole number'), 'Length of its network, in bits.', 24),
+  mac: described(mac, 'MAC address that finds the NIC, in any case.', '52:54:84:00:08:46'),
   gateway: z.exactOptional(
-    described(address, 'Next hop to the outside: makes the NIC an uplink. Without it, the NIC is a subnet.'),
+    described(
+      address,
+      'Next hop to the outside: makes the NIC an uplink. Without it, the NIC is a subnet.',
+      '10.90.3.1',
+    ),
   ),
-  name: z.exactOptional(described(name, 'A label for messages.')),
+  name: z.exactOptional(described(name, 'A label for messages.', 'public')),
   // The kernel takes 68 and more; below 576, what every IPv4 host must take, it is a slip.
-  mtu: z.exactOptional(described(whole(576, 65535, 'a whole number'), 'Largest packet, in bytes.')),
+  mtu: z.exactOptional(described(whole(576, 65535, 'a whole number'), 'Largest packet, in bytes.', 1450)),
   bridge: z.exactOptional(
-    described(bridge, 'Bridge that the NIC becomes a port of; the addresses live on the bridge.'),
+    described(bridge, 'Bridge that the NIC becomes a port of; the addresses live on the bridge.', 'br-ex'),
   ),
   'bridge-type': z.exactOptional(
-    described(z.enum(['ovs', 'linux'], { error: BRIDGE_TYPE }), 'Kind of the bridge: ovs (default) or linux.'),
+    described(z.enum(['ovs', 'linux'], { error: BRIDGE_TYPE }), 'Kind of the bridge: ovs (default) or linux.', 'ovs'),
   ),
 });
 
 const eipKeys = z.object({
-  eip: described(address, 'The elastic IP.'),
-  'vm-ip': described(address, 'The VM it stands for, 1:1.'),
+  eip: described(address, 'The elastic IP.', '10.90.2.250'),
+  'vm-ip': described(address, 'The VM it stands for, 1:1.', '192.168.100.190'),
 });
 
 const forwardKeys = z.object({
-  eip: described(address, "The elastic IP, or the uplink's own address."),
-  protocol: described(protocol, 'tcp or udp.'),
-  port: described(port, 'The port outside, or the first of a range.'),
-  end_port: z.exactOptional(described(port, 'The last port of the range.')),
-  'vm-port': described(port, 'The port on the VM, or the first of the range there.'),
-  'vm-ip': described(address, 'The VM.'),
+  eip: described(address, "The elastic IP, or the uplink's own address.", '10.90.2.254'),
+  protocol: described(protocol, 'tcp or udp.', 'tcp'),
+  port: described(port, 'The port outside, or the first of a range.', 80),
+  end_port: z.exactOptional(described(port, 'The last port of the range.', 82)),
+  'vm-port': described(port, 'The port on the VM, or the first of the range there.', 8080),
+  'vm-ip': described(address, 'The VM.', '192.168.100.190'),
 });
 
 const routeKeys = z.object({
-  dest: described(network('must be a network, such as 192.0.2.0/24', String), 'Network behind the next hop, as CIDR.'),
-  via: described(address, 'Next hop, in the network of a NIC.'),
+  dest: described(
+    network('must be a network, such as 192.0.2.0/24', String),
+    'Network behind the next hop, as CIDR.',
+    '172.16.0.0/16',
+  ),
+  via: described(address, 'Next hop, in the network of a NIC.', '192.168.100.1'),
 });
 
 const snatKeys = z.object({
   source: described(
     network('must be a network, such as 192.0.2.0/24, or an address', (dotted) => `${dotted}/32`),
     'Network, as CIDR, or address inside.',
+    '172.24.4.0/24',
   ),
   to: described(
     z.union([z.enum(['masquerade', 'none']), address], {
       error: ({ input }) => (parseCidr(`${input}/32`) ? UNICAST : TARGET),
     }),
     "Source address it leaves with; masquerade: the uplink's; none: its own.",
+    'masquerade',
   ),
 });
 

@@ -1,0 +1,10 @@
+// `schema`: JSON Schema of the file.
+
+import { jsonSchema } from '../config/json-schema.ts';
+import { EXIT, type ExitStatus } from '../errors.ts';
+import { type Context, printJson } from './context.ts';
+
+export function schema(context: Context): ExitStatus {
+  printJson(context, jsonSchema());
+  return EXIT.ok;
+}
