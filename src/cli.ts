@@ -95,11 +95,21 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     });
   program
     .command('status')
-    .description('desired against observed, per NIC, EIP and forward; the last run')
-    .action(async (_, command: Command) => {
-      const { status } = await import('./commands/status.ts');
-      end(await status(context, options(command)));
-    });
+    .description('desired against observed, per NIC, EIP and forward; the last run, and the time left to confirm')
+    .option('--counters', 'also the connections of each EIP and forward', false)
+    .option('--watch [seconds]', 'again and again, every 2 seconds or so many', seconds)
+    .addOption(
+      new Option('--format <name>', 'for people, or for node_exporter').choices(['text', 'prometheus']).default('text'),
+    )
+    .action(
+      async (own: { counters: boolean; watch?: number | true; format: 'text' | 'prometheus' }, command: Command) => {
+        const { status } = await import('./commands/status.ts');
+        const { watch, ...rest } = own;
+        const every = watch === undefined ? {} : { watch: watch === true ? 2 : watch };
+        const { watch: _, ...global } = options(command) as GlobalOptions & { watch?: unknown };
+        end(await status(context, { ...global, ...rest, ...every }));
+      },
+    );
   program
     .command('confirm')
     .description('keep the change that reload --confirm-within made')
