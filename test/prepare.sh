@@ -28,6 +28,8 @@ need conntrack conntrack
 need arping iputils-arping
 need ping iputils-ping
 need tcpdump tcpdump
+need nft nftables
+need perl perl-base
 need sysctl procps
 need nsenter util-linux
 need setpriv util-linux

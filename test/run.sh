@@ -5,6 +5,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/prepare.sh
+. packaging/prepare.sh
+need qemu-ga qemu-guest-agent
+need lintian lintian
+need rpmlint rpmlint
+need groff groff-base
+install_missing
 # Before the tests, so that none of them sees it appear.
 bash test/lab/networkmanager-install.sh
 echo 'Building dist/kylin-vr.js.'

@@ -22,7 +22,7 @@ import type { Host } from './host.ts';
  */
 const TIMEOUT_MS = 20_000;
 /** An activation may take its time. */
-const ACTIVATE_TIMEOUT_MS = 60_000;
+const ACTIVATE_TIMEOUT_MS = 30_000;
 
 const SYSTEM_BUS = '/run/dbus/system_bus_socket';
 
@@ -102,7 +102,7 @@ async function applyProfile(host: Host, step: Extract<Step, { kind: 'apply-profi
   const { device, uuid, active, external } = step;
   if ((active || (external && (await takeOver(host, device, uuid)))) && (await reapply(host, device))) return;
   try {
-    await nmcli(host, ['--wait', '45', 'connection', 'up', 'uuid', uuid, 'ifname', device], {
+    await nmcli(host, ['--wait', '20', 'connection', 'up', 'uuid', uuid, 'ifname', device], {
       timeoutMs: ACTIVATE_TIMEOUT_MS,
     });
   } catch (error) {

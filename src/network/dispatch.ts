@@ -18,31 +18,37 @@ export type Dispatch = {
   match: '-d' | '-s';
 };
 
-/** One level a chain: what a chain of the level before tells apart. The last level is the address itself. */
-const LEVELS = [24, 28, 32] as const;
+const LAST_LEVEL = 28;
+
+/** One level a chain: what a chain of the level before tells apart. The chains of the last one tell addresses apart. */
+const LEVELS = [24, LAST_LEVEL] as const;
 
 /** The chains of a dispatch, root first; the root is there even when there is nothing to dispatch. */
 export function dispatchChains(dispatch: Dispatch, leaves: readonly Leaf[]): Chain[] {
   const root: Chain & { rules: string[] } = { table: dispatch.table, name: dispatch.root, rules: [], ordered: false };
   const chains = new Map([[dispatch.root, root]]);
-  for (const leaf of [...leaves].sort((a, b) => a.address - b.address)) {
+  let last: { base: number; chain: typeof root } | undefined;
+  for (const { address, verdict } of [...leaves].sort((a, b) => a.address - b.address)) {
+    // In order, so that neighbours need the way to their chain once: naming networks is what takes time here.
+    const { base } = networkOf(address, LAST_LEVEL);
+    if (last?.base !== base) last = { base, chain: chainFor(address) };
+    last.chain.rules.push(`${dispatch.match} ${formatIpv4(address)}/32 ${verdict}`);
+  }
+  return [...chains.values()];
+
+  function chainFor(address: number): typeof root {
     let chain = root;
     for (const prefix of LEVELS) {
-      const network = networkOf(leaf.address, prefix);
-      const match = `${dispatch.match} ${formatNetwork(network)}`;
-      if (prefix === 32) {
-        chain.rules.push(`${match} ${leaf.verdict}`);
-        break;
-      }
+      const network = networkOf(address, prefix);
       // 28 characters at the most, which is what the kernel takes: KYLIN-VR-D28-255.255.255.240
       const name = `${CHAIN_PREFIX}-${dispatch.letter}${prefix}-${formatIpv4(network.base)}`;
       const next = chains.get(name) ?? { table: dispatch.table, name, rules: [], ordered: false };
       if (!chains.has(name)) {
         chains.set(name, next);
-        chain.rules.push(`${match} -j ${name}`);
+        chain.rules.push(`${dispatch.match} ${formatNetwork(network)} -j ${name}`);
       }
       chain = next;
     }
+    return chain;
   }
-  return [...chains.values()];
 }

@@ -71,6 +71,25 @@ describe('install --root', () => {
     assert.equal(text(root, '/usr/lib/udev/rules.d/90-kylin-vr.rules'), payload['udev/90-kylin-vr.rules']);
   });
 
+  it('of a package: what it puts into an image runs with the Node that is there; an image with the package has its own', async (t) => {
+    const packed = { content: '#!/usr/lib/kylin-vr/node\nthe program\n', mode: 0o755 };
+    const elsewhere = imageOf(t, { '/kylin-vr.js': packed });
+    const root = imageOf(t, TOOLS);
+    await run(['install', '--root', root], { program: join(elsewhere, 'kylin-vr.js') });
+    assert.equal(text(root, '/usr/bin/kylin-vr'), PROGRAM_TEXT);
+
+    const { '/usr/bin/node': _, ...withoutNode } = TOOLS;
+    for (const [files, said] of [
+      [{ '/usr/bin/kylin-vr': packed }, /node is not in/],
+      [{ '/usr/bin/kylin-vr': packed, '/usr/lib/kylin-vr/node': '' }, /^$/],
+    ] as const) {
+      const image = imageOf(t, { ...withoutNode, ...files });
+      const { status, stderr } = await run(['install', '--root', image], { program: programFile(t) });
+      assert.equal(status, 0);
+      assert.match(stderr, said);
+    }
+  });
+
   it('says each thing that it did on a line', async (t) => {
     const root = imageOf(t, WITH_01);
     const { stdout } = await run(['install', '--root', root], { program: programFile(t) });

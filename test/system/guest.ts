@@ -1,26 +1,65 @@
 // A guest with kylin-vr, and whether its network does what a configuration promises.
 
-import { readFile } from 'node:fs/promises';
-import { PROGRAM, type Router } from '../lab/lab.ts';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Router } from '../lab/lab.ts';
 import { listen, observe, type Row, type Scenario } from '../lab/table.ts';
 import { createTraffic, type Traffic } from '../lab/traffic.ts';
 import type { Machine } from './lab/machine.ts';
-import type { Preparation } from './lab/tree.ts';
+import { type Preparation, packLayer, ROOT } from './lab/tree.ts';
 
 export const CONFIG = '/etc/kylin-vr/kylin-vr.yaml';
 const AT_ONCE = 12;
 
-/** An image that `kylin-vr install --root` prepared, with that configuration. */
-export const installed = (config: string, ...options: string[]): Pick<Preparation, 'prepare'> => ({
+/** Where `npm run test:system` has put the packages. */
+const { KYLIN_VR_PACKAGES } = process.env;
+
+export function debOf(flavour: 'kylin-vr' | 'kylin-vr-standalone'): string {
+  const names = KYLIN_VR_PACKAGES === undefined ? [] : readdirSync(KYLIN_VR_PACKAGES);
+  const name = names.find((each) => each.startsWith(`${flavour}_`) && each.endsWith('.deb'));
+  if (name === undefined) throw new Error(`no deb of ${flavour}: run this with npm run test:system`);
+  return join(KYLIN_VR_PACKAGES ?? '', name);
+}
+
+let layer: Promise<string> | undefined;
+
+/** The tree with the standalone deb in it, and no other Node. Made once: unpacking takes longer than a container's boot. */
+function withDeb(): Promise<string> {
+  const make = async () => {
+    const archive = join(KYLIN_VR_PACKAGES ?? '', `layer-${process.pid}.tar`);
+    await packLayer(archive, [
+      ['rm', '-r', `${ROOT}/opt/node`, `${ROOT}/usr/local/bin/node`],
+      ['dpkg', `--root=${ROOT}`, '--install', debOf('kylin-vr-standalone')],
+    ]);
+    return archive;
+  };
+  layer ??= make();
+  return layer;
+}
+
+/** An image with the package installed, and that configuration. */
+export const installed = (config: string, ...options: string[]): Pick<Preparation, 'layer' | 'prepare'> => ({
+  layer: withDeb,
   async prepare(router: Router, root: string) {
-    await router.run([process.execPath, PROGRAM, 'install', '--root', root, ...options], { check: true });
+    if (options.length > 0) await router.run(['chroot', root, 'kylin-vr', 'install', ...options], { check: true });
     await router.write(`${root}${CONFIG}`, config, 0o600);
   },
 });
 
-/** As `scp` would: the program alone, to install itself. */
-export async function bringProgram(machine: Machine, path: string): Promise<void> {
-  await machine.write(path, await readFile(PROGRAM), 0o755);
+/**
+ * From now on, until the power goes or `mend`, this comes first when the machine runs the tool: shell, in which "$@" is what the
+ * tool is given.
+ */
+export async function disturb(machine: Machine, tool: string, script: string): Promise<{ mend(): Promise<void> }> {
+  const [copy, stub] = ['/root/the-tool-itself', '/root/the-tool-disturbed'];
+  await machine.run(['cp', '--preserve', '--remove-destination', tool, copy], { check: true });
+  await machine.write(stub, `#!/bin/sh\n${script}\nexec ${copy} "$@"\n`, 0o755);
+  await machine.run(['mount', '--bind', stub, tool], { check: true });
+  return {
+    mend: async () => {
+      await machine.run(['umount', tool], { check: true });
+    },
+  };
 }
 
 export type Promises = {

@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . test/prepare.sh
+. packaging/prepare.sh
 need mmdebstrap mmdebstrap
 need systemd-nspawn systemd-container
 need qemu-system-x86_64 qemu-system-x86
@@ -14,6 +15,10 @@ install_missing
 bash test/system/lab/tree.sh > /dev/null
 echo 'Building dist/kylin-vr.js.'
 npm run --silent build
+KYLIN_VR_PACKAGES=$(mktemp -d)
+export KYLIN_VR_PACKAGES
+trap 'rm -rf "$KYLIN_VR_PACKAGES"' EXIT
+node --import tsx packaging/package.ts --format deb --out "$KYLIN_VR_PACKAGES"
 files=("$@")
 [ ${#files[@]} -gt 0 ] || mapfile -t files < <(find test/system -name '*.test.ts' | sort)
 run_tests 1 "${files[@]}"

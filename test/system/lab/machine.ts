@@ -47,11 +47,17 @@ export async function useMachine(name: string, machine: Machine, test: (machine:
   }
 }
 
+/** Lines of each, where nobody can look into the folder afterwards. */
+const TAIL = 40;
+
 export async function keepLogs(name: string, machine: Pick<Machine, 'console' | 'journal'>): Promise<void> {
   const folder = await mkdtemp(join(process.env.KYLIN_VR_LOGS ?? tmpdir(), `kylin-vr-failed-${name}-`));
   const [journal, console] = await Promise.allSettled([machine.journal('-o', 'short-precise'), machine.console()]);
   for (const [file, result] of Object.entries({ journal, console })) {
-    await writeFile(join(folder, file), result.status === 'fulfilled' ? result.value : `${result.reason}\n`);
+    const text = result.status === 'fulfilled' ? result.value : `${result.reason}\n`;
+    await writeFile(join(folder, file), text);
+    const tail = text.trimEnd().split('\n').slice(-TAIL);
+    process.stderr.write(`The end of the ${name}'s ${file}:\n${tail.map((line) => `  ${line}\n`).join('')}`);
   }
   process.stderr.write(`The ${name}'s console and journal are in ${folder}\n`);
 }

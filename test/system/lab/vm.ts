@@ -16,7 +16,7 @@ export type Vm = Machine & { qmp(command: string, given?: object): Promise<unkno
 const DISK = `${SIDE}/disk`;
 const CONSOLE = `${SIDE}/console`;
 const BOOT_MS = 240_000;
-const END_MS = 90_000;
+const END_MS = 150_000;
 const UNPLUG_MS = 30_000;
 /** As many NICs as a guest can have: hot plug needs a port of its own for each. */
 const PORTS = 8;

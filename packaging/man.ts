@@ -1,0 +1,244 @@
+// The man pages, in the language of man(7): commands and options from their definitions, the keys of the file from its schema,
+// and what neither of them says written here. Pure.
+
+import type { Command, Option } from 'commander';
+import * as z from 'zod/mini';
+import { createProgram } from '../src/cli.ts';
+import type { Context } from '../src/commands/context.ts';
+import { fileSchema, SPELLINGS } from '../src/config/schema.ts';
+import { EXIT } from '../src/errors.ts';
+import { PATHS } from '../src/machine/paths.ts';
+import type { StepKind } from '../src/network/step.ts';
+
+/** Complete, or this does not compile. */
+const STEPS: Readonly<Record<StepKind, string>> = {
+  'set-sysctl': 'a kernel setting',
+  'write-file': 'a profile of a NIC',
+  'remove-file': 'a profile of ours goes',
+  'back-up-file': 'a foreign profile that claims our NIC is put aside',
+  'set-link-up': 'a link comes up',
+  'set-link-down': 'a link goes down',
+  'set-mtu': "a link's MTU",
+  'add-address': 'an address',
+  'remove-address': 'an address goes',
+  'add-route': 'a route',
+  'remove-route': 'a route goes',
+  'load-profiles': 'NetworkManager reads profiles',
+  'apply-profile': 'NetworkManager brings a device in line with its profile',
+  'forget-profiles': 'NetworkManager forgets profiles that are gone',
+  'put-back': 'a foreign address or route that a killed run lost is put back',
+  'add-chain': 'a chain of iptables',
+  'replace-chain': 'a chain of iptables, anew',
+  'edit-chain': 'some rules of a chain',
+  'remove-chain': 'a chain goes',
+  'add-jump': 'the jump to a chain of ours',
+  'remove-jump': 'a jump goes',
+  'remove-stray-rules': 'our chains in the iptables backend that is not in use',
+  'cut-flows': 'established flows of an EIP or forward that went or moved',
+  'announce-addresses': 'gratuitous ARP for new addresses',
+};
+
+const STATUSES: Readonly<Record<keyof typeof EXIT, string>> = {
+  ok: 'Done, or in sync.',
+  internal: 'Internal error: please report it.',
+  notInSync: 'Not in sync (status, plan --exit-code).',
+  usage: 'The command line is wrong.',
+  config: 'The configuration is wrong; nothing was changed.',
+  failed: 'Applying or verifying failed; taken back.',
+  locked: 'Another run holds the lock, or a change waits to be confirmed; try again.',
+  notRoot: 'Needs root.',
+};
+
+const FIELDS: readonly [string, string][] = [
+  ['result', 'Of start, reload and plan: unchanged, changed, rolled-back or failed.'],
+  ['steps', 'An array, one object for each step, with kind and text.'],
+  ['warnings, errors', 'Arrays of objects with message, and where they are known line, column and path.'],
+  ['durationMs', 'How long it took.'],
+  ['trigger', 'Who asked: boot, udev, timer, operator or agent.'],
+  ['valid', 'Of check: whether the file may be applied.'],
+  ['inSync', 'Of status: whether a reload would do nothing. A NIC that is not there yet alone leaves it true.'],
+  [
+    'nics, eips, forwards',
+    'Of status: arrays, each entry with state: active, pending or error. A NIC has mac and device.',
+  ],
+  ['lastRun', 'Of status: time, trigger, result and error of the last run.'],
+];
+
+const FILES: readonly [string, string][] = [
+  [PATHS.config, 'The configuration: kylin\\-vr.yaml(5). Written by the operator or the hypervisor host.'],
+  [PATHS.run, 'The lock, the mark that a NIC came or went, the last run.'],
+  [PATHS.lastGood, 'The last configuration that was applied well; in force while the file is wrong.'],
+  [PATHS.backup, 'Foreign profiles that claimed our NICs.'],
+  [PATHS.log, 'The log, JSON lines; the journal has it too.'],
+  ['/var/cache/kylin-vr', 'Compiled code, where the package brings none.'],
+];
+
+export type ManPage = { name: string; section: number; text: string };
+
+/** `date`: of the package, as YYYY-MM-DD. */
+export function manPages(version: string, date: string): ManPage[] {
+  const program = createProgram({ stdout: () => {}, stderr: () => {} } as unknown as Context, () => {});
+  const header = (name: string, section: number) =>
+    `.TH ${name.toUpperCase()} ${section} "${date}" "kylin\\-vr ${version}" "System Administration"\n.nh\n.ad l\n`;
+  return [
+    { name: 'kylin-vr', section: 8, text: header('kylin\\-vr', 8) + commandPage(program) },
+    { name: 'kylin-vr.yaml', section: 5, text: header('kylin\\-vr.yaml', 5) + filePage() },
+  ];
+}
+
+function commandPage(program: Command): string {
+  const commands = leaves(program);
+  return [
+    section('NAME', 'kylin\\-vr \\- makes a machine the VPC router that one YAML file describes\n'),
+    section('SYNOPSIS', `.B kylin\\-vr\n.RI [ options ]\n.I command\n.RI [ arguments ]\n`),
+    section(
+      'DESCRIPTION',
+      `Inside the guest,
+.B kylin\\-vr
+brings links, addresses, routes, elastic IPs (1:1 NAT), port forwards and source NAT in line with
+.BR kylin\\-vr.yaml (5).
+It changes only what differs, verifies what it did, and takes it back when that fails. It is one process that does its work and
+exits. At boot
+.I kylin\\-vr.service
+runs it; a NIC that comes or goes, and a timer, start
+.IR kylin\\-vr\\-reload.service .
+`,
+    ),
+    section('COMMANDS', commands.map(commandEntry).join('')),
+    section(
+      'OPTIONS',
+      program.options
+        .filter(({ hidden }) => !hidden)
+        .map(optionEntry)
+        .join(''),
+    ),
+    section(
+      'EXIT STATUS',
+      entries(Object.entries(EXIT).map(([name, status]) => [String(status), STATUSES[name as keyof typeof EXIT]])),
+    ),
+    section(
+      'JSON',
+      `With \\-\\-json each command prints one object. Fields that others may rely on:\n${entries(FIELDS)}`,
+    ),
+    section('STEPS', `The kinds of a step:\n${entries(Object.entries(STEPS))}`),
+    section('FILES', entries(FILES, 'I')),
+    section(
+      'NOTES',
+      `The old callers' options
+.BR \\-\\-start ,
+.BR \\-\\-reload ,
+.B \\-c init
+and
+.B \\-c reload
+.RB [ \\-d
+.IR device ]
+work, also through
+.I /usr/bin/kylin\\-vr.py
+and
+.IR /usr/local/bin/kylin\\-vr.py .
+`,
+    ),
+    section('SEE ALSO', '.BR kylin\\-vr.yaml (5),\n.BR ip (8),\n.BR iptables (8),\n.BR systemctl (1)\n'),
+  ].join('');
+}
+
+/** Commands that do something; a group of commands only leads to them. */
+function leaves(command: Command, path: readonly string[] = []): { path: string; command: Command }[] {
+  return command.commands.flatMap((child) => {
+    const there = [...path, child.name()];
+    return child.commands.length > 0 ? leaves(child, there) : [{ path: there.join(' '), command: child }];
+  });
+}
+
+function commandEntry({ path, command }: { path: string; command: Command }): string {
+  const options = command.options.filter(({ hidden }) => !hidden);
+  const argumentsOf = command.registeredArguments.map((argument) => {
+    const name = `\\fI${escaped(argument.name())}\\fR${argument.variadic ? ' ...' : ''}`;
+    return argument.required ? name : `[${name}]`;
+  });
+  const head = [`\\fB${escaped(path)}\\fR`, ...argumentsOf, ...options.map((option) => `[${flagsOf(option)}]`)].join(
+    ' ',
+  );
+  const body = [
+    paragraph(command.description()),
+    ...options.map((option) => `.RS\n${optionEntry(option)}.RE\n`),
+    ...command.registeredArguments
+      .filter(({ description }) => description !== '')
+      .map((argument) => `.RS\n.TP\n.I ${escaped(argument.name())}\n${paragraph(argument.description)}.RE\n`),
+  ];
+  return `.TP\n${head}\n${body.join('')}`;
+}
+
+function optionEntry(option: Option): string {
+  const { description, argChoices, defaultValue } = option;
+  const choices = argChoices === undefined ? '' : `: ${argChoices.join(', ')}`;
+  const shown = defaultValue === undefined || defaultValue === false ? '' : ` (default: ${defaultValue})`;
+  return `.TP\n${flagsOf(option)}\n${paragraph(`${description}${choices}${shown}`)}`;
+}
+
+/** `--config <file>`: the option bold, its value in italics. */
+function flagsOf({ flags }: Option): string {
+  return escaped(flags)
+    .replace(/(\\-[\w\\-]+)/g, '\\fB$1\\fR')
+    .replace(/<([^>]+)>/g, '\\fI$1\\fR');
+}
+
+type JsonSchema = {
+  type?: string;
+  description?: string;
+  properties?: Record<string, JsonSchema>;
+  items?: JsonSchema;
+  required?: string[];
+};
+
+function filePage(): string {
+  const schema = z.toJSONSchema(fileSchema, { io: 'input', unrepresentable: 'any' }) as JsonSchema;
+  const lists = Object.entries(schema.properties ?? {}).map(([name, list]) => {
+    const { properties = {}, required = [] } = list.items ?? {};
+    const keys = Object.entries(properties).map(([key, { description = '' }]): [string, string] => [
+      key,
+      required.includes(key) ? description : `${description} Optional.`,
+    ]);
+    return `.SS ${escaped(name)}\n${paragraph(list.description ?? '')}${entries(keys)}`;
+  });
+  const spellings = [...SPELLINGS].map(([old, now]): [string, string] => [old, `The same as ${now}.`]);
+  return [
+    section('NAME', 'kylin\\-vr.yaml \\- the configuration of kylin\\-vr\n'),
+    section('SYNOPSIS', `.I ${escaped(PATHS.config)}\n`),
+    section(
+      'DESCRIPTION',
+      `YAML: one mapping of the lists below. A file that is missing, empty or wrong changes nothing;
+.I if_list: []
+takes everything of ours down. Every mistake is shown with its line and column by
+.BR "kylin\\-vr check" .
+The folder has to be root's and closed to others (0700), the file 0600.
+`,
+    ),
+    section('LISTS', lists.join('')),
+    section('OTHER SPELLINGS', entries(spellings)),
+    section(
+      'EXAMPLE',
+      `.nf
+if_list:
+  \\- { ipaddr: 203.0.113.37, prefix: 24, mac: '52:54:84:00:08:46', gateway: 203.0.113.1 }
+  \\- { ipaddr: 192.168.100.254, prefix: 24, mac: '52:54:84:11:00:04' }
+eip_list:
+  \\- { eip: 203.0.113.50, vm\\-ip: 192.168.100.190 }
+port_forward_list:
+  \\- { eip: 203.0.113.60, protocol: tcp, port: 80, vm\\-port: 8080, vm\\-ip: 192.168.100.191 }
+.fi
+`,
+    ),
+    section('SEE ALSO', '.BR kylin\\-vr (8)\n'),
+  ].join('');
+}
+
+const section = (name: string, text: string): string => `.SH ${name}\n${text}`;
+
+const entries = (list: readonly (readonly [string, string])[], font: 'B' | 'I' = 'B'): string =>
+  list.map(([name, text]) => `.TP\n.${font} "${escaped(name)}"\n${paragraph(text)}`).join('');
+
+/** A line that began with a dot or a quote would be a request. */
+const paragraph = (text: string): string => `${escaped(text).replace(/^(?=[.'])/gm, '\\&')}\n`;
+
+const escaped = (text: string): string => text.replace(/\\(?!-)/g, '\\e').replace(/(?<!\\)-/g, '\\-');

@@ -1,0 +1,30 @@
+#!/bin/sh
+# When everything is in place: %posttrans of the rpm, after the last script of 0.1; postinst of the deb. Changes nothing of the
+# running network.
+set -e
+case "${1-}" in abort-*) exit 0 ;; esac
+state=/var/lib/kylin-vr
+config=/etc/kylin-vr/kylin-vr.yaml
+
+if [ -e "$state/to-install" ]; then
+  # Of 0.1: they would stand in for ours, or run beside it. Not left to `kylin-vr install`, which would bring them back when we
+  # go: the program that they run is gone for good.
+  rm -f /etc/udev/rules.d/80-kylin-vr.rules /etc/sysctl.d/kylin-vr.conf
+  unit=/etc/systemd/system/kylin-vr.service
+  if grep -qs kylin-vr.py "$unit"; then rm -f "$unit"; fi
+  if [ -e "$config" ]; then rm -f "$state/kylin-vr.yaml.kept"
+  elif [ -e "$state/kylin-vr.yaml.kept" ]; then mv "$state/kylin-vr.yaml.kept" "$config"; fi
+
+  options=$(cat "$state/to-install")
+  rm -f "$state/to-install"
+  # shellcheck disable=SC2086 # none or one
+  /usr/bin/kylin-vr install $options ||
+    echo 'kylin-vr: warning: it is in place, but not set up; when the cause is gone, run: kylin-vr install' >&2
+elif [ -d /run/systemd/system ]; then
+  systemctl daemon-reload
+  systemctl try-restart kylin-vr-reload.path kylin-vr-reload.timer
+fi
+
+said=$(/usr/bin/kylin-vr check 2>&1) || said="warning: the configuration is not valid
+$said"
+case "$said" in *warning:*) echo "$said" >&2 ;; esac

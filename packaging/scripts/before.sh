@@ -1,0 +1,20 @@
+#!/bin/sh
+# Before the files come: %pre of the rpm ($1: how many there will be), preinst of the deb ($1: install or upgrade).
+# Leaves a mark for after.sh where there is something to set up. An upgrade has nothing: whoever disabled us has his reasons.
+set -e
+new=
+case "$1" in 1 | install) new=yes ;; esac
+# 0.1 had no program of this name.
+[ -e /usr/bin/kylin-vr ] || new=yes
+[ -n "$new" ] || exit 0
+
+state=/var/lib/kylin-vr
+[ -d "$state" ] || mkdir -m 0700 "$state"
+[ -e "$state/to-install" ] || : > "$state/to-install"
+if [ -e /usr/bin/kylin-vr ]; then
+  # The other flavour is here, and goes: this one takes over what is at work.
+  if [ -d /run/systemd/system ] && systemctl --quiet is-active kylin-vr.service; then echo --now > "$state/to-install"; fi
+elif [ -e /etc/kylin-vr/kylin-vr.yaml ]; then
+  # 0.1 owned it like any other file, and takes it along when it goes, which is after our files have come.
+  cp -p /etc/kylin-vr/kylin-vr.yaml "$state/kylin-vr.yaml.kept"
+fi

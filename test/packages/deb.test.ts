@@ -1,0 +1,99 @@
+// The deb in a tree, as dpkg --root installs it: new, upgraded, in exchange for the other flavour, removed and purged.
+
+import assert from 'node:assert/strict';
+import { before, describe, it, type TestContext } from 'node:test';
+import { type Built, build, stubDeb, temporary } from './built.ts';
+import { createTree, type Tree } from './tree.ts';
+
+const CONFIG = '/etc/kylin-vr/kylin-vr.yaml';
+const EDITED = '# kept by hand\nif_list: []\n';
+const CLOSED = 'DAEMON_ARGS="--block-rpcs=guest-exec,guest-ping"\n';
+const OPEN = 'DAEMON_ARGS="--block-rpcs=guest-ping"\n';
+const LINK = '/etc/systemd/system/multi-user.target.wants/kylin-vr.service';
+
+const folder = temporary();
+let built: Built;
+before(async () => {
+  built = await build('deb', folder);
+});
+
+/** With a package of Node 20, be it of this machine or a stub. */
+async function treeOf(t: TestContext): Promise<Tree> {
+  const tree = await createTree(t);
+  const [, version = '0'] = /^Version: (.*)$/m.exec((await tree.run('dpkg', '--status', 'nodejs')).stdout) ?? [];
+  if ((await tree.run('dpkg', '--compare-versions', version, 'ge', '20')).status !== 0) {
+    await tree.dpkg('-i', await stubDeb(folder, 'nodejs', '20.19.0-1'));
+    await tree.run('sh', '-c', `[ -e /usr/bin/node ] || ln -s ${process.execPath} /usr/bin/node`);
+  }
+  await tree.write('/etc/default/qemu-guest-agent', CLOSED);
+  return tree;
+}
+
+const isEnabled = async (tree: Tree) => (await tree.run('readlink', LINK)).status === 0;
+const guestAgent = (tree: Tree) => tree.read('/etc/default/qemu-guest-agent');
+const paths = (listing: readonly string[]) => listing.map((line) => line.replace(/^\S+ /, ''));
+/** dpkg keeps what the administrator may have changed. */
+const KEPT = ['/etc/kylin-vr', CONFIG, '/etc/logrotate.d/kylin-vr'];
+
+describe('the deb', () => {
+  it('new: enabled, with a configuration that does nothing; removed: the configuration stays; purged: nothing', async (t) => {
+    const tree = await treeOf(t);
+    const before = await tree.ours();
+    const said = await tree.dpkg('-i', built.plain);
+    assert.match(said, /takes effect with the next boot/);
+    assert.doesNotMatch(said, /warning|error/i);
+    assert.ok(await isEnabled(tree));
+    assert.equal((await tree.run('stat', '-c', '%a %U', '/etc/kylin-vr', CONFIG)).stdout, '700 root\n600 root\n');
+    assert.equal(await guestAgent(tree), OPEN);
+    assert.equal(await tree.dpkg('--verify', 'kylin-vr'), '');
+    assert.equal((await tree.run('kylin-vr', '--version')).stdout, '1.0.0\n');
+
+    await tree.write(CONFIG, EDITED, '0600');
+    await tree.dpkg('--remove', 'kylin-vr');
+    assert.deepEqual(paths(await tree.ours()), KEPT);
+    assert.equal(await tree.read(CONFIG), EDITED);
+    assert.equal(await guestAgent(tree), CLOSED);
+
+    // Installed again it is as new, around the configuration that is there.
+    await tree.dpkg('-i', built.plain);
+    assert.ok(await isEnabled(tree));
+    assert.equal(await tree.read(CONFIG), EDITED);
+
+    await tree.dpkg('--purge', 'kylin-vr');
+    assert.deepEqual(await tree.ours(), before);
+  });
+
+  it('an upgrade changes no configuration, and enables nothing that somebody disabled', async (t) => {
+    const tree = await treeOf(t);
+    await tree.dpkg('-i', built.plain);
+    await tree.write(CONFIG, EDITED, '0600');
+    await tree.write('/etc/logrotate.d/kylin-vr', '# mine\n');
+    await tree.run('rm', LINK);
+    await tree.dpkg('-i', built.plain);
+    assert.equal(await tree.read(CONFIG), EDITED);
+    assert.equal(await tree.read('/etc/logrotate.d/kylin-vr'), '# mine\n');
+    assert.equal(await isEnabled(tree), false);
+  });
+
+  it('one flavour takes over from the other, and the purge of the one leaves the other alone', async (t) => {
+    const tree = await treeOf(t);
+    await tree.dpkg('-i', built.plain);
+    await tree.write(CONFIG, EDITED, '0600');
+    await tree.dpkg('-i', '--auto-deconfigure', built.standalone);
+    assert.match((await tree.run('dpkg', '--status', 'kylin-vr')).stdout, /^Status: .* config-files$/m);
+    await tree.dpkg('--purge', 'kylin-vr');
+    assert.equal(await tree.read(CONFIG), EDITED);
+    assert.ok(await isEnabled(tree));
+    assert.equal(await guestAgent(tree), OPEN);
+    // It needs no other Node.
+    await tree.run('rm', '-f', '/usr/bin/node', '/usr/local/bin/node');
+    assert.equal((await tree.run('kylin-vr', 'check')).status, 0);
+    assert.match((await tree.run('kylin-vr', 'install')).stdout, /install: unchanged/);
+    // Where it finds no compiled code that fits, it keeps its own.
+    assert.ok(!(await tree.ours()).some((line) => line.includes('/var/cache/kylin-vr')));
+
+    await tree.dpkg('--remove', 'kylin-vr-standalone');
+    assert.deepEqual(paths(await tree.ours()), KEPT);
+    assert.equal(await guestAgent(tree), CLOSED);
+  });
+});
