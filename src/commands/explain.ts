@@ -35,10 +35,13 @@ export async function explain(context: Context, options: ExplainOptions): Promis
   // Without --live the file may be of another machine: its NICs are named as they are there.
   const bound = options.live ? bindNics(config.nics, (await readMachine(host)).links).bound : [];
   const deviceOf = (mac: string | undefined) => bound.find((nic) => nic.mac === mac)?.device;
-  const nameOf = (nic: Nic) =>
-    [deviceOf(nic.mac), nic.name ?? `${nic.gateway === undefined ? 'subnet' : 'uplink'} ${nic.mac}`]
-      .filter((part) => part !== undefined)
-      .join(', ');
+  const nameOf = (nic: Nic) => {
+    const [device, label] = [
+      deviceOf(nic.mac),
+      nic.name ?? `${nic.gateway === undefined ? 'subnet' : 'uplink'} ${nic.mac}`,
+    ];
+    return device === undefined ? label : `${device} (${label})`;
+  };
   const explanation = explainPacket(config, packet, nameOf);
   const steps = options.live
     ? (await survey(host, config, await chooseRenderer(host, options.renderer), 'whole')).steps

@@ -40,9 +40,9 @@ describe('explain', { concurrency: false }, () => {
       [
         0,
         [
-          '10.10.2.21 is in the network of eth2, subnet 52:54:84:11:00:05: the packet comes in there',
+          '10.10.2.21 is in the network of eth2 (subnet 52:54:84:11:00:05): the packet comes in there',
           `port 8080/tcp of ${NEAR} is forwarded: it goes to 10.10.1.12, port 80 (port_forward_list)`,
-          'it leaves by eth1, subnet 52:54:84:11:00:04 to 10.10.1.12 itself',
+          'it leaves by eth1 (subnet 52:54:84:11:00:04) to 10.10.1.12 itself',
           `its source becomes ${EIPS.x}: the elastic IP of 10.10.2.21`,
           `10.10.1.12 sees ${EIPS.x}; the sender hears its answers from ${NEAR}`,
           'agrees: what the file says is in force',
