@@ -47,11 +47,18 @@ export async function createNamespace(setup?: string): Promise<Namespace> {
 
   const enter = ['--pdeathsig', 'KILL', 'nsenter', '--target', `${pid}`, '--net'];
   if (setup !== undefined) enter.push('--mount');
-  const spawnInside = (argv: readonly string[], options: SpawnOptions = {}): ChildProcess =>
-    spawn('setpriv', [...enter, '--', ...argv], { ...options, env: { ...ENVIRONMENT, ...options.env } });
+  // One that has not entered the namespace yet is not found in it.
+  const children = new Set<ChildProcess>();
+  const spawnInside = (argv: readonly string[], options: SpawnOptions = {}): ChildProcess => {
+    const child = spawn('setpriv', [...enter, '--', ...argv], { ...options, env: { ...ENVIRONMENT, ...options.env } });
+    children.add(child);
+    child.on('exit', () => children.delete(child));
+    return child;
+  };
 
   const kill = () => {
     if (holder.exitCode !== null || holder.signalCode !== null) return;
+    for (const child of children) child.kill('SIGKILL');
     for (const process of processesIn(namespace)) killProcess(process);
   };
   return {
