@@ -1,16 +1,16 @@
 // Survey → a machine that is as desired, or as it was: apply, verify, and take back what could not be verified.
 
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config/config.ts';
 import { profileUuid, type Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT } from './errors.ts';
 import { applySteps } from './machine/apply.ts';
 import { forgetForeign } from './machine/foreign.ts';
-import { type Host, TEMPORARY_SUFFIX } from './machine/host.ts';
+import type { Host } from './machine/host.ts';
 import { readManagers } from './machine/networkmanager.ts';
 import { type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
+import { removeTemporaries } from './machine/temporaries.ts';
 import type { BoundNic } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
@@ -52,7 +52,8 @@ export async function converge(
   /** Called before the first change; where it throws, nothing is changed. */
   beforeChange?: (found: Checkpoint) => Promise<void>,
 ): Promise<Convergence> {
-  await removeTemporaries(host);
+  // Among the profiles they count as files of ours.
+  for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.history]) await removeTemporaries(host, folder);
   const look = () => survey(host, config, renderer, scope);
   const first = await look();
   if (first.steps.length === 0) {
@@ -95,17 +96,6 @@ export async function converge(
     current = next;
   }
   return rollBack(host, renderer, first, { done, warnings, failure: failure ?? new Error('no failure') });
-}
-
-/** What killed runs left where only those who hold the lock write; among the profiles it counts as a file of ours. */
-async function removeTemporaries(host: Host): Promise<void> {
-  for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.history])
-    for (const name of await host.list(folder))
-      if (name.endsWith(TEMPORARY_SUFFIX))
-        await host.remove(join(folder, name)).catch((error: unknown) => {
-          // Where nothing can be written, what is in sync is so all the same.
-          if (!(error instanceof AgentError)) throw error;
-        });
 }
 
 /** NetworkManager goes on working after nmcli has returned: on 1,000 new addresses half a second, on their removal three. */

@@ -2,6 +2,7 @@
 // stages, on a screen.
 
 import { randomBytes } from 'node:crypto';
+import { basename, dirname } from 'node:path';
 import type { Config } from './config/config.ts';
 import type { Issue } from './config/issue.ts';
 import { keep, pendingChange, reasonOf, takeBack } from './confirmation.ts';
@@ -24,6 +25,7 @@ import {
   secondsLeft,
   startWaiting,
 } from './machine/pending.ts';
+import { removeTemporaries } from './machine/temporaries.ts';
 import { describe, type Step, type StepKind } from './network/step.ts';
 import { chooseRenderer, type Scope } from './survey.ts';
 import { isAutomatic, type Trigger } from './trigger.ts';
@@ -101,6 +103,8 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
     exitStatus: EXIT.ok,
   };
   try {
+    // What a killed edit left; in that folder nothing else is ours.
+    await removeTemporaries(host, dirname(request.configPath), basename(request.configPath));
     const change = await pendingChange(host);
     if (request.command === 'confirm') await confirm(host, change, request.asked, report);
     else if (request.unconfirmed !== undefined && !(await isDue(host, change, request.unconfirmed)))

@@ -2,9 +2,11 @@
 // the network is the old one or the new one. When the fault is gone the next reload does the rest.
 
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createLab, type Lab, NICS } from '../lab/lab.ts';
+import { type Lab, NICS, PROGRAM } from '../lab/lab.ts';
+import { createLabOn } from '../lab/path.ts';
 import { networkOf } from '../lab/state.ts';
 import { recordTools, type Tool, type Tools } from '../lab/tools.ts';
 import { buildVariant } from './variant.ts';
@@ -46,10 +48,12 @@ class Bench {
   tools!: Tools;
   #now: Name = 'one';
   readonly #networks = new Map<Name, string>();
+  readonly #path: 'ip' | 'keyfile';
 
-  constructor(iptables: 'nft' | 'legacy' = 'nft') {
+  constructor(iptables: 'nft' | 'legacy' = 'nft', path: 'ip' | 'keyfile' = 'ip') {
+    this.#path = path;
     before(async () => {
-      this.lab = await createLab({ iptables, networkScripts: true });
+      this.lab = await createLabOn(path, { iptables });
       this.tools = await recordTools(this.lab.router);
       for (const name of ['one', 'other', 'one'] as const) await this.settle(name);
     });
@@ -63,13 +67,13 @@ class Bench {
     try {
       await fault.make(this);
       const started = performance.now();
-      const { status, stdout, stderr } = await (fault.program === undefined
-        ? this.lab.kylin('reload', '--json')
-        : this.lab.router.run([process.execPath, fault.program, 'reload', '--json']));
+      const node = [process.execPath, ...(fault.hook === undefined ? [] : ['--require', fault.hook])];
+      const { program = PROGRAM } = fault;
+      const { status, stdout, stderr } = await this.lab.router.run([...node, program, 'reload', '--json']);
       const tookMs = performance.now() - started;
       assert.ok(status !== 1 && !/internal error| {4}at /.test(stderr), stderr);
       if (!fault.onFiles) await fault.end(this);
-      const network = await networkOf(this.lab.router);
+      const network = await this.network();
       const report = JSON.parse(stdout) as { result: string } & Record<'errors' | 'warnings', { message: string }[]>;
       const said = [...report.errors, ...report.warnings].map(({ message }) => message).join('\n');
       return {
@@ -90,10 +94,17 @@ class Bench {
   async settle(name: Name): Promise<void> {
     await this.reload(CONFIGS[name]);
     this.#now = name;
-    const network = await networkOf(this.lab.router);
+    const network = await this.network();
     const before = this.#networks.get(name);
     if (before === undefined) this.#networks.set(name, network);
     else assert.equal(network, before);
+  }
+
+  /** Where nmcli does not work `ip` does the same in other words; NetworkManager gives each activation's routes another metric. */
+  async network(): Promise<string> {
+    const text = await networkOf(this.lab.router);
+    if (this.#path === 'ip') return text;
+    return text.replace(/ brd \S+| noprefixroute| proto (?:175|static)|(?<= scope link .*) metric \d+/g, '');
   }
 
   async reload(config: string): Promise<void> {
@@ -111,6 +122,8 @@ type Fault = {
   make: (bench: Bench) => Promise<unknown>;
   end: (bench: Bench) => Promise<unknown>;
   program?: string;
+  /** What is loaded into it. */
+  hook?: string;
   /** Files are looked at while it is there. */
   onFiles?: true;
 };
@@ -342,6 +355,51 @@ for (const iptables of ['nft', 'legacy'] as const)
         assert.ok(ended.tookMs < 30_000, `${ended.tookMs} ms`);
       });
   });
+
+describe('a process cannot be started', { concurrency: false }, () => {
+  const bench = new Bench();
+  const refused = (command: string): Fault => ({
+    make: ({ lab }) => lab.router.write('/mnt/refused', command),
+    end: (there) => there.shell('rm -f /mnt/refused'),
+    hook: join(import.meta.dirname, 'fork-hook.cjs'),
+  });
+  const CASES: [command: string, status: number, network: Ended['network'], said: RegExp][] = [
+    ['^ip -json', 69, 'old', /^ip -json .*: did not start: EAGAIN/],
+    ['^iptables-save', 69, 'old', /^iptables-save -t .*: did not start: EAGAIN/],
+    ['^ip -batch', 69, 'old', /^ip -batch -: did not start: EAGAIN; the network is as it was before/],
+    ['^iptables-restore --noflush', 69, 'old', /^iptables-restore .*: did not start: EAGAIN; the network is as it was/],
+    ['^conntrack', 0, 'new', /^established flows of .* may live on: conntrack -L: did not start: EAGAIN/],
+  ];
+  for (const [command, status, network, said] of CASES)
+    it(`${command.slice(1)}, for want of processes: ends ${status}, with the ${network} network`, async () => {
+      const ended = await bench.meet(refused(command));
+      assert.deepEqual([ended.status, ended.network], [status, network], ended.said);
+      assert.match(ended.said, said);
+    });
+});
+
+// Where there is no nmcli nothing can be asked of NetworkManager: its NICs are set up by ip.
+describe('nmcli does not work, and NetworkManager does', { concurrency: false }, () => {
+  const bench = new Bench('nft', 'keyfile');
+  const CASES: [what: string, fault: () => Fault, status: number, network: Ended['network'], said: RegExp][] = [
+    ['is missing', () => missing('nmcli'), 0, 'new', /^$/],
+    ['fails', () => broken('nmcli', 'echo no >&2; exit 1'), 69, 'old', /^nmcli .*: status 1: no/],
+    [
+      'prints rubbish',
+      () => broken('nmcli', 'echo rubbish; exit 0'),
+      69,
+      'old',
+      /^nmcli printed something that is not understood: rubbish/,
+    ],
+    ['prints nothing', () => broken('nmcli', 'exit 0'), 0, 'new', /^$/],
+  ];
+  for (const [what, fault, status, network, said] of CASES)
+    it(`nmcli ${what}: ends ${status}, with the ${network} network`, async () => {
+      const ended = await bench.meet(fault());
+      assert.deepEqual([ended.status, ended.network], [status, network], ended.said);
+      assert.match(ended.said, said);
+    });
+});
 
 describe('the machine changes meanwhile', { concurrency: false }, () => {
   const bench = new Bench();

@@ -15,6 +15,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Lab, NICS, PROGRAM } from '../lab/lab.ts';
 import { createLabOn, NAME_OF, type Path } from '../lab/path.ts';
+import { numbers } from '../lab/random.ts';
 import { networkOf } from '../lab/state.ts';
 import { recordTools, type Tools } from '../lab/tools.ts';
 import { buildVariant } from './variant.ts';
@@ -386,15 +387,4 @@ function killNow(pid: number, whom: Kill['whom']): void {
     try {
       process.kill(-Number(child), 'SIGKILL');
     } catch {}
-}
-
-/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
-function numbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -1,0 +1,3 @@
+import { managedConfirm } from '../confirm/managed.ts';
+
+managedConfirm('ifcfg');
