@@ -11,10 +11,11 @@ import { readManagers } from './machine/networkmanager.ts';
 import { type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
 import { removeTemporaries } from './machine/temporaries.ts';
+import { deadPorts } from './network/bridges.ts';
 import type { BoundNic } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
-import type { NetworkState, Profile, Sysctl } from './network/state.ts';
+import { emptyState, type NetworkState, type Port, type Profile, type Sysctl } from './network/state.ts';
 import { describe, type Step } from './network/step.ts';
 import { chooseRenderer, type Scope, type Survey, survey, union } from './survey.ts';
 
@@ -85,6 +86,11 @@ export async function converge(
       failure = outcome.failed?.error ?? asError(error);
       break;
     }
+    const dead = scope === 'boot' ? [] : await deadAfter(current.steps, next, look);
+    if (dead.length > 0) {
+      failure = deadPortError(dead);
+      break;
+    }
     if (next.steps.length === 0) {
       await shrinkOwned(host, next.owned, warnings);
       if (outcome.failed !== undefined)
@@ -117,6 +123,27 @@ async function settled<T extends { steps: Step[] }>(look: () => Promise<T>, step
 }
 
 const isManagers = (step: Step): boolean => /^(load|apply|forget)-profiles?$/.test(step.kind);
+
+/** A NIC that was just brought up takes a moment to find its carrier. */
+const CARRIER_MS = 3000;
+
+/** Ports that these steps added and whose wire carries nothing: their network would be cut off, and was not before. */
+async function deadAfter(steps: readonly Step[], found: Survey, look: () => Promise<Survey>): Promise<Port[]> {
+  const added = steps.flatMap((step) => (step.kind === 'add-port' ? [step.port] : []));
+  let dead = deadPorts(added, found.machine.links);
+  for (let waited = 0; dead.length > 0 && waited < CARRIER_MS; waited += LOOK_MS) {
+    await sleep(LOOK_MS);
+    dead = deadPorts(added, (await look()).machine.links);
+  }
+  return dead;
+}
+
+function deadPortError([port]: readonly Port[]): AgentError {
+  return new AgentError(
+    `${port?.device}, now a port of ${port?.bridge}, has no carrier: plug it in, or take bridge away`,
+    EXIT.failed,
+  );
+}
 
 /** Whether none of these steps was among those that were tried. */
 function isOther(steps: readonly Step[], tried: readonly Step[]): boolean {
@@ -154,7 +181,10 @@ async function rollBack(
 
 /** Brings back what another run found, as far as its NICs are there still. */
 export async function restore(host: Host, checkpoint: Checkpoint): Promise<Convergence> {
-  const machine = await readMachine(host);
+  const machine = await readMachine(
+    host,
+    checkpoint.state.bridges?.some(({ type }) => type === 'ovs'),
+  );
   const there = await withoutGone(host, checkpoint, machine.links);
   // Without a place to write it down the network comes back all the same.
   const unrecorded = await recordOwned(host, union(machine.owned, checkpoint.owned)).catch(asError);
@@ -167,8 +197,13 @@ export async function restore(host: Host, checkpoint: Checkpoint): Promise<Conve
 }
 
 async function withoutGone(host: Host, checkpoint: Checkpoint, links: Machine['links']): Promise<Checkpoint> {
-  const isThere = ({ device }: { device: string }) => links.some((link) => link.device === device);
-  const { state, bound } = checkpoint;
+  const { bound } = checkpoint;
+  // Of a version without bridges it names none.
+  const state = { ...emptyState, ...checkpoint.state };
+  const isLink = (device: string) => links.some((link) => link.device === device);
+  const ports = state.ports.filter(({ device }) => isLink(device));
+  // A bridge comes back with its port.
+  const isThere = ({ device }: { device: string }) => isLink(device) || ports.some(({ bridge }) => bridge === device);
   const sysctls: Sysctl[] = [];
   for (const sysctl of state.sysctls) if ((await host.sysctl(sysctl.key)) !== undefined) sysctls.push(sysctl);
   return {
@@ -180,6 +215,8 @@ async function withoutGone(host: Host, checkpoint: Checkpoint, links: Machine['l
       ...state,
       sysctls,
       links: state.links.filter(isThere),
+      bridges: state.bridges.filter(({ name }) => isThere({ device: name })),
+      ports,
       addresses: state.addresses.filter(isThere),
       routes: state.routes.filter(isThere),
       profiles: state.profiles.filter(isThere),
@@ -239,7 +276,10 @@ function lookBack(host: Host, renderer: Renderer, { bound, state }: Checkpoint, 
         answers = false;
         return managers;
       });
-    const machine = await readMachine(host);
+    const machine = await readMachine(
+      host,
+      state.bridges.some(({ type }) => type === 'ovs'),
+    );
     return { steps: planSteps(state, await observe(host, machine, bound, state, renderer, managers)) };
   };
 }

@@ -23,7 +23,15 @@ export type Counters = { now: number; since: number };
 
 export type Status = {
   inSync: boolean;
-  nics: { mac: string; device?: string; name?: string; role: 'uplink' | 'subnet'; address: string; state: State }[];
+  nics: {
+    mac: string;
+    device?: string;
+    bridge?: string;
+    name?: string;
+    role: 'uplink' | 'subnet';
+    address: string;
+    state: State;
+  }[];
   eips: { eip: string; vmIp: string; state: State; counters?: Counters }[];
   forwards: {
     eip: string;
@@ -134,7 +142,7 @@ function lastRunOf({ id, time, trigger, command, result, durationMs, errors }: R
   return { id, time, trigger, command, result, durationMs, ...(error !== undefined && { error: error.message }) };
 }
 
-function things(config: Config, { binding, steps }: Survey): Pick<Status, 'nics' | 'eips' | 'forwards'> {
+function things(config: Config, { binding, steps, waiting }: Survey): Pick<Status, 'nics' | 'eips' | 'forwards'> {
   const bound = new Map(binding.bound.map(({ mac, device }) => [mac, device]));
   const broken = new Set(binding.broken.map(({ nic }) => nic.mac));
   const uplink = uplinkOf(config);
@@ -143,18 +151,21 @@ function things(config: Config, { binding, steps }: Survey): Pick<Status, 'nics'
   const stateOf = (address: string): State =>
     uplinkState !== 'active' ? uplinkState : steps.some((step) => concerns(step, address)) ? 'error' : 'active';
   return {
-    nics: config.nics.map(({ mac, name, gateway, ipaddr, prefix }) => {
+    nics: config.nics.map(({ mac, name, gateway, ipaddr, prefix, bridge }) => {
       const device = bound.get(mac);
       const common = {
         mac,
         ...(device !== undefined && { device }),
+        ...(bridge !== undefined && { bridge: bridge.name }),
         ...(name !== undefined && { name }),
         role: gateway === undefined ? ('subnet' as const) : ('uplink' as const),
         address: `${ipaddr}/${prefix}`,
       };
       if (device === undefined)
         return { ...common, state: broken.has(mac) ? ('error' as const) : ('pending' as const) };
-      return { ...common, state: steps.some((step) => isOn(step, device)) ? ('error' as const) : ('active' as const) };
+      if (waiting.some((nic) => nic.mac === mac)) return { ...common, state: 'pending' as const };
+      const links = [device, bridge?.name];
+      return { ...common, state: steps.some((step) => isOn(step, links)) ? ('error' as const) : ('active' as const) };
     }),
     eips: config.eips.map(({ eip, vmIp }) => ({ eip, vmIp, state: stateOf(eip) })),
     forwards: config.forwards.map((forward) => ({ ...forward, state: stateOf(forward.eip) })),
@@ -183,18 +194,24 @@ function concerns(step: Step, eip: string): boolean {
 const mentions = (rule: string, address: string): boolean =>
   rule.includes(`-d ${address}/32 `) || rule.endsWith(`--to-source ${address}`);
 
-function isOn(step: Step, device: string): boolean {
+function isOn(step: Step, links: readonly (string | undefined)[]): boolean {
   switch (step.kind) {
     case 'set-link-up':
     case 'set-link-down':
     case 'set-mtu':
-      return step.device === device;
+      return links.includes(step.device);
     case 'add-address':
     case 'remove-address':
-      return step.address.device === device;
+      return links.includes(step.address.device);
     case 'add-route':
     case 'remove-route':
-      return step.route.device === device;
+      return links.includes(step.route.device);
+    case 'add-bridge':
+    case 'remove-bridge':
+      return links.includes(step.bridge.name);
+    case 'add-port':
+    case 'remove-port':
+      return links.includes(step.port.device);
     default:
       return false;
   }

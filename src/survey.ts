@@ -5,22 +5,26 @@ import type { Config } from './config/config.ts';
 import { ifcfgRenderer } from './dialects/ifcfg.ts';
 import { keyfileRenderer } from './dialects/keyfile.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
+import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
 import { CommandError, UsageError } from './errors.ts';
 import { FIREWALLD_POLICY } from './installation/tree.ts';
 import type { Host } from './machine/host.ts';
 import { readManagers } from './machine/networkmanager.ts';
-import { type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
+import { devicesByMac, type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
+import { bindBridges, bridgesOf, type Waiting } from './network/bridges.ts';
 import { desiredState } from './network/desired.ts';
-import { type BoundNic, bindNics, type NicBinding } from './network/nics.ts';
-import type { Observation } from './network/observation.ts';
+import { type BoundNic, bindNics, carrierOf, type NicBinding } from './network/nics.ts';
+import { movedKey, type Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';
-import { chainKey, compare, type NetworkState } from './network/state.ts';
+import { type BridgeType, bridgeKey, chainKey, compare, type NetworkState, type Port } from './network/state.ts';
 import type { Step } from './network/step.ts';
 
 export type Survey = {
   machine: Machine;
   binding: NicBinding;
+  /** NICs whose bridge has to wait for Open vSwitch. */
+  waiting: Waiting[];
   /** False: NICs are left to what brings them up at boot. */
   whole: boolean;
   /** What of it is ours once it is there. */
@@ -40,10 +44,17 @@ export type Survey = {
 export type Scope = 'boot' | 'whole';
 
 export async function survey(host: Host, config: Config, renderer: Renderer, scope: Scope): Promise<Survey> {
-  const machine = await readMachine(host);
-  const binding = bindNics(config.nics, machine.links);
+  const machine = await readMachine(
+    host,
+    config.nics.some(({ bridge }) => bridge?.type === 'ovs'),
+  );
+  const { binding, waiting } = bindBridges(bindNics(config.nics, machine.links), machine, recordedPorts(machine));
   const abilities = { shiftedRanges: await mapsShiftedRanges(host, config, machine) };
-  const wanted = withMtus(desiredState(config, binding, renderer, abilities), binding, machine.owned);
+  const wanted = await withUnmanaged(
+    host,
+    renderer,
+    withMtus(desiredState(config, binding, renderer, abilities), binding, machine.owned),
+  );
   let observation = await observe(host, machine, binding.bound, wanted, renderer, new Map());
   const leaveNics = scope === 'boot' && (await bringsUpNics(host, renderer));
   const desired = leaveNics ? withoutNics(wanted, observation.state) : wanted;
@@ -58,13 +69,17 @@ export async function survey(host: Host, config: Config, renderer: Renderer, sco
   }
   const warnings = [
     ...nicWarnings(binding),
+    ...waiting.map(({ reason }) => reason),
+    ...portWarnings(machine, binding, wanted),
+    ...bridgeWarnings(wanted, observation),
     ...blockWarnings(observation, binding),
     ...heldWarnings(desired, observation),
     ...(await firewalldWarnings(host, binding)),
     ...(await initscriptsWarnings(host, renderer, wanted)),
   ];
-  const owned = leaveNics ? union(machine.owned, ownedBy(wanted, binding, machine)) : ownedBy(wanted, binding, machine);
-  return { machine, binding, owned, whole: !leaveNics, desired, observation, steps, warnings };
+  const ours = ownedBy(wanted, binding, machine, steps);
+  const owned = leaveNics ? union(machine.owned, ours) : ours;
+  return { machine, binding, waiting, owned, whole: !leaveNics, desired, observation, steps, warnings };
 }
 
 /** Whether NetworkManager or initscripts brings NICs up at boot from the files that we render. */
@@ -74,8 +89,26 @@ async function bringsUpNics(host: Host, renderer: Renderer): Promise<boolean> {
   return renderer.name === 'ifcfg' && (await host.info(`${renderer.folder}/ifup-eth`)) !== undefined;
 }
 
+async function withUnmanaged(host: Host, renderer: Renderer, wanted: NetworkState): Promise<NetworkState> {
+  if (wanted.released.length === 0 || renderer.name === 'none') return wanted;
+  if ((await host.info(MANAGER_FOLDER)) === undefined) return wanted;
+  return { ...wanted, files: [...wanted.files, ...unmanagedFiles(wanted.released)] };
+}
+
+/** Bridges, and what is on them, are in no profile: nobody else brings them up. */
 function withoutNics(desired: NetworkState, observed: NetworkState): NetworkState {
-  return { ...desired, links: [], addresses: observed.addresses, routes: observed.routes };
+  const bridged = new Set(desired.released);
+  const isBridged = ({ device }: { device: string }) => bridged.has(device);
+  const mixed = <T extends { device: string }>(wanted: readonly T[], found: readonly T[]) => [
+    ...wanted.filter(isBridged),
+    ...found.filter((item) => !isBridged(item)),
+  ];
+  return {
+    ...desired,
+    links: desired.links.filter(isBridged),
+    addresses: mixed(desired.addresses, observed.addresses),
+    routes: mixed(desired.routes, observed.routes),
+  };
 }
 
 /** A NIC whose MTU is no longer named has the one that it had before. */
@@ -102,22 +135,87 @@ export function union(a: Owned, b: Owned): Owned {
   const merge = <T>(one: readonly T[], other: readonly T[]): T[] => [
     ...new Map([...one, ...other].map((item) => [JSON.stringify(item), item])).values(),
   ];
-  return { addresses: merge(a.addresses, b.addresses), routes: merge(a.routes, b.routes), mtus: merge(a.mtus, b.mtus) };
+  return {
+    addresses: merge(a.addresses, b.addresses),
+    routes: merge(a.routes, b.routes),
+    mtus: merge(a.mtus, b.mtus),
+    bridges: merge(a.bridges, b.bridges),
+    ports: merge(a.ports, b.ports),
+    moved: merge(a.moved, b.moved),
+  };
 }
 
-function ownedBy(wanted: NetworkState, { bound }: NicBinding, machine: Machine): Owned {
-  const macOf = new Map(bound.map(({ device, mac }) => [device, mac]));
+function ownedBy(wanted: NetworkState, { bound }: NicBinding, machine: Machine, steps: readonly Step[]): Owned {
+  const macOf = new Map(bound.flatMap((nic) => [nic.device, carrierOf(nic)].map((device) => [device, nic.mac])));
+  const on = (device: string) => (wanted.bridges.some(({ name }) => name === device) ? { on: device } : {});
+  const known = new Set(machine.owned.bridges.map(bridgeKey));
+  const there = new Set(bridgesOf(machine).map(bridgeKey));
+  const silent = machine.ovs !== undefined && 'silent' in machine.ovs;
+  /** Of what cannot be seen the record stays. */
+  const unseen = <T extends { type: BridgeType }>(items: readonly T[]) =>
+    silent ? items.filter(({ type }) => type === 'ovs') : [];
   const mtuOf = (nic: BoundNic) =>
     machine.owned.mtus.find(({ mac }) => mac === nic.mac)?.was ??
     machine.links.find(({ device }) => device === nic.device)?.mtu;
   return {
-    addresses: wanted.addresses.map(({ device, spec }) => ({ mac: macOf.get(device) ?? '', spec })),
-    routes: wanted.routes.map(({ device, dest, via }) => ({ mac: macOf.get(device) ?? '', dest, via })),
+    addresses: wanted.addresses.map(({ device, spec }) => ({ mac: macOf.get(device) ?? '', spec, ...on(device) })),
+    routes: wanted.routes.map(({ device, dest, via }) => ({ mac: macOf.get(device) ?? '', dest, via, ...on(device) })),
     mtus: bound.flatMap((nic) => {
       const was = nic.mtu === undefined ? undefined : mtuOf(nic);
       return was === undefined ? [] : [{ mac: nic.mac, was }];
     }),
+    bridges: uniqueBy(bridgeKey, [
+      ...wanted.bridges
+        .filter((bridge) => known.has(bridgeKey(bridge)) || !there.has(bridgeKey(bridge)))
+        .map(({ name, type }) => ({ name, type })),
+      ...unseen(machine.owned.bridges),
+    ]),
+    ports: uniqueBy(JSON.stringify, [
+      ...wanted.ports.map(({ device, bridge, type }) => ({ mac: macOf.get(device) ?? '', bridge, type })),
+      ...unseen(machine.owned.ports),
+    ]),
+    moved:
+      wanted.ports.length === 0
+        ? []
+        : uniqueBy(String, [
+            ...machine.owned.moved,
+            ...steps.flatMap((step) => (step.kind === 'move-foreign' ? [movedKey(step.foreign)] : [])),
+          ]),
   };
+}
+
+const uniqueBy = <T>(key: (item: T) => string, items: readonly T[]): T[] => [
+  ...new Map(items.map((item) => [key(item), item])).values(),
+];
+
+function recordedPorts({ owned, links }: Machine): Port[] {
+  const deviceOf = devicesByMac(links);
+  return owned.ports.map(({ mac, bridge, type }) => ({ device: deviceOf.get(mac) ?? '', bridge, type }));
+}
+
+/** Foreign addresses are left where they are. */
+function portWarnings({ addresses }: Machine, { bound }: NicBinding, wanted: NetworkState): string[] {
+  const ours = new Set(wanted.addresses.map(({ spec }) => spec.split('/', 1)[0]));
+  return bound.flatMap(({ device, bridge }) =>
+    bridge === undefined
+      ? []
+      : addresses
+          .filter((address) => address.device === device && !ours.has(address.spec.split(/[/ ]/, 1)[0]))
+          .map(
+            ({ spec }) =>
+              `the address ${spec} stays on ${device} and does not work there, on a port of ${bridge.name}: ` +
+              `take it away, or move it to ${bridge.name}`,
+          ),
+  );
+}
+
+/** A bridge that is not wanted any more. */
+function bridgeWarnings(wanted: NetworkState, { state, emptied }: Observation): string[] {
+  return compare(wanted.bridges, state.bridges, bridgeKey).extra.flatMap((bridge) =>
+    emptied.has(bridgeKey(bridge))
+      ? []
+      : [`the bridge ${bridge.name} stays: it has other ports, or addresses that are not ours`],
+  );
 }
 
 function nicWarnings(binding: NicBinding): string[] {
@@ -134,7 +232,7 @@ function blockWarnings(observation: Observation, binding: NicBinding): string[] 
   const rules = observation.hooks.find(({ table, hook }) => table === 'filter' && hook === 'FORWARD')?.rules ?? [];
   const block = rules.find((rule) => /^-j (DROP|REJECT)\b/.test(rule));
   if (block === undefined || binding.bound.length < 2) return [];
-  const names = binding.bound.map(({ device }) => device).join(', ');
+  const names = binding.bound.map(carrierOf).join(', ');
   return [
     `a foreign rule in FORWARD blocks everything (${block}): nothing is forwarded between ${names}; ` +
       'let their traffic through before it, or take it away',

@@ -10,6 +10,8 @@ need qemu-ga qemu-guest-agent
 need lintian lintian
 need rpmlint rpmlint
 need groff groff-base
+need ovs-vsctl openvswitch-switch
+need ethtool ethtool
 install_missing
 # Before the tests, so that none of them sees it appear.
 bash test/lab/networkmanager-install.sh

@@ -9,7 +9,7 @@ import type { Host } from '../machine/host.ts';
 import { readMachine } from '../machine/observe.ts';
 import { type Explanation, explain as explainPacket, type Packet } from '../network/explain.ts';
 import { parseIpv4 } from '../network/ipv4.ts';
-import { bindNics } from '../network/nics.ts';
+import { bindNics, carrierOf } from '../network/nics.ts';
 import { chooseRenderer, survey } from '../survey.ts';
 import { type Context, count, type GlobalOptions, issueText, needRoot, painter, printJson } from './context.ts';
 
@@ -34,7 +34,7 @@ export async function explain(context: Context, options: ExplainOptions): Promis
   const { config } = parsed;
   // Without --live the file may be of another machine: its NICs are named as they are there.
   const bound = options.live ? bindNics(config.nics, (await readMachine(host)).links).bound : [];
-  const deviceOf = (mac: string | undefined) => bound.find((nic) => nic.mac === mac)?.device;
+  const deviceOf = (mac: string | undefined) => bound.filter((nic) => nic.mac === mac).map(carrierOf)[0];
   const nameOf = (nic: Nic) => {
     const [device, label] = [
       deviceOf(nic.mac),

@@ -67,7 +67,14 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
   };
   table(
     'NICs',
-    report.nics.map((nic) => [nic.name ?? '', nic.device ?? '-', nic.mac, nic.address, nic.role, nic.state]),
+    report.nics.map((nic) => [
+      nic.name ?? '',
+      nic.bridge === undefined ? (nic.device ?? '-') : `${nic.device ?? '-'} in ${nic.bridge}`,
+      nic.mac,
+      nic.address,
+      nic.role,
+      nic.state,
+    ]),
   );
   table(
     'EIPs',

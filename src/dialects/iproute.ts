@@ -5,6 +5,7 @@ import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
 import { array, boolean, number, object, optional, type Shape, ShapeError, string } from '../shape.ts';
+import type { Foreign } from './foreign.ts';
 
 const addressInfo = object({
   family: string,
@@ -63,6 +64,7 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
       ethernet: entry.link_type === 'ether',
       ...(kind !== undefined && { kind }),
       up: entry.flags.includes('UP'),
+      ...(entry.flags.includes('NO-CARRIER') && { noCarrier: true }),
       mtu: entry.mtu,
       ...(entry.master !== undefined && { master: entry.master }),
     });
@@ -82,6 +84,16 @@ export function parseRoutes(json: string): Route[] {
     gateway === undefined || dev === undefined
       ? []
       : [{ dest: withPrefix(dst), via: gateway, device: dev, metric: metric ?? 0, protocol: protocol ?? 'boot' }],
+  );
+}
+
+/** The kernel's route to a network that an address is in. */
+export type SubnetRoute = { device: string; dest: string };
+
+/** Reads the same: the networks that the kernel reaches on a link itself, by the addresses there. */
+export function parseSubnetRoutes(json: string): SubnetRoute[] {
+  return parseList(json, route).flatMap(({ dst, gateway, dev, protocol }) =>
+    gateway === undefined && dev !== undefined && protocol === 'kernel' ? [{ device: dev, dest: withPrefix(dst) }] : [],
   );
 }
 
@@ -111,11 +123,25 @@ const isEmptyObject = (value: unknown): boolean =>
 export type IpStep = Extract<
   Step,
   {
-    kind: 'set-link-up' | 'set-link-down' | 'set-mtu' | 'add-address' | 'remove-address' | 'add-route' | 'remove-route';
+    kind:
+      | 'set-link-up'
+      | 'set-link-down'
+      | 'set-mtu'
+      | 'add-address'
+      | 'remove-address'
+      | 'add-route'
+      | 'remove-route'
+      | 'remove-port-route'
+      | 'move-foreign'
+      // Of Linux bridges.
+      | 'add-bridge'
+      | 'remove-bridge'
+      | 'add-port'
+      | 'remove-port';
   }
 >;
 
-/** One line of `ip -batch`. Additions may be repeated. */
+/** What is to be done in `ip -batch`, a line each. Additions may be repeated. */
 export function batchLine(step: IpStep): string {
   switch (step.kind) {
     case 'set-link-up':
@@ -124,6 +150,21 @@ export function batchLine(step: IpStep): string {
       return `link set dev ${step.device} down`;
     case 'set-mtu':
       return `link set dev ${step.device} mtu ${step.mtu}`;
+    case 'add-bridge': {
+      const { name, mac } = step.bridge;
+      // Without STP and its delay a port forwards from the first packet on.
+      return `link add name ${name}${mac === undefined ? '' : ` address ${mac}`} type bridge stp_state 0 forward_delay 0`;
+    }
+    case 'remove-bridge':
+      return `link delete dev ${step.bridge.name}`;
+    case 'add-port':
+      return `link set dev ${step.port.device} master ${step.port.bridge}`;
+    case 'remove-port':
+      return `link set dev ${step.port.device} nomaster`;
+    case 'remove-port-route':
+      return `route delete ${step.dest} dev ${step.device} proto kernel`;
+    case 'move-foreign':
+      return moveLines(step.foreign, step.to);
     case 'add-address':
       return `address replace ${step.address.spec} dev ${step.address.device}`;
     case 'remove-address':
@@ -135,6 +176,20 @@ export function batchLine(step: IpStep): string {
       return `route delete ${routeWords(step.route)}`;
   }
 }
+
+/** There before it is gone here, under the NIC's own words. */
+function moveLines({ kind, device, words }: Foreign, to: string): string {
+  const here = kind === 'address' ? words.split(' dev ', 1)[0] : routeStart(words);
+  const there = routeStart(words).replace(` dev ${device}`, ` dev ${to}`);
+  // Without -6 only the address tells `ip` the family, and `default` is none.
+  return kind === 'address'
+    ? `address replace ${there}\naddress delete ${here} dev ${device}`
+    : `route append ${inet6(there)}\nroute delete ${inet6(here ?? '')}`;
+}
+
+const routeStart = (words: string): string => words.replace(/^unicast /, '');
+
+const inet6 = (route: string): string => route.replace(/^default\b/, '::/0');
 
 function routeWords({ dest, via, device, metric, protocol }: Route): string {
   return `${dest} via ${via} dev ${device} proto ${protocol}${metric === 0 ? '' : ` metric ${metric}`}`;

@@ -4,12 +4,14 @@
 import { deleteFlowOptions, deleteOptions, matches, parseFlows } from '../dialects/conntrack.ts';
 import { batchLine, type IpStep } from '../dialects/iproute.ts';
 import { type FirewallStep, renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
+import { asOvsStep, type OvsStep } from '../dialects/ovs.ts';
 import { AgentError, UnsupportedError } from '../errors.ts';
 import type { FlowFilter } from '../network/flows.ts';
 import { describe, type Step } from '../network/step.ts';
 import { forgetForeign, putBack } from './foreign.ts';
 import type { Host } from './host.ts';
 import { applyProfiles, cannotPutBack } from './networkmanager.ts';
+import { changeOvs } from './ovs.ts';
 
 export type Outcome = {
   done: Step[];
@@ -38,13 +40,16 @@ export async function applySteps(host: Host, steps: readonly Step[]): Promise<Ou
 
 type Batch =
   | { by: 'ip'; steps: IpStep[] }
+  | { by: 'ovs'; steps: OvsStep[] }
   | { by: 'iptables'; steps: FirewallStep[] }
   | { by: 'conntrack'; steps: Extract<Step, { kind: 'cut-flows' }>[] }
   | { by: 'networkmanager'; steps: Step[] }
   | { by: 'put-back'; steps: Extract<Step, { kind: 'put-back' }>[] }
   | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | { kind: 'cut-flows' | 'put-back' }>] };
 
-type ProfileStep = { kind: 'load-profiles' | 'apply-profile' | 'forget-profiles' };
+type ProfileStep = {
+  kind: 'load-profiles' | 'apply-profile' | 'forget-profiles' | 'release-device' | 'return-device';
+};
 
 /** Joins neighbouring steps that one command can do. */
 function inBatches(steps: readonly Step[]): Batch[] {
@@ -56,10 +61,22 @@ function inBatches(steps: readonly Step[]): Batch[] {
       else batches.push({ by: 'networkmanager', steps: [step] });
       continue;
     }
+    const ovs = asOvsStep(step);
+    if (ovs !== undefined) {
+      if (last?.by === 'ovs') last.steps.push(ovs);
+      else batches.push({ by: 'ovs', steps: [ovs] });
+      continue;
+    }
     switch (step.kind) {
       case 'set-link-up':
       case 'set-link-down':
       case 'set-mtu':
+      case 'add-bridge':
+      case 'remove-bridge':
+      case 'add-port':
+      case 'remove-port':
+      case 'remove-port-route':
+      case 'move-foreign':
       case 'add-address':
       case 'remove-address':
       case 'add-route':
@@ -83,6 +100,8 @@ function inBatches(steps: readonly Step[]): Batch[] {
       case 'load-profiles':
       case 'apply-profile':
       case 'forget-profiles':
+      case 'release-device':
+      case 'return-device':
         if (last?.by === 'networkmanager') last.steps.push(step);
         else batches.push({ by: 'networkmanager', steps: [step] });
         break;
@@ -102,6 +121,8 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
     case 'ip':
       await host.run(['ip', '-batch', '-'], { input: `${batch.steps.map(batchLine).join('\n')}\n` });
       return;
+    case 'ovs':
+      return changeOvs(host, batch.steps);
     case 'iptables':
       await restore(host, 'iptables-restore', renderRestore(batch.steps));
       return;

@@ -45,6 +45,8 @@ export async function applyProfiles(host: Host, steps: readonly Step[]): Promise
     for (const step of steps) {
       if (step.kind === 'load-profiles' || step.kind === 'forget-profiles') await loadProfiles(host, step.paths);
       if (step.kind === 'load-profiles' && step.keep !== undefined) await isLetGo(host, step.keep, steps);
+      if (step.kind === 'release-device') await releaseDevice(host, step.device);
+      if (step.kind === 'return-device') await returnDevice(host, step);
       if (step.kind === 'apply-profile') {
         await applyProfile(host, step);
         await putBack(host, step.keep ?? []);
@@ -124,6 +126,23 @@ async function reapply(host: Host, device: string): Promise<boolean> {
     throw error;
   }
 }
+
+/**
+ * Let alone by hand a device keeps what is on it, and in that order only: the drop-in read first takes it away (NetworkManager
+ * 1.42, test/bridge). The drop-in is for what is still to come: the bridge, and the next start.
+ */
+async function releaseDevice(host: Host, device: string): Promise<void> {
+  await nmcli(host, ['device', 'set', device, 'managed', 'no']);
+  await nmcli(host, RELOAD_CONFIGURATION);
+}
+
+async function returnDevice(host: Host, { device, uuid }: Extract<Step, { kind: 'return-device' }>): Promise<void> {
+  await nmcli(host, RELOAD_CONFIGURATION);
+  await loadProfiles(host, []);
+  await takeOver(host, device, uuid);
+}
+
+const RELOAD_CONFIGURATION = ['general', 'reload', 'conf'] as const;
 
 const TAKE_OVER_MS = 3000;
 

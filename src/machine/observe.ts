@@ -4,20 +4,33 @@
 import { basename, dirname, join } from 'node:path';
 import type { Foreign } from '../dialects/foreign.ts';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
-import { type ObservedAddress, parseAddresses, parseRoutes } from '../dialects/iproute.ts';
+import {
+  type ObservedAddress,
+  parseAddresses,
+  parseRoutes,
+  parseSubnetRoutes,
+  type SubnetRoute,
+} from '../dialects/iproute.ts';
 import { parseSave, type SavedRules } from '../dialects/iptables.ts';
 import { keyfileRenderer } from '../dialects/keyfile.ts';
 import type { Renderer } from '../dialects/renderer.ts';
-import type { BoundNic, ObservedLink } from '../network/nics.ts';
+import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
+import { bridgesOf, type OpenVSwitch, portsOf } from '../network/bridges.ts';
+import { formatNetwork, parseCidr } from '../network/ipv4.ts';
+import { type BoundNic, isNic, type ObservedLink } from '../network/nics.ts';
 import type { Claim, Observation, Stray } from '../network/observation.ts';
 import {
   type Address,
   addressKey,
+  type Bridge,
+  bridgeKey,
   type File,
   isOurFile,
   isOurJump,
   type Jump,
   type NetworkState,
+  type Port,
+  portKey,
   type Route,
   routeTargetKey,
   type TableName,
@@ -26,6 +39,7 @@ import { canShrink } from '../network/step.ts';
 import { array, number, object, optional, string } from '../shape.ts';
 import { readForeign, readLost } from './foreign.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
+import { readOvs } from './ovs.ts';
 import { PATHS } from './paths.ts';
 
 /** What is on the machine, whatever the configuration. */
@@ -33,78 +47,97 @@ export type Machine = {
   links: ObservedLink[];
   addresses: ObservedAddress[];
   routes: Route[];
+  /** Asked for only where a NIC is to be a port. */
+  subnetRoutes: () => SubnetRoute[];
   rules: SavedRules;
   strays: Stray[];
   files: File[];
   owned: Owned;
   lost: Foreign[];
+  /** Undefined: nobody names a bridge of Open vSwitch. */
+  ovs: OpenVSwitch | undefined;
 };
 
-/** What we put, or were about to put, on NICs, each by its MAC. */
+/** What we put, or were about to put, on NICs, each by its MAC; `on`: the bridge that it is on then. */
 export type Owned = {
-  addresses: { mac: string; spec: string }[];
-  routes: { mac: string; dest: string; via: string }[];
+  addresses: { mac: string; spec: string; on?: string }[];
+  routes: { mac: string; dest: string; via: string; on?: string }[];
   /** What a NIC's MTU was before the configuration named one: it has that again when it names none any more. */
   mtus: { mac: string; was: number }[];
+  /** Bridges that were not there before us. */
+  bridges: { name: string; type: Bridge['type'] }[];
+  ports: { mac: string; bridge: string; type: Bridge['type'] }[];
+  /** What of IPv6 went to a bridge with a NIC: keys of movedKey. */
+  moved: string[];
 };
 
 const ownedRecord = object({
-  addresses: array(object({ mac: string, spec: string })),
-  routes: array(object({ mac: string, dest: string, via: string })),
+  addresses: array(object({ mac: string, spec: string, on: optional(string) })),
+  routes: array(object({ mac: string, dest: string, via: string, on: optional(string) })),
   mtus: optional(array(object({ mac: string, was: number }))),
+  bridges: optional(array(object({ name: string, type: string }))),
+  ports: optional(array(object({ mac: string, bridge: string, type: string }))),
+  moved: optional(array(string)),
 });
 
-export async function readMachine(host: Host): Promise<Machine> {
+/** `asksOvs`: the configuration names a bridge of Open vSwitch; where our record does, it is asked all the same. */
+export async function readMachine(host: Host, asksOvs = false): Promise<Machine> {
   const save = async (table: TableName) => (await host.run(['iptables-save', '-t', table])).stdout;
-  const [addresses, routes, filter, nat, strays, files, owned, lost] = await Promise.all([
+  const record = readOwned(host);
+  const [addresses, routes, filter, nat, strays, files, owned, lost, ovs] = await Promise.all([
     host.run(['ip', '-json', '-details', 'address', 'show']),
     host.run(['ip', '-json', '-4', 'route', 'show', 'table', 'main']),
     save('filter'),
     save('nat'),
     readStrays(host),
     readProfiles(host),
-    readOwned(host),
+    record,
     readLost(host),
+    record.then((known) => (asksOvs || namesOvs(known) ? readOvs(host) : undefined)),
   ]);
   return {
     ...parseAddresses(addresses.stdout),
     routes: parseRoutes(routes.stdout),
+    subnetRoutes: () => parseSubnetRoutes(routes.stdout),
     rules: parseSave(filter + nat),
     strays,
     files,
     owned,
     lost,
+    ovs,
   };
 }
+
+const namesOvs = ({ bridges, ports }: Owned): boolean => [...bridges, ...ports].some(({ type }) => type === 'ovs');
 
 /** What is recorded as ours; nothing where the record is missing or is none (then addresses of NICs that left stay). */
 async function readOwned(host: Host): Promise<Owned> {
   const text = await host.read(PATHS.owned);
   try {
     if (text !== undefined) {
-      const { addresses, routes, mtus = [] } = ownedRecord(JSON.parse(text), PATHS.owned);
-      return { addresses, routes, mtus };
+      return { ...NOTHING_OWNED, ...(ownedRecord(JSON.parse(text), PATHS.owned) as Partial<Owned>) };
     }
   } catch {}
-  return { addresses: [], routes: [], mtus: [] };
+  return NOTHING_OWNED;
 }
 
+const NOTHING_OWNED: Owned = { addresses: [], routes: [], mtus: [], bridges: [], ports: [], moved: [] };
+
 async function readProfiles(host: Host): Promise<File[]> {
-  return (await Promise.all([ifcfgRenderer, keyfileRenderer].map((renderer) => readFolder(host, renderer)))).flat();
+  const folders = [ifcfgRenderer, keyfileRenderer].map((renderer) => readFolder(host, renderer));
+  return (await Promise.all([...folders, readFile(host, UNMANAGED_PATH)])).flat();
 }
 
 async function readFolder(host: Host, renderer: Renderer): Promise<File[]> {
   const { folder } = renderer;
   if (folder === undefined) return [];
   const names = (await host.list(folder)).filter((name) => renderer.isProfile(name) || name.endsWith(TEMPORARY_SUFFIX));
-  const files = await Promise.all(
-    names.map(async (name): Promise<File[]> => {
-      const path = join(folder, name);
-      const [content, info] = await Promise.all([host.read(path), host.info(path)]);
-      return content === undefined || info === undefined || info.directory ? [] : [{ path, content, mode: info.mode }];
-    }),
-  );
-  return files.flat();
+  return (await Promise.all(names.map((name) => readFile(host, join(folder, name))))).flat();
+}
+
+async function readFile(host: Host, path: string): Promise<File[]> {
+  const [content, info] = await Promise.all([host.read(path), host.info(path)]);
+  return content === undefined || info === undefined || info.directory ? [] : [{ path, content, mode: info.mode }];
 }
 
 /**
@@ -130,20 +163,25 @@ export async function observe(
   host: Host,
   machine: Machine,
   bound: readonly BoundNic[],
-  desired: Pick<NetworkState, 'sysctls' | 'addresses' | 'files'>,
+  desired: Pick<NetworkState, 'sysctls' | 'addresses' | 'files' | 'bridges' | 'ports'>,
   renderer: Renderer,
   managers: Observation['managers'],
 ): Promise<Observation> {
-  const deviceOf = new Map(machine.links.map(({ mac, permanentMac, device }) => [permanentMac ?? mac, device]));
-  const onDevice = <T extends { mac: string }>(items: readonly T[], key: (item: T & { device: string }) => string) =>
+  const deviceOf = devicesByMac(machine.links);
+  const onDevice = <T extends { mac: string; on?: string }>(
+    items: readonly T[],
+    key: (item: T & { device: string }) => string,
+  ) =>
     new Set(
       items.flatMap((item) => {
-        const device = deviceOf.get(item.mac);
+        const device = item.on ?? deviceOf.get(item.mac);
         return device === undefined ? [] : [key({ ...item, device })];
       }),
     );
   const owned = onDevice(machine.owned.addresses, addressKey);
   const devices = new Set(bound.map(({ device }) => device));
+  const bridged = observeBridges(machine, desired, owned);
+  const onPorts = new Set([...desired.ports, ...bridged.ports].flatMap(({ device, bridge }) => [device, bridge]));
   const sysctls = await Promise.all(
     desired.sysctls.map(async ({ key }) => ({ key, value: (await host.sysctl(key)) ?? '' })),
   );
@@ -153,9 +191,12 @@ export async function observe(
     state: {
       sysctls,
       links: machine.links
-        .filter(({ device }) => devices.has(device))
+        .filter(({ device }) => devices.has(device) || desired.bridges.some(({ name }) => name === device))
         .map(({ device, up, mtu }) => ({ device, up, mtu })),
-      addresses: underOurRule(machine.addresses, devices, owned, desired.addresses),
+      bridges: bridged.bridges,
+      ports: bridged.ports,
+      released: ours.filter(({ path }) => path === UNMANAGED_PATH).flatMap(({ content }) => unmanagedIn(content)),
+      addresses: underOurRule(machine.addresses, ruledBy(bound, bridged.ports), owned, desired.addresses),
       routes: machine.routes,
       chains: machine.rules.ours,
       jumps: jumpsIn(machine.rules.hooks),
@@ -168,6 +209,10 @@ export async function observe(
     owned,
     ownedRoutes: onDevice(machine.owned.routes, routeTargetKey),
     managers,
+    emptied: bridged.emptied,
+    portRoutes: portRoutes(machine, desired, owned),
+    onBridges: await readForeign(host, onPorts),
+    moved: new Set(machine.owned.moved),
     claims:
       renderer.name === 'none'
         ? []
@@ -178,16 +223,97 @@ export async function observe(
   };
 }
 
+/** The device of each NIC: a bridge often has the MAC of its port. */
+export const devicesByMac = (links: readonly ObservedLink[]): Map<string, string> =>
+  new Map(links.filter(isNic).map(({ mac, permanentMac, device }) => [permanentMac ?? mac, device]));
+
+/** Bridges and ports that are wanted, or ours as recorded. */
+function observeBridges(
+  { links, ovs, addresses, owned: record }: Machine,
+  desired: Pick<NetworkState, 'bridges' | 'ports'>,
+  owned: ReadonlySet<string>,
+): Pick<NetworkState, 'bridges' | 'ports'> & { emptied: Set<string> } {
+  const deviceOf = devicesByMac(links);
+  const ourBridges = new Set(record.bridges.map(bridgeKey));
+  const ours = new Set([
+    ...record.ports.map(({ mac, bridge, type }) => portKey({ device: deviceOf.get(mac) ?? '', bridge, type })),
+    ...desired.ports.map(portKey),
+  ]);
+  const known = new Set([...ourBridges, ...desired.bridges.map(bridgeKey)]);
+  const all = portsOf({ links, ovs });
+  const bridges = bridgesOf({ links, ovs }).filter((bridge) => known.has(bridgeKey(bridge)));
+  const ports = all.filter((port) => ours.has(portKey(port)));
+  // What cannot be seen is as it was.
+  if (ovs !== undefined && 'silent' in ovs) {
+    bridges.push(...desired.bridges.filter(({ type }) => type === 'ovs'));
+    ports.push(...desired.ports.filter(({ type }) => type === 'ovs'));
+  }
+  const isBusy = ({ name }: Bridge) =>
+    all.some((port) => port.bridge === name && !ports.includes(port)) ||
+    addresses.some((address) => address.device === name && !owned.has(addressKey(address)));
+  const emptied = new Set(
+    bridges.filter((bridge) => ourBridges.has(bridgeKey(bridge)) && !isBusy(bridge)).map(bridgeKey),
+  );
+  return { bridges, ports, emptied };
+}
+
+/** A foreign address on a NIC that is to be a port has no network there: the bridge has. */
+function portRoutes(
+  { addresses, subnetRoutes }: Machine,
+  desired: Pick<NetworkState, 'addresses' | 'ports'>,
+  owned: ReadonlySet<string>,
+): SubnetRoute[] {
+  return desired.ports.flatMap(({ device, bridge }) => {
+    const wanted = desired.addresses.filter((address) => address.device === bridge).map(({ spec }) => spec);
+    const hosts = new Set(wanted.map(hostPart));
+    const networks = new Set(wanted.map(networkText));
+    const staying = addresses
+      .filter((address) => address.device === device && !owned.has(addressKey(address)))
+      .filter(({ spec }) => !hosts.has(hostPart(spec)));
+    const theirs = new Set(staying.map(({ spec }) => networkText(spec)));
+    return subnetRoutes().filter(
+      (route) => route.device === device && networks.has(route.dest) && theirs.has(route.dest),
+    );
+  });
+}
+
+/** `203.0.113.37/24` → `203.0.113.0/24`; as it is where it has no network. */
+function networkText(spec: string): string {
+  const network = /^[\d.]+\/\d+$/.test(spec) ? parseCidr(spec) : undefined;
+  return network === undefined ? spec : formatNetwork(network);
+}
+
+const hostPart = (spec: string): string => spec.split(/[/ ]/, 1)[0] ?? spec;
+
+/**
+ * Of which addresses on a device we say whether they may be: all of them on a NIC; on one that is a port or is to be one, and
+ * on its bridge, only those that belong to the NIC.
+ */
+function ruledBy(bound: readonly BoundNic[], ports: readonly Port[]): Map<string, 'all' | 'its own'> {
+  const ruled = new Map<string, 'all' | 'its own'>(ports.map(({ bridge }) => [bridge, 'its own']));
+  for (const { device, bridge, waitsFor } of bound) {
+    ruled.set(device, bridge === undefined && waitsFor === undefined ? 'all' : 'its own');
+    if (bridge !== undefined) ruled.set(bridge.name, 'its own');
+  }
+  return ruled;
+}
+
 /** A wanted address that a DHCP lease would take away again counts as missing, and as nothing that we remove. */
 function underOurRule(
   addresses: readonly ObservedAddress[],
-  devices: ReadonlySet<string>,
+  ruled: ReadonlyMap<string, 'all' | 'its own'>,
   owned: ReadonlySet<string>,
   desired: readonly Address[],
 ): Address[] {
   const wanted = new Set(desired.map(addressKey));
+  const hosts = new Set(desired.map(({ spec }) => hostPart(spec)));
   return addresses
-    .filter((address) => devices.has(address.device) || owned.has(addressKey(address)))
+    .filter(({ device, spec }) => {
+      const rule = ruled.get(device);
+      return (
+        rule === 'all' || (rule === 'its own' && hosts.has(hostPart(spec))) || owned.has(addressKey({ device, spec }))
+      );
+    })
     .filter((address) => !(address.dynamic && wanted.has(addressKey(address))))
     .map(({ device, spec }) => ({ device, spec, ...(!owned.has(addressKey({ device, spec })) && { foreign: true }) }));
 }

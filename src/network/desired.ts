@@ -5,13 +5,15 @@ import { profileUuid, type Renderer } from '../dialects/renderer.ts';
 import { AgentError, EXIT } from '../errors.ts';
 import { contains, ipv4, networkOf } from './ipv4.ts';
 import { elasticAddresses, filterRules } from './nat.ts';
-import type { BoundNic, NicBinding } from './nics.ts';
+import { type BoundNic, carrierOf, type NicBinding } from './nics.ts';
 import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from './ports.ts';
 import {
   type Address,
+  type Bridge,
   emptyState,
   type Link,
   type NetworkState,
+  type Port,
   type Profile,
   ROUTE_PROTOCOL,
   type Route,
@@ -31,27 +33,36 @@ export function desiredState(
   renderer: Renderer,
   abilities: Abilities,
 ): NetworkState {
-  const bridged = config.nics.find((nic) => nic.bridge !== undefined);
-  if (bridged !== undefined)
-    throw new AgentError(`NIC ${bridged.mac}: bridge is not supported by this version: take the key away`, EXIT.config);
-
   const { bound } = binding;
   if (bound.length === 0) return emptyState;
   const uplinkMac = uplinkOf(config)?.mac;
-  const uplink = bound.find((nic) => nic.mac === uplinkMac);
-  const filter = filterRules(withSupportedForwards(config, abilities), bound, uplink);
-  const addresses = bound.flatMap((nic) => addressesOf(nic, nic === uplink ? elasticAddresses(config, nic) : []));
-  const routes = [...defaultRoutes(config, bound), ...staticRoutes(config, bound)];
+  /** Each NIC as what its addresses are on. */
+  const carriers = bound.map((nic) => ({ ...nic, device: carrierOf(nic) }));
+  const uplink = carriers.find((nic) => nic.mac === uplinkMac);
+  const filter = filterRules(withSupportedForwards(config, abilities), carriers, uplink);
+  const addresses = carriers.flatMap((nic) => addressesOf(nic, nic === uplink ? elasticAddresses(config, nic) : []));
+  const routes = [...defaultRoutes(config, carriers), ...staticRoutes(config, carriers)];
+  // A bridge and its port are brought up by us alone: no profile is for them.
+  const profiled = bound.filter(({ bridge, waitsFor }) => bridge === undefined && waitsFor === undefined);
+  const released = bound.filter((nic) => !profiled.includes(nic));
   return {
-    sysctls: sysctls(bound),
-    links: bound.map((nic): Link => ({ device: nic.device, up: true, ...(nic.mtu !== undefined && { mtu: nic.mtu }) })),
+    sysctls: sysctls(new Set([...bound, ...carriers].map(({ device }) => device))),
+    links: [
+      ...bound.map((nic): Link => ({ device: nic.device, up: true, ...(nic.mtu !== undefined && { mtu: nic.mtu }) })),
+      ...bound.flatMap(({ bridge }): Link[] => (bridge === undefined ? [] : [{ device: bridge.name, up: true }])),
+    ],
+    bridges: bound.flatMap(({ bridge, mac }): Bridge[] => (bridge === undefined ? [] : [{ ...bridge, mac }])),
+    ports: bound.flatMap(({ device, bridge }): Port[] =>
+      bridge === undefined ? [] : [{ device, bridge: bridge.name, type: bridge.type }],
+    ),
+    released: [...new Set(released.flatMap((nic) => [nic.device, nic.waitsFor ?? carrierOf(nic)]))],
     addresses,
     routes,
     chains: filter.chains,
     jumps: filter.jumps,
-    files: renderer.render({ nics: bound, addresses, routes }),
+    files: renderer.render({ nics: profiled, addresses, routes }),
     profiles:
-      renderer.name === 'none' ? [] : bound.map(({ device, mac }): Profile => ({ device, uuid: profileUuid(mac) })),
+      renderer.name === 'none' ? [] : profiled.map(({ device, mac }): Profile => ({ device, uuid: profileUuid(mac) })),
   };
 }
 
@@ -104,8 +115,8 @@ function staticRoutes(config: Config, bound: readonly BoundNic[]): Route[] {
 }
 
 /** `default` is what NICs that come later start with. */
-function sysctls(bound: readonly BoundNic[]): Sysctl[] {
-  const perNic = ['default', ...bound.map(({ device }) => device)].flatMap((name) =>
+function sysctls(devices: ReadonlySet<string>): Sysctl[] {
+  const perNic = ['default', ...devices].flatMap((name) =>
     NIC_SYSCTLS.map(([key, value]) => ({ key: `net/ipv4/conf/${name}/${key}`, value })),
   );
   return [

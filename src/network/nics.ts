@@ -15,12 +15,21 @@ export type ObservedLink = {
   /** The kernel's kind of a virtual link (`bridge`, `veth`, …); NICs on a bus have none. */
   kind?: string;
   up: boolean;
+  /** It is up, and there is no signal on its wire. */
+  noCarrier?: true;
   mtu: number;
   /** The bridge or bond that the link is a port of. */
   master?: string;
 };
 
-export type BoundNic = Nic & { device: string };
+export type BoundNic = Nic & {
+  device: string;
+  /** The bridge that it will be a port of; until then its addresses are on itself. */
+  waitsFor?: string;
+};
+
+/** The link that a NIC's addresses and routes are on, and that rules name. */
+export const carrierOf = ({ device, bridge }: BoundNic): string => bridge?.name ?? device;
 
 export type NicBinding = {
   bound: BoundNic[];

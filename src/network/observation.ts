@@ -1,9 +1,15 @@
 // What was found on the machine: the state that is ours or under our rule, and what planning must know beside it.
 
-import type { Foreign } from '../dialects/foreign.ts';
+import { type Foreign, foreignKey } from '../dialects/foreign.ts';
 import type { ManagedDevice } from '../dialects/nmcli.ts';
 import type { ObservedLink } from './nics.ts';
 import type { NetworkState, TableName } from './state.ts';
+
+/** What has moved, wherever it is now. */
+export const movedKey = (foreign: Foreign): string =>
+  foreignKey(foreign)
+    .replace(/ dev \S+/, '')
+    .replace(/ expires \d+sec/, '');
 
 export type Hook = { table: TableName; hook: string; rules: readonly string[] };
 
@@ -31,6 +37,14 @@ export type Observation = {
   owned: ReadonlySet<string>;
   /** Keys (routeTargetKey) of the routes that we, or NetworkManager by our profiles, put there, as recorded. */
   ownedRoutes: ReadonlySet<string>;
+  /** Bridges that we made, as recorded, and that nothing else is on. */
+  emptied: ReadonlySet<string>;
+  /** Networks of foreign addresses on NICs that are to be ports. */
+  portRoutes: readonly { device: string; dest: string }[];
+  /** Every address and route of NICs that are, or are to be, ports, and of their bridges. */
+  onBridges: readonly Foreign[];
+  /** What of IPv6 has moved to a bridge with a NIC, as recorded: `movedKey`. */
+  moved: ReadonlySet<string>;
   claims: readonly Claim[];
   /** The devices that NetworkManager manages; empty where it does not run, or was not asked. */
   managers: ReadonlyMap<string, ManagedDevice>;

@@ -2,11 +2,13 @@
 
 import type { Foreign } from '../dialects/foreign.ts';
 import { profileUuid } from '../dialects/renderer.ts';
+import { UNMANAGED_PATH } from '../dialects/unmanaged.ts';
 import { flowCuts } from './flows.ts';
-import type { Observation } from './observation.ts';
+import { movedKey, type Observation } from './observation.ts';
 import {
   type Address,
   addressKey,
+  bridgeKey,
   type Chain,
   chainKey,
   compare,
@@ -16,6 +18,7 @@ import {
   jumpKey,
   type Link,
   type NetworkState,
+  portKey,
   ROUTE_PROTOCOL,
   type Route,
   routeKey,
@@ -35,11 +38,16 @@ import { canShrink, chainRemoval, type Step } from './step.ts';
  * - An address that moves to another NIC goes first and comes then. It may be the last one of its NIC, and take the routes
  *   through it along, which could not be removed any more: those that have to go go before it.
  * - Flows are cut when no rule can make them again.
+ * - A NIC that becomes a port of a bridge: the bridge and its addresses first, then the port, then the routes, and then only
+ *   do the addresses leave the NIC; the way back likewise. Of a Linux bridge all of that is one `ip -batch`. Rules let both
+ *   links through until it is done.
  */
-export function planSteps(desired: NetworkState, observation: Observation): Step[] {
+export function planSteps(desired: NetworkState, seen: Observation): Step[] {
+  const { released, observation } = release(desired, seen);
   const observed = observation.state;
   const addresses = compare(desired.addresses, observed.addresses, addressKey);
-  const { early, late } = splitRemovals(addresses.extra, desired.addresses, observation);
+  const moves = planPorts(desired, observation);
+  const { early, late } = splitRemovals(addresses.extra, desired, observation);
   const routes = planRoutes(desired.routes, observation, early);
   const removeAddress = (address: Address): Step => ({
     kind: 'remove-address',
@@ -52,33 +60,123 @@ export function planSteps(desired: NetworkState, observation: Observation): Step
     ...early.map(removeAddress),
   ];
   const changes = [
+    ...moves.before,
     ...planLinks(desired.links, observed.links),
     ...addresses.missing.map((address): Step => ({ kind: 'add-address', address })),
+    ...moves.ports,
     ...routes.missing.map((route): Step => ({ kind: 'add-route', route })),
     ...routes.late.map((route): Step => ({ kind: 'remove-route', route })),
     ...late.map(removeAddress),
+    ...moves.after,
   ];
   const carried = (by: Carrier, steps: readonly Step[]) =>
     steps.filter((step) => carrierOf(step, desired, observation) === by);
   const byManager = planManaged(desired, observation, files, carried('networkmanager', [...removals, ...changes]));
   const rules = [...planChains(desired.chains, observed.chains), ...planJumps(desired.jumps, observation.hooks)];
-  const [now, afterwards] = byManager.length === 0 ? [rules, []] : keepGuards(rules, observed.chains);
+  const isMoving = moves.before.length + moves.ports.length > 0;
+  const [now, afterwards] =
+    byManager.length === 0 && !isMoving
+      ? [rules, []]
+      : keepGuards(isMoving ? bothLinks(rules, observed) : rules, observed.chains);
 
   return [
-    ...planSysctls(desired.sysctls, observed.sysctls),
+    ...planSysctls(settable(desired, observed), observed.sysctls),
     ...files,
+    ...released,
     ...carried('ip', removals),
     ...now,
     ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
     ...carried('ip', changes),
     ...byManager,
     ...carried('ip, afterwards', changes),
+    ...planReturns(desired, observation),
     ...afterwards,
     ...observation.lost.map((foreign): Step => ({ kind: 'put-back', foreign })),
-    ...planAnnouncements(addresses.missing, observation),
+    ...planAnnouncements(addresses.missing, desired, observation),
     // Comparing what each rule does with the flows takes a tenth of a run at 4,000 EIPs: not where no rule changes.
     ...(rules.length + addresses.extra.length === 0 ? [] : planCuts(desired, observation, addresses.extra)),
   ];
+}
+
+/** A port and its bridge are nothing for NetworkManager: let alone, they keep all that is on them, and the rest is `ip`'s. */
+function release(desired: NetworkState, seen: Observation): { released: Step[]; observation: Observation } {
+  const managers = new Map(seen.managers);
+  const released = desired.released.filter((device) => managers.delete(device));
+  return {
+    released: released.map((device): Step => ({ kind: 'release-device', device })),
+    observation: released.length === 0 ? seen : { ...seen, managers },
+  };
+}
+
+/** NICs that NetworkManager is to have again: it finds them set up, and takes nothing away. */
+function planReturns(desired: NetworkState, { state, managers }: Observation): Step[] {
+  if (managers.size === 0) return [];
+  return compare(desired.released, state.released, String).extra.flatMap((device): Step[] => {
+    const profile = desired.profiles.find((each) => each.device === device);
+    if (profile === undefined || managers.has(device)) return [];
+    return [{ kind: 'return-device', device, uuid: profile.uuid }];
+  });
+}
+
+/** What is made before addresses, what then decides which link is used, and what goes in the end. */
+function planPorts(desired: NetworkState, observation: Observation) {
+  const { state, emptied, portRoutes, onBridges, moved } = observation;
+  const bridges = compare(desired.bridges, state.bridges, bridgeKey);
+  const ports = compare(desired.ports, state.ports, portKey);
+  const foreign = (device: string) =>
+    onBridges.filter((each) => each.device === device && each.family === 6 && (each.global || isDefault(each)));
+  const move = (to: string, things: readonly Foreign[]): Step[] =>
+    // A gateway is known by the network of an address.
+    [...things.filter(({ kind }) => kind === 'address'), ...things.filter(({ kind }) => kind === 'route')].map(
+      (each): Step => ({ kind: 'move-foreign', foreign: each, to }),
+    );
+  return {
+    before: bridges.missing.flatMap((bridge): Step[] => [
+      { kind: 'add-bridge', bridge },
+      { kind: 'set-link-up', device: bridge.name },
+    ]),
+    ports: [
+      ...ports.extra.map((port): Step => ({ kind: 'remove-port', port })),
+      ...ports.missing.map((port): Step => ({ kind: 'add-port', port })),
+      ...ports.extra.flatMap(({ device, bridge }) => {
+        const next = desired.ports.find((port) => port.device === device);
+        const back = foreign(bridge).filter((each) => moved.has(movedKey(each)));
+        return move(next?.bridge ?? device, back);
+      }),
+      ...desired.ports.flatMap(({ device, bridge }) => move(bridge, foreign(device))),
+    ],
+    after: [
+      ...portRoutes.map((route): Step => ({ kind: 'remove-port-route', ...route })),
+      ...bridges.extra
+        .filter((bridge) => emptied.has(bridgeKey(bridge)))
+        .map((bridge): Step => ({ kind: 'remove-bridge', bridge })),
+    ],
+  };
+}
+
+const isDefault = ({ kind, words }: Foreign): boolean =>
+  kind === 'route' && /^(unicast )?default(?! .*table)/.test(words);
+
+/** A bridge that is still to be made starts with the values of `default`. */
+function settable(desired: NetworkState, observed: NetworkState): Sysctl[] {
+  const coming = compare(desired.bridges, observed.bridges, bridgeKey).missing.map(
+    ({ name }) => `net/ipv4/conf/${name}/`,
+  );
+  return desired.sysctls.filter(({ key }) => !coming.some((start) => key.startsWith(start)));
+}
+
+/**
+ * While the uplink's addresses move, what leaves by either link gets its new source: a flow whose first packet left without
+ * one would be without it for good.
+ */
+function bothLinks(rules: readonly Step[], observed: NetworkState): Step[] {
+  return rules.flatMap((step): Step[] => {
+    if (step.kind !== 'replace-chain' || step.chain.table !== 'nat' || !step.chain.ordered) return [step];
+    const found = observed.chains.find((chain) => chainKey(chain) === chainKey(step.chain))?.rules ?? [];
+    const leaving = found.filter((rule) => rule.startsWith('-o ') && !step.chain.rules.includes(rule));
+    if (leaving.length === 0) return [step];
+    return [{ ...step, chain: { ...step.chain, rules: [...leaving, ...step.chain.rules] } }, step];
+  });
 }
 
 type NicStep = Extract<Step, { kind: 'add-address' | 'remove-address' | 'add-route' | 'remove-route' }>;
@@ -134,13 +232,14 @@ function ourProfile(device: string, { links }: Observation): string | undefined 
 function planManaged(
   desired: NetworkState,
   observation: Observation,
-  files: readonly Step[],
+  all: readonly Step[],
   changes: readonly Step[],
 ): Step[] {
   const { managers, claims } = observation;
   if (managers.size === 0) return [];
   const own = changes.filter(isNicStep);
   const added = new Set(own.flatMap((step) => (step.kind === 'add-address' ? [step.address.spec] : [])));
+  const files = all.filter((step) => !('path' in step && step.path === UNMANAGED_PATH) && !isUnmanagedFile(step));
   const written = new Map(files.flatMap((step) => (step.kind === 'write-file' ? [[step.file.path, step.file]] : [])));
   const gone = files.flatMap((step) => (step.kind === 'remove-file' ? [step.path] : []));
   const aside = files.flatMap((step) => (step.kind === 'back-up-file' && !written.has(step.path) ? [step.path] : []));
@@ -198,6 +297,9 @@ function planManaged(
   ];
 }
 
+/** Not a profile. */
+const isUnmanagedFile = (step: Step): boolean => step.kind === 'write-file' && step.file.path === UNMANAGED_PATH;
+
 const keeping = (keep: readonly Foreign[]) => (keep.length === 0 ? {} : { keep });
 
 /**
@@ -235,7 +337,9 @@ function keepGuards(rules: readonly Step[], observed: readonly Chain[]): [now: S
   // Of equal rules iptables removes the first: a jump that only changes its place must go before it comes.
   const moved = new Set(rules.flatMap((step) => (step.kind === 'add-jump' ? [jumpKey(step.jump)] : [])));
   for (const step of rules) {
-    if (step.kind === 'edit-chain' && step.table === 'filter') {
+    if (step.kind === 'replace-chain' && rules.some((other) => other !== step && isFirstOf(other, step)))
+      afterwards.push(step);
+    else if (step.kind === 'edit-chain' && step.table === 'filter') {
       if (step.add.length > 0) now.push({ ...step, remove: [] });
       if (step.remove.length > 0) afterwards.push({ ...step, add: [] });
     } else if (step.kind === 'replace-chain' && step.chain.table === 'filter' && !step.chain.ordered) {
@@ -249,6 +353,12 @@ function keepGuards(rules: readonly Step[], observed: readonly Chain[]): [now: S
   }
   return [now, afterwards];
 }
+
+/** Whether the one is what bothLinks put before the other. */
+const isFirstOf = (first: Step, step: Extract<Step, { kind: 'replace-chain' }>): boolean =>
+  first.kind === 'replace-chain' &&
+  chainKey(first.chain) === chainKey(step.chain) &&
+  first.chain.rules.length > step.chain.rules.length;
 
 function planSysctls(desired: readonly Sysctl[], observed: readonly Sysctl[]): Step[] {
   return compare(desired, observed, ({ key }) => key).common.flatMap(({ desired: wanted, observed: found }): Step[] =>
@@ -275,11 +385,28 @@ function planFiles(desired: readonly File[], observation: Observation): Step[] {
 }
 
 /** Early: EIPs (while another address keeps the NIC's routes) and what moves to another NIC. Late: the rest, and foreign ones. */
-function splitRemovals(extra: readonly Address[], desired: readonly Address[], { state, owned }: Observation) {
-  const wanted = new Set(desired.map(({ spec }) => spec));
+function splitRemovals(extra: readonly Address[], desired: NetworkState, { state, owned }: Observation) {
+  const wanted = new Set(desired.addresses.map(({ spec }) => spec));
+  const wantedOn = new Set(desired.addresses.map(addressKey));
+  // Between a NIC and its bridge an address may be on both for a moment: they are one segment.
+  const pairs = [...desired.ports, ...state.ports].flatMap(({ device, bridge }) => [
+    [device, bridge],
+    [bridge, device],
+  ]);
+  const moves = ({ device, spec }: Address) =>
+    pairs.some(([from, to = '']) => from === device && wantedOn.has(addressKey({ device: to, spec })));
   const rooted = new Set(state.addresses.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
   const isEip = (address: Address) => isHostAddress(address.spec) && owned.has(addressKey(address));
-  const isEarly = (address: Address) => wanted.has(address.spec) || (isEip(address) && rooted.has(address.device));
+  // What stayed on a port did not work there; behind it, the NIC's own address would come back as a secondary, without its
+  // network's route.
+  const freed = new Set(
+    state.ports
+      .filter((port) => !desired.ports.some(({ device }) => device === port.device))
+      .map(({ device }) => device),
+  );
+  const isEarly = (address: Address) =>
+    !moves(address) &&
+    (wanted.has(address.spec) || (isEip(address) && rooted.has(address.device)) || freed.has(address.device));
   return { early: extra.filter(isEarly), late: extra.filter((address) => !isEarly(address)) };
 }
 
@@ -399,8 +526,11 @@ function inPlace(jump: Jump, index: number, length: number): boolean {
   return jump.place === 'anywhere' || (jump.place === 'first' ? index === 0 : index === length - 1);
 }
 
-function planAnnouncements(added: readonly Address[], observation: Observation): Step[] {
-  return observation.links.flatMap(({ device, mac }): Step[] => {
+function planAnnouncements(added: readonly Address[], desired: NetworkState, { links }: Observation): Step[] {
+  const coming = desired.bridges
+    .filter(({ name }) => !links.some(({ device }) => device === name))
+    .map(({ name, mac = '' }) => ({ device: name, mac }));
+  return [...links, ...coming].flatMap(({ device, mac }): Step[] => {
     const addresses = added.filter((address) => address.device === device).map(({ spec }) => hostPart(spec));
     return addresses.length === 0 ? [] : [{ kind: 'announce-addresses', device, mac, addresses }];
   });

@@ -13,6 +13,14 @@ export type Address = { device: string; spec: string; foreign?: true };
 /** A unicast route through a gateway, in the main table. `protocol` is what `ip route` prints. */
 export type Route = { dest: string; via: string; device: string; metric: number; protocol: string };
 
+/** A bridge that NICs are ports of. `mac`: the address that it is to be made with. */
+export type Bridge = { name: string; type: BridgeType; mac?: string };
+
+export type BridgeType = 'ovs' | 'linux';
+
+/** A NIC that is a port of a bridge. */
+export type Port = { device: string; bridge: string; type: BridgeType };
+
 /** `key` is the path below /proc/sys, so that a dot in a device's name stays one: `net/ipv4/conf/eth0.5/rp_filter`. */
 export type Sysctl = { key: string; value: string };
 
@@ -47,6 +55,10 @@ export type Profile = { device: string; uuid: string };
 export type NetworkState = {
   sysctls: readonly Sysctl[];
   links: readonly Link[];
+  bridges: readonly Bridge[];
+  ports: readonly Port[];
+  /** Devices that NetworkManager is to leave alone. */
+  released: readonly string[];
   addresses: readonly Address[];
   routes: readonly Route[];
   chains: readonly Chain[];
@@ -58,6 +70,9 @@ export type NetworkState = {
 export const emptyState: NetworkState = {
   sysctls: [],
   links: [],
+  bridges: [],
+  ports: [],
+  released: [],
   addresses: [],
   routes: [],
   chains: [],
@@ -79,6 +94,10 @@ export const addressKey = (address: Address): string => `${address.device} ${add
 
 export const routeKey = (route: Route): string =>
   `${route.dest} via ${route.via} dev ${route.device} metric ${route.metric} proto ${route.protocol}`;
+
+export const bridgeKey = ({ type, name }: Bridge): string => `${type} ${name}`;
+
+export const portKey = ({ device, bridge, type }: Port): string => `${device} ${type} ${bridge}`;
 
 /** Where a route leads, whatever its metric and whoever made it. */
 export const routeTargetKey = (route: Pick<Route, 'dest' | 'via' | 'device'>): string =>

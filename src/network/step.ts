@@ -3,7 +3,7 @@
 import { type Foreign, foreignText } from '../dialects/foreign.ts';
 import type { FlowFilter } from './flows.ts';
 import type { Stray } from './observation.ts';
-import type { Address, Chain, File, Jump, Route, Sysctl, TableName } from './state.ts';
+import type { Address, Bridge, Chain, File, Jump, Port, Route, Sysctl, TableName } from './state.ts';
 
 export type Step =
   | ({ kind: 'set-sysctl'; was: string } & Sysctl)
@@ -13,6 +13,15 @@ export type Step =
   | { kind: 'set-link-up'; device: string }
   | { kind: 'set-link-down'; device: string }
   | { kind: 'set-mtu'; device: string; mtu: number; was: number }
+  | { kind: 'add-bridge'; bridge: Bridge }
+  | { kind: 'remove-bridge'; bridge: Bridge }
+  /** Addresses on the NIC itself do not work from then on. */
+  | { kind: 'add-port'; port: Port }
+  | { kind: 'remove-port'; port: Port }
+  /** The route to the network of an address that stays on a port: it would draw that network's packets to the port. */
+  | { kind: 'remove-port-route'; device: string; dest: string }
+  /** A global IPv6 address, or an IPv6 default route, that goes with the NIC's addresses. */
+  | { kind: 'move-foreign'; foreign: Foreign; to: string }
   /** `by`: NetworkManager does it when the profile is applied, not `ip`. */
   | { kind: 'add-address'; address: Address; by?: 'networkmanager' }
   | { kind: 'remove-address'; address: Address; foreign: boolean; by?: 'networkmanager' }
@@ -34,6 +43,10 @@ export type Step =
     }
   /** Makes NetworkManager forget profiles whose files are gone; a device on which one is active is let go. */
   | { kind: 'forget-profiles'; paths: readonly string[] }
+  /** NetworkManager leaves a device alone, with all that is on it. */
+  | { kind: 'release-device'; device: string }
+  /** NetworkManager has a device again, which is set up as its profile says. */
+  | { kind: 'return-device'; device: string; uuid: string }
   /** What is foreign, and was lost when a run was killed. */
   | { kind: 'put-back'; foreign: Foreign }
   | { kind: 'add-chain'; chain: Chain }
@@ -78,6 +91,18 @@ export function describe(step: Step): string {
       return `~ link ${step.device} down`;
     case 'set-mtu':
       return `~ link ${step.device} mtu ${step.was} → ${step.mtu}`;
+    case 'add-bridge':
+      return `+ bridge ${bridgeText(step.bridge)}`;
+    case 'remove-bridge':
+      return `- bridge ${bridgeText(step.bridge)}`;
+    case 'add-port':
+      return `+ ${step.port.device} becomes a port of ${bridgeText({ name: step.port.bridge, type: step.port.type })}`;
+    case 'remove-port':
+      return `- ${step.port.device} is no port of ${bridgeText({ name: step.port.bridge, type: step.port.type })} any more`;
+    case 'remove-port-route':
+      return `- route ${step.dest} on ${step.device} (foreign; the network is behind its bridge)`;
+    case 'move-foreign':
+      return `~ ${foreignText(step.foreign)} moves to ${step.to}`;
     case 'add-address':
       return `+ address ${step.address.spec} on ${step.address.device}`;
     case 'remove-address':
@@ -92,6 +117,10 @@ export function describe(step: Step): string {
       return `~ profile of ${step.device} ${step.active ? 'reapplied' : 'activated'} by NetworkManager`;
     case 'forget-profiles':
       return `- profiles forgotten by NetworkManager: ${step.paths.join(', ')}`;
+    case 'release-device':
+      return `~ ${step.device} left alone by NetworkManager`;
+    case 'return-device':
+      return `~ ${step.device} managed by NetworkManager again`;
     case 'put-back':
       return `+ ${foreignText(step.foreign)} (foreign, put back)`;
     case 'add-chain':
@@ -119,6 +148,8 @@ export function describe(step: Step): string {
         : `! announce ${step.addresses.join(', ')} on ${step.device}`;
   }
 }
+
+const bridgeText = ({ name, type }: Bridge): string => `${name} (${type === 'ovs' ? 'Open vSwitch' : 'Linux bridge'})`;
 
 function routeText(route: Route): string {
   const metric = route.metric === 0 ? '' : ` metric ${route.metric}`;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { keyfileRenderer } from '../../src/dialects/keyfile.ts';
 import { emptyState } from '../../src/network/state.ts';
 import {
   config,
@@ -167,10 +168,48 @@ describe('where one rule cannot map a range to other ports', () => {
   });
 });
 
-it('a bridge is refused (65): this version cannot make one', () => {
-  const nics = [{ ...UPLINK, bridge: { name: 'br-ex', type: 'ovs' as const } }];
-  assert.throws(() => desired(config({ nics })), {
-    status: 65,
-    message: 'NIC 02:00:00:00:00:00: bridge is not supported by this version: take the key away',
+describe('a NIC with a bridge', () => {
+  const nics = [{ ...UPLINK, mtu: 1450, bridge: { name: 'br-ex', type: 'linux' as const } }, SUBNET_A];
+  const wanted = desired(config({ nics, eips: [{ eip: '198.51.100.5', vmIp: '192.0.2.5' }] }), {
+    renderer: keyfileRenderer,
+  });
+
+  it('is its port; both are up', () => {
+    assert.deepEqual(
+      [wanted.bridges, wanted.ports, wanted.links],
+      [
+        [{ name: 'br-ex', type: 'linux', mac: UPLINK.mac }],
+        [{ device: 'eth0', bridge: 'br-ex', type: 'linux' }],
+        [
+          { device: 'eth0', up: true, mtu: 1450 },
+          { device: 'eth1', up: true },
+          { device: 'br-ex', up: true },
+        ],
+      ],
+    );
+  });
+
+  it('has its addresses, routes and rules there, and no profile', () => {
+    const on = <T extends { device: string }>(items: readonly T[]) => [...new Set(items.map(({ device }) => device))];
+    assert.deepEqual([on(wanted.addresses), on(wanted.routes)], [['br-ex', 'eth1'], ['br-ex']]);
+    assert.deepEqual(
+      wanted.profiles.map(({ device }) => device),
+      ['eth1'],
+    );
+    assert.deepEqual(
+      wanted.files.map(({ device }) => device),
+      ['eth1'],
+    );
+    const rules = wanted.chains.flatMap((chain) => chain.rules);
+    assert.deepEqual(
+      rules.filter((rule) => /^-[io] /.test(rule)),
+      [
+        '-i br-ex -j KYLIN-VR-FORWARD-TO',
+        '-i eth1 -j KYLIN-VR-FORWARD-TO',
+        '-o br-ex -j ACCEPT',
+        '-o eth1 -j ACCEPT',
+        '-o br-ex -j KYLIN-VR-OUTBOUND',
+      ],
+    );
   });
 });

@@ -29,6 +29,10 @@ export const emptyObservation: Observation = {
   strays: [],
   onManaged: [],
   lost: [],
+  emptied: new Set(),
+  portRoutes: [],
+  onBridges: [],
+  moved: new Set(),
 };
 
 const FIREWALL: readonly string[] = [
@@ -75,8 +79,10 @@ export class Machine {
     });
     const files = [...this.files.values()];
     return {
+      ...emptyObservation,
       links: [...this.links.values()],
       state: {
+        ...emptyState,
         sysctls: desired.sysctls.map(({ key }) => ({ key, value: this.sysctls.get(key) ?? '0' })),
         links: [...this.links.values()]
           .filter(({ device }) => devices.has(device))

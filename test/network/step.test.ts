@@ -6,6 +6,7 @@ import { address, route } from './planning.ts';
 const file = { path: '/etc/x', content: '', mode: 0o644 };
 const chain = { table: 'nat' as const, name: 'KYLIN-VR-DNAT', rules: ['-d 198.51.100.5/32 -j DROP'], ordered: false };
 const jump = { table: 'filter' as const, hook: 'INPUT', rule: '-j KYLIN-VR-INPUT', place: 'first' as const };
+const port = { device: 'eth0', bridge: 'br-ex', type: 'ovs' as const };
 const addresses = (count: number) => Array.from({ length: count }, (_, n) => `198.51.100.${n + 1}`);
 
 type Lines = { [Kind in StepKind]: [Extract<Step, { kind: Kind }>, string][] };
@@ -30,6 +31,31 @@ const LINES: Lines = {
   'set-link-up': [[{ kind: 'set-link-up', device: 'eth0' }, '~ link eth0 up']],
   'set-link-down': [[{ kind: 'set-link-down', device: 'eth0' }, '~ link eth0 down']],
   'set-mtu': [[{ kind: 'set-mtu', device: 'eth0', mtu: 1450, was: 1500 }, '~ link eth0 mtu 1500 → 1450']],
+  'add-bridge': [
+    [{ kind: 'add-bridge', bridge: { name: 'br-ex', type: 'linux' } }, '+ bridge br-ex (Linux bridge)'],
+    [{ kind: 'add-bridge', bridge: { name: 'br-ex', type: 'ovs' } }, '+ bridge br-ex (Open vSwitch)'],
+  ],
+  'remove-bridge': [
+    [{ kind: 'remove-bridge', bridge: { name: 'br-ex', type: 'linux' } }, '- bridge br-ex (Linux bridge)'],
+  ],
+  'add-port': [[{ kind: 'add-port', port }, '+ eth0 becomes a port of br-ex (Open vSwitch)']],
+  'remove-port': [[{ kind: 'remove-port', port }, '- eth0 is no port of br-ex (Open vSwitch) any more']],
+  'remove-port-route': [
+    [
+      { kind: 'remove-port-route', device: 'eth0', dest: '192.0.2.0/24' },
+      '- route 192.0.2.0/24 on eth0 (foreign; the network is behind its bridge)',
+    ],
+  ],
+  'move-foreign': [
+    [
+      {
+        kind: 'move-foreign',
+        foreign: { kind: 'address', family: 6, device: 'eth0', words: '2001:db8::1/64 dev eth0 scope global nodad' },
+        to: 'br-ex',
+      },
+      '~ address 2001:db8::1/64 dev eth0 moves to br-ex',
+    ],
+  ],
   'load-profiles': [
     [{ kind: 'load-profiles', paths: ['/etc/x', '/etc/y'] }, '~ profiles read by NetworkManager: /etc/x, /etc/y'],
     [{ kind: 'load-profiles', paths: [] }, '~ profiles read by NetworkManager'],
@@ -53,6 +79,8 @@ const LINES: Lines = {
       '+ address 2001:db8::1/64 dev eth0 (foreign, put back)',
     ],
   ],
+  'release-device': [[{ kind: 'release-device', device: 'eth0' }, '~ eth0 left alone by NetworkManager']],
+  'return-device': [[{ kind: 'return-device', device: 'eth0', uuid: 'u' }, '~ eth0 managed by NetworkManager again']],
   'forget-profiles': [
     [
       { kind: 'forget-profiles', paths: ['/etc/x', '/etc/y'] },

@@ -1,0 +1,116 @@
+// What a NIC with the key `bridge` asks of this machine: what stands in its way, what has to wait, and what leaves a bridge
+// behind. Pure.
+
+import { AgentError, EXIT } from '../errors.ts';
+import type { BoundNic, NicBinding, ObservedLink } from './nics.ts';
+import type { Bridge, Port } from './state.ts';
+
+/** What Open vSwitch says; `silent`: why it says nothing. */
+export type OpenVSwitch = { bridges: { name: string; ports: string[] }[] } | { silent: string };
+
+/** A NIC that is not on its bridge yet, or is on one still. */
+export type Waiting = { mac: string; reason: string };
+
+export type BridgeView = {
+  links: readonly ObservedLink[];
+  /** Undefined: it was not asked. */
+  ovs: OpenVSwitch | undefined;
+};
+
+/** The kernel's datapath of Open vSwitch: the master of each port of its bridges. */
+const OVS_MASTER = 'ovs-system';
+
+/** Every bridge of the machine that can be seen. */
+export function bridgesOf({ links, ovs }: BridgeView): Bridge[] {
+  return [
+    ...links.flatMap(({ device, kind }): Bridge[] => (kind === 'bridge' ? [{ name: device, type: 'linux' }] : [])),
+    ...ovsBridges(ovs).map(({ name }): Bridge => ({ name, type: 'ovs' })),
+  ];
+}
+
+/** Every port of such a bridge; without the bridge's own. */
+export function portsOf({ links, ovs }: BridgeView): Port[] {
+  const kinds = new Map(links.map(({ device, kind }) => [device, kind]));
+  return [
+    ...links.flatMap(({ device, master }): Port[] =>
+      master !== undefined && kinds.get(master) === 'bridge' ? [{ device, bridge: master, type: 'linux' }] : [],
+    ),
+    ...ovsBridges(ovs).flatMap(({ name, ports }) =>
+      ports.map((device): Port => ({ device, bridge: name, type: 'ovs' })),
+    ),
+  ];
+}
+
+const ovsBridges = (ovs: OpenVSwitch | undefined) => (ovs !== undefined && 'bridges' in ovs ? ovs.bridges : []);
+
+/**
+ * The binding with each NIC as it can be brought up now. While Open vSwitch is silent a NIC that is a port already stays one;
+ * another has its addresses on itself until then. Throws AgentError (65) where something else has the NIC or the name.
+ */
+export function bindBridges(
+  binding: NicBinding,
+  view: BridgeView,
+  recorded: readonly Port[],
+): { binding: NicBinding; waiting: Waiting[] } {
+  const waiting: Waiting[] = [];
+  const ports = portsOf(view);
+  const silent = view.ovs !== undefined && 'silent' in view.ovs ? view.ovs.silent : undefined;
+  const bound = binding.bound.map((nic): BoundNic => {
+    const left = silent ? recorded.find(({ device, type }) => device === nic.device && type === 'ovs') : undefined;
+    if (left !== undefined && view.links.some(({ device }) => device === left.bridge)) {
+      waiting.push({
+        mac: nic.mac,
+        reason: `${nic.device} stays as it is, a port of ${left.bridge}: Open vSwitch is silent: ${silent}`,
+      });
+      return { ...nic, bridge: { name: left.bridge, type: 'ovs' } };
+    }
+    if (nic.bridge === undefined) return nic;
+    const fault = faultOf(nic, nic.bridge, view, ports, recorded);
+    if (fault !== undefined) throw new AgentError(`NIC ${nic.mac} (${nic.device}): ${fault}`, EXIT.config);
+    if (nic.bridge.type === 'linux' || silent === undefined) return nic;
+    const { bridge, ...plain } = nic;
+    waiting.push({
+      mac: nic.mac,
+      reason: `bridge ${bridge.name} is pending, and its addresses are on ${nic.device} until then: Open vSwitch is silent: ${silent}`,
+    });
+    return { ...plain, waitsFor: bridge.name };
+  });
+  return { binding: { ...binding, bound }, waiting };
+}
+
+/** What the operator has to settle, with the cure. */
+function faultOf(
+  { device }: BoundNic,
+  bridge: Bridge,
+  { links, ovs }: BridgeView,
+  ports: readonly Port[],
+  recorded: readonly Port[],
+): string | undefined {
+  const { name, type } = bridge;
+  const there = links.find((link) => link.device === name);
+  const isLinux = there?.kind === 'bridge';
+  const isOvs = ovsBridges(ovs).some((each) => each.name === name);
+  if (type === 'linux' && there !== undefined && !isLinux)
+    return `${name} is there and is no Linux bridge: choose another name, or another bridge-type`;
+  if (type === 'ovs' && isLinux)
+    return `${name} is there as a Linux bridge: say bridge-type: linux, or remove it with ip link delete ${name}`;
+  if (type === 'ovs' && there !== undefined && ovs !== undefined && 'bridges' in ovs && !isOvs)
+    return `${name} is there and is no bridge of Open vSwitch: choose another name`;
+  const ours = (port: Port) => recorded.some((each) => each.device === port.device && each.bridge === port.bridge);
+  const other = ports.find((port) => port.device === device && (port.bridge !== name || port.type !== type));
+  if (other !== undefined && !ours(other))
+    return (
+      `is a port of the bridge ${other.bridge} already: take it out with ` +
+      (other.type === 'ovs' ? `ovs-vsctl del-port ${other.bridge} ${device}` : `ip link set dev ${device} nomaster`) +
+      `, or say bridge: ${other.bridge} and bridge-type: ${other.type}`
+    );
+  const master = links.find((link) => link.device === device)?.master;
+  const known = ports.some((port) => port.device === device);
+  if (master === undefined || known || master === OVS_MASTER) return undefined;
+  return `belongs to ${master}: take it out with ip link set dev ${device} nomaster, or take bridge away`;
+}
+
+/** Ports whose wire carries nothing. */
+export function deadPorts(added: readonly Port[], links: readonly ObservedLink[]): Port[] {
+  return added.filter(({ device }) => links.some((link) => link.device === device && link.noCarrier));
+}

@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { ADDRESSES, NICS } from '../lab/lab.ts';
+import { EIPS, elastic } from '../lab/table.ts';
+import { bridged, moves, reload, shell } from './moves.ts';
+import { createOvsLab, type OvsLab } from './ovs.ts';
+
+describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => {
+  moves({
+    type: 'ovs',
+    createLab: createOvsLab,
+    make: 'ovs-vsctl --timeout=10 add-br br-ex',
+    remove: 'ovs-vsctl --timeout=10 del-br br-ex',
+    addPort: (device) => `ovs-vsctl --timeout=10 add-port br-ex ${device}`,
+    removePort: (device) => `ovs-vsctl --timeout=10 del-port br-ex ${device}`,
+    ports: 'ovs-vsctl --timeout=10 br-exists br-ex && ovs-vsctl --timeout=10 list-ports br-ex | sort || true',
+    gapMs: 1000,
+  });
+
+  describe('as far as Open vSwitch answers', { concurrency: 2 }, () => {
+    const { router: uplink } = ADDRESSES;
+    const NIC = NICS.public.device;
+    const onBridge = bridged(elastic.config, 'ovs');
+    const carrier = async (lab: OvsLab) =>
+      (await shell(lab, `ip -4 -o address show | awk '$4 == "${uplink}/24" { print $2 }'`)).trim();
+    const reached = async (lab: OvsLab) =>
+      (await lab.host('far').run(['ping', '-c', '3', '-i', '0.2', '-W', '1', EIPS.x])).status === 0;
+
+    it('it is asked once by a run that changes nothing, with a timeout, and not at all where nobody names it', async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      await reload(lab, elastic.config);
+      assert.deepEqual(await lab.calls(), []);
+      await reload(lab, onBridge);
+      const changes = (await lab.calls()).filter((call) => !call.includes(' list Bridge '));
+      assert.deepEqual(changes, [
+        `--timeout=10 --may-exist add-br br-ex -- set Bridge br-ex other-config:hwaddr="${NICS.public.mac}"`,
+        `--timeout=10 --may-exist add-port br-ex ${NIC}`,
+      ]);
+      await reload(lab, onBridge);
+      assert.deepEqual(await lab.calls(), [
+        '--timeout=5 --format=json --columns=name,ports list Bridge -- --columns=_uuid,name list Port',
+      ]);
+    });
+
+    it('down at first: the addresses are on the NIC, and go to the bridge when it is there', async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      await lab.stopOvs();
+      const { warnings } = await reload(lab, onBridge);
+      const said = warnings.map(({ message }) => message).join('; ');
+      assert.match(
+        said,
+        /^bridge br-ex is pending, and its addresses are on eth0 until then: Open vSwitch is silent: it does not answer: see systemctl status openvswitch-switch/,
+      );
+      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      const { nics } = JSON.parse((await lab.kylin('status', '--json')).stdout);
+      assert.deepEqual(
+        nics.map(({ state }: { state: string }) => state),
+        ['pending', 'active', 'active'],
+      );
+      assert.equal((await reload(lab, onBridge)).result, 'unchanged');
+      await lab.startOvs();
+      await reload(lab, onBridge);
+      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+    });
+
+    it('stopped, with its bridge gone, and started again, as at a reboot', async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      await reload(lab, onBridge);
+      await lab.stopOvs();
+      assert.equal((await lab.router.run(['ip', 'link', 'show', 'br-ex'])).status, 1);
+      await reload(lab, onBridge);
+      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      await lab.startOvs();
+      await reload(lab, onBridge);
+      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+      await reload(lab, elastic.config);
+      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      assert.equal(
+        (await lab.router.run(['ovs-vsctl', '--timeout=5', 'br-exists', 'br-ex'])).status,
+        2,
+        'the bridge was ours',
+      );
+    });
+
+    it('its database alone is down: the NIC stays on the bridge, also where the key is gone', async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      await reload(lab, onBridge);
+      await shell(lab, 'ovs-appctl -t ovsdb-server exit');
+      assert.equal((await reload(lab, onBridge)).result, 'unchanged');
+      const { steps, warnings } = await reload(lab, elastic.config);
+      assert.match(
+        warnings.map(({ message }) => message).join('; '),
+        /^eth0 stays as it is, a port of br-ex: Open vSwitch is silent: /,
+      );
+      // Whether it still forwards is Open vSwitch's matter: in user space it does not.
+      assert.deepEqual([steps, await carrier(lab)], [[], 'br-ex']);
+    });
+
+    it('not installed: the same, with what to install', async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      await lab.stopOvs();
+      await shell(lab, 'rm /usr/bin/ovs-vsctl');
+      const { warnings } = await reload(lab, onBridge);
+      assert.match(
+        warnings.map(({ message }) => message).join('; '),
+        /ovs-vsctl is missing: install openvswitch-switch/,
+      );
+      assert.equal(await carrier(lab), NIC);
+    });
+  });
+});

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { bindBridges, deadPorts, type OpenVSwitch } from '../../src/network/bridges.ts';
+import type { ObservedLink } from '../../src/network/nics.ts';
+import type { BridgeType, Port } from '../../src/network/state.ts';
+import { LINKS, link, UPLINK } from './fixtures.ts';
+
+const silent: OpenVSwitch = { silent: 'it does not answer' };
+const port = (device: string, bridge: string, type: BridgeType): Port => ({ device, bridge, type });
+
+function bind(
+  type: BridgeType | undefined,
+  { links = LINKS, ovs, recorded = [] }: { links?: readonly ObservedLink[]; ovs?: OpenVSwitch; recorded?: Port[] } = {},
+) {
+  const nic = { ...UPLINK, device: 'eth0', ...(type !== undefined && { bridge: { name: 'br-ex', type } }) };
+  const { binding, waiting } = bindBridges({ bound: [nic], pending: [], broken: [] }, { links, ovs }, recorded);
+  return [binding.bound[0]?.bridge?.name, waiting.map(({ reason }) => reason)];
+}
+
+const master = (name: string, kind: string) => [link('eth0', { master: name }), link(name, { mac: UPLINK.mac, kind })];
+
+describe('a NIC with a bridge', () => {
+  it('is bound to it where nothing is in the way', () => {
+    assert.deepEqual(bind('linux'), ['br-ex', []]);
+    assert.deepEqual(bind('ovs', { ovs: { bridges: [] } }), ['br-ex', []]);
+    assert.deepEqual(bind('linux', { links: master('br-ex', 'bridge') }), ['br-ex', []]);
+    assert.deepEqual(
+      bind('ovs', {
+        links: master('ovs-system', 'openvswitch'),
+        ovs: { bridges: [{ name: 'br-ex', ports: ['eth0'] }] },
+      }),
+      ['br-ex', []],
+    );
+  });
+
+  it('has no bridge while Open vSwitch is silent', () => {
+    assert.deepEqual(bind('ovs', { ovs: silent }), [
+      undefined,
+      ['bridge br-ex is pending, and its addresses are on eth0 until then: Open vSwitch is silent: it does not answer'],
+    ]);
+  });
+
+  it('stays on it where it was already, with the key or without', () => {
+    const found = { links: [...LINKS, link('br-ex')], ovs: silent, recorded: [port('eth0', 'br-ex', 'ovs')] };
+    const stays = ['eth0 stays as it is, a port of br-ex: Open vSwitch is silent: it does not answer'];
+    assert.deepEqual(bind('ovs', found), ['br-ex', stays]);
+    assert.deepEqual(bind(undefined, found), ['br-ex', stays]);
+  });
+
+  it('may come from another bridge that we put it on', () => {
+    const recorded = [port('eth0', 'br0', 'linux')];
+    assert.deepEqual(bind('linux', { links: master('br0', 'bridge'), recorded }), ['br-ex', []]);
+  });
+
+  const FAULTS: [what: string, type: BridgeType, found: Parameters<typeof bind>[1], message: RegExp][] = [
+    [
+      'a bridge that is not ours',
+      'linux',
+      { links: master('br0', 'bridge') },
+      /\(eth0\): is a port of the bridge br0 already: take it out with ip link set dev eth0 nomaster, or say bridge: br0 and bridge-type: linux$/,
+    ],
+    [
+      'a bridge of Open vSwitch that is not ours',
+      'ovs',
+      { ovs: { bridges: [{ name: 'br0', ports: ['eth0'] }] } },
+      /is a port of the bridge br0 already: take it out with ovs-vsctl del-port br0 eth0, or say/,
+    ],
+    [
+      'a bond',
+      'linux',
+      { links: master('bond0', 'bond') },
+      /\(eth0\): belongs to bond0: take it out with ip link set dev eth0 nomaster, or take bridge away$/,
+    ],
+    [
+      'a Linux bridge where one of Open vSwitch is asked for',
+      'ovs',
+      { links: [...LINKS, link('br-ex', { kind: 'bridge' })], ovs: { bridges: [] } },
+      /br-ex is there as a Linux bridge: say bridge-type: linux, or remove it with ip link delete br-ex$/,
+    ],
+    [
+      'another link under its name',
+      'linux',
+      { links: [...LINKS, link('br-ex', { kind: 'openvswitch' })] },
+      /br-ex is there and is no Linux bridge: choose another name, or another bridge-type$/,
+    ],
+    [
+      'another link under the name of one of Open vSwitch',
+      'ovs',
+      { links: [...LINKS, link('br-ex', { kind: 'veth' })], ovs: { bridges: [] } },
+      /br-ex is there and is no bridge of Open vSwitch: choose another name$/,
+    ],
+  ];
+  for (const [what, type, found, message] of FAULTS)
+    it(`is refused (65), with the cure: ${what}`, () => {
+      assert.throws(() => bind(type, found), { status: 65, message });
+    });
+});
+
+it('a port without a carrier is seen', () => {
+  const links = [link('eth0', { noCarrier: true }), link('eth1')];
+  const ports = [port('eth0', 'br0', 'linux'), port('eth1', 'br0', 'linux')];
+  assert.deepEqual(deadPorts(ports, links), [ports[0]]);
+});
