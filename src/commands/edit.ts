@@ -7,7 +7,8 @@ import type { NounName } from '../config/nouns.ts';
 import { AgentError, EXIT, type ExitStatus } from '../errors.ts';
 import { hashOf, readTrusted } from '../machine/config-file.ts';
 import type { Host } from '../machine/host.ts';
-import { type Report, type RunRequest, run } from '../reconcile.ts';
+import type { RunRequest } from '../order.ts';
+import { type Report, run } from '../reconcile.ts';
 import { type Context, type GlobalOptions, issueText, printJson } from './context.ts';
 import { runInTurn, triggerOf } from './reload.ts';
 

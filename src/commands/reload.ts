@@ -9,7 +9,8 @@ import { describeHolder } from '../machine/lock.ts';
 import type { Logger } from '../machine/log.ts';
 import { PATHS } from '../machine/paths.ts';
 import { takeTurn } from '../machine/turn.ts';
-import { type Report, type RunRequest, run, settle } from '../reconcile.ts';
+import { type RunRequest, settle } from '../order.ts';
+import { type Report, run } from '../reconcile.ts';
 import { isAutomatic, TRIGGERS, type Trigger } from '../trigger.ts';
 import {
   type Context,

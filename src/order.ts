@@ -1,0 +1,165 @@
+// Which configuration a run carries out: the file, the last good one, one that waits for its confirmation, or an earlier one.
+
+import type { Config } from './config/config.ts';
+import type { Issue } from './config/issue.ts';
+import { AgentError, UsageError } from './errors.ts';
+import { hashOf, readSettled, readTrusted } from './machine/config-file.ts';
+import { type Entry, readHistory, readRefusal } from './machine/history.ts';
+import type { Host } from './machine/host.ts';
+import { readConfig } from './machine/parsed.ts';
+import { PATHS } from './machine/paths.ts';
+import { type PendingChange, pendingBytes, readPending } from './machine/pending.ts';
+import { isAutomatic, type Trigger } from './trigger.ts';
+
+export type RunRequest = {
+  command: 'start' | 'reload' | 'confirm' | 'rollback' | 'edit';
+  trigger: Trigger;
+  configPath: string;
+  /** Asked for with --renderer. */
+  renderer?: string;
+  /** For automatic runs: the hash that two reads of the file agreed on, or `unsettled`. */
+  settled?: string;
+  /** For reload: seconds until the change is taken back, and the command line that does it. */
+  confirmWithin?: { seconds: number; takeBack: (run: string) => [string, ...string[]] };
+  /** For confirm: when it was asked for, in seconds since boot; the wait for its turn counts not. */
+  asked?: number;
+  /** For rollback: the number in the history; the one before the last good one where there is none. */
+  to?: number;
+  /** For rollback: only the change of that run, and only when its time has run out. */
+  unconfirmed?: string;
+};
+
+/**
+ * For `settled` of a request: what an automatic run may take as whole. Waits two seconds where the file is none of those
+ * that were applied last, wait for their confirmation, were taken back or found invalid, so it is called before the lock is taken.
+ */
+export async function settle(host: Host, path: string): Promise<string> {
+  const lastGood = await host.readBytes(PATHS.lastGood);
+  const known = [
+    lastGood && hashOf(lastGood),
+    (await readRefusal(host))?.hash,
+    (await readPending(host))?.hash,
+    await host.read(PATHS.invalid),
+  ];
+  const file = await readSettled(host, path, known);
+  if (file === 'unsettled') return file;
+  return 'hash' in file ? file.hash : '';
+}
+
+/** The configuration that a run carries out. */
+export type Order = {
+  config?: Config;
+  bytes: Uint8Array;
+  hash: string;
+  /** A stand-in is brought about, and nothing is learnt from it. */
+  source: 'file' | 'history' | 'stand-in';
+  warnings: Issue[];
+  errors: Issue[];
+};
+
+const noOrder: Order = { bytes: new Uint8Array(), hash: '', source: 'stand-in', warnings: [], errors: [] };
+
+/**
+ * Who runs a reload says that the file is whole and meant. An automatic run keeps, and repairs, the last good configuration
+ * where the file is invalid, was rolled back before, or may still be being written, and after it took a change back.
+ */
+export async function chooseOrder(host: Host, request: RunRequest, tookBack: boolean): Promise<Order> {
+  const automatic = isAutomatic(request.trigger);
+  if (automatic && tookBack) return standIn(host, noOrder);
+  const file = await readTrusted(host, request.configPath, 'mend');
+  if ('errors' in file) {
+    const order = { ...noOrder, errors: file.errors };
+    return automatic ? standIn(host, order) : order;
+  }
+  const { bytes, hash, warnings } = file;
+  if (automatic) {
+    const lastGood = await host.readBytes(PATHS.lastGood);
+    const known = lastGood !== undefined && hashOf(lastGood) === hash;
+    const refused = (await readRefusal(host))?.hash === hash;
+    if (refused)
+      warnings.push({ message: 'this configuration was taken back before: run kylin-vr reload to try it again' });
+    const unsettled = !known && request.settled !== undefined && request.settled !== hash;
+    if (unsettled) warnings.push({ message: 'the file is being written: left for the next run' });
+    if (refused || unsettled) return standIn(host, { ...noOrder, warnings });
+  }
+  const parsed = await readConfig(host, bytes, 'keep');
+  if (!parsed.ok) {
+    const order = { ...noOrder, warnings: [...warnings, ...parsed.warnings], errors: parsed.errors };
+    return automatic ? standIn(host, order) : order;
+  }
+  return {
+    config: parsed.config,
+    bytes,
+    hash,
+    source: 'file',
+    warnings: [...warnings, ...parsed.warnings],
+    errors: [],
+  };
+}
+
+async function standIn(host: Host, order: Order): Promise<Order> {
+  const bytes = await host.readBytes(PATHS.lastGood);
+  const parsed = bytes && (await readConfig(host, bytes, 'keep'));
+  if (bytes === undefined || !parsed?.ok) {
+    const message = 'there is no last good configuration: files and NICs stay as they are';
+    return { ...order, warnings: [...order.warnings, { message }] };
+  }
+  const message = 'the last good configuration stays in force';
+  return { ...order, config: parsed.config, bytes, hash: hashOf(bytes), warnings: [...order.warnings, { message }] };
+}
+
+/** What waits for its confirmation is kept and repaired until then, whatever is in the file. */
+export async function chooseWaiting(host: Host, change: PendingChange): Promise<Order> {
+  const bytes = await pendingBytes(host, change);
+  const parsed = bytes && (await readConfig(host, bytes, 'keep'));
+  if (bytes === undefined || !parsed?.ok) return standIn(host, noOrder);
+  const message = 'a change waits for its confirmation: it stays in force until then';
+  return { ...noOrder, config: parsed.config, bytes, hash: change.hash, warnings: [{ message }] };
+}
+
+/** What a rollback goes to; undefined: the last good one, with the change that waits taken back. */
+export async function targetOf(
+  host: Host,
+  { command, to }: RunRequest,
+  change: PendingChange | undefined,
+): Promise<Entry | undefined> {
+  if (command !== 'rollback' || (to === undefined && change !== undefined)) return undefined;
+  const entries = await readHistory(host);
+  if (to !== undefined) {
+    const entry = entries.find(({ number }) => number === to);
+    if (entry !== undefined) return entry;
+    throw new UsageError(`there is no configuration ${to}: kylin-vr rollback --list shows those that are kept`);
+  }
+  const lastGood = await host.readBytes(PATHS.lastGood);
+  for (const entry of entries) {
+    const bytes = await host.readBytes(entry.path);
+    if (bytes === undefined || lastGood === undefined || hashOf(bytes) !== hashOf(lastGood)) continue;
+    const before = entries[entry.number];
+    if (before !== undefined) return before;
+  }
+  throw new UsageError('there is no configuration before the last good one: nothing was rolled back');
+}
+
+export async function chooseBack(host: Host, target: Entry | undefined): Promise<Order> {
+  if (target === undefined) return standIn(host, noOrder);
+  const bytes = (await host.readBytes(target.path)) ?? new Uint8Array();
+  const parsed = await readConfig(host, bytes, 'keep');
+  if (!parsed.ok) {
+    const [first] = parsed.errors;
+    return { ...noOrder, errors: [{ message: `${target.path} is not valid any more: ${first?.message}` }] };
+  }
+  return { config: parsed.config, bytes, hash: hashOf(bytes), source: 'history', warnings: [], errors: [] };
+}
+
+const EMPTY = hashOf(new Uint8Array());
+
+/**
+ * So that every automatic run need not wait for the file to settle. Only a hint, in /run. Not of an empty file: the guest
+ * agent begins every write with one.
+ */
+export async function rememberInvalid(host: Host, hash: string): Promise<void> {
+  if (hash === EMPTY) return;
+  await host.write(PATHS.invalid, hash, 0o600).catch((error: unknown) => {
+    if (!(error instanceof AgentError)) throw error;
+  });
+}
