@@ -406,7 +406,8 @@ const FOREIGN_GONE = `
 
 /**
  * All that is not ours, of every kind. What the kernel itself puts with our addresses is ours. A gateway that no address of
- * the NIC reaches any more, because ours went, may be marked so.
+ * the NIC reaches any more, because ours went, may be marked so. Addresses are sorted: those that NetworkManager took away
+ * come back in whatever order; within one subnet `secondary` would show it.
  */
 async function foreignOf(lab: Lab): Promise<string> {
   return shell(
@@ -414,8 +415,8 @@ async function foreignOf(lab: Lab): Promise<string> {
     `
     for table in filter nat mangle; do echo $table; iptables-save -t $table; done | grep -v -e '^#' -e -j.KYLIN -e '^:KYLIN' -e '^-A KYLIN' | sed 's/ \\[.*\\]//'
     ip6tables-save | grep -v '^#' | sed 's/\\[.*\\]//'
-    ip -4 -o address show | grep -e br-op -e eth2 -e 'scope link' -e ' lo '
-    ip -6 -o address show scope global
+    ip -4 -o address show | grep -e br-op -e eth2 -e 'scope link' -e ' lo ' | sort
+    ip -6 -o address show scope global | sort
     ip -4 route show table all | grep -v -e 'proto 175' -e 'dev eth[01].*proto kernel' -e 'dev eth[01] proto static *$' | sed 's/onlink //'
     ip -6 route show | grep 2001 || true
     ip rule show
