@@ -113,6 +113,15 @@ test('2. the host writes the file through the guest agent, reloads, and reads ho
     assert.equal(await promises.broken(elastic), '');
     assert.match((await machine.run(['stat', '-c', '%a', CONFIG])).stdout, /^600/);
 
+    // As the callers of 0.1 do it: by its own first line, and through an interpreter.
+    await agent.write(CONFIG, snat.config);
+    const old = await agent.run(['/usr/bin/kylin-vr.py', '-c', 'reload']);
+    assert.equal(old.status, 0, old.stdout + old.stderr);
+    assert.equal(await promises.broken(snat), '');
+    await agent.write(CONFIG, elastic.config);
+    assert.equal((await agent.run(['sh', '/usr/local/bin/kylin-vr.py', '--reload'])).status, 0);
+    assert.equal(await promises.broken(elastic), '');
+
     await agent.write(CONFIG, BAD);
     const bad = await agent.run(['/usr/bin/kylin-vr', 'reload']);
     assert.equal(bad.status, 65);
