@@ -168,8 +168,10 @@ test('4. twenty NICs that come and go in a row: the last word counts', async () 
       await machine.plug(NICS.b);
       if (round % 4 === 0) await sleep(150);
     }
+    // NetworkManager activates the NIC by itself as soon as it is there, and the reload that was under way then
+    // activates it again (two "Activation: starting" 50 ms apart in its journal): right, away, right again.
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
     await eventually(() => network(machine), before, SOON_MS);
-    assert.equal(await promises.broken(elastic), '');
 
     for (let round = 0; round < 20; round++) {
       if (round > 0) await machine.plug(NICS.b);
@@ -186,8 +188,8 @@ test('5. a reboot, and a power cut in the middle of a reload: the same network a
     await eventually(() => promises.broken(elastic), '', SOON_MS);
     const before = await network(machine);
     await machine.reboot();
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
     await eventually(() => network(machine), before, SOON_MS);
-    assert.equal(await promises.broken(elastic), '');
 
     // Between two of the calls that change the network, and at an instant of no choice.
     for (const where of ['load', 'reapply', undefined]) {
