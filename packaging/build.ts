@@ -19,8 +19,9 @@ const embedPayload: Plugin = {
 
 /**
  * What packages load and this program never uses, each a part of what starting Node takes: commander's way to run subcommands
- * that are programs (13 %), pino's transports, which are threads (4 %), and for proper-lockfile graceful-fs, which waits where a
- * process has too many files open (5 %), and signal-exit's assert (4 %).
+ * that are programs (13 %), pino's transports, which are threads (4 %, and the question whether it is in one, 4 %) and the assert of
+ * its stream (5 %), and for proper-lockfile graceful-fs, which waits where a process has too many files open (5 %), and
+ * signal-exit's assert (4 %).
  */
 const leaveOut: Plugin = {
   name: 'leave-out',
@@ -33,6 +34,8 @@ const leaveOut: Plugin = {
       });
     replace(/\/commander\/lib\/command\.js$/, "require('node:child_process')", '{}');
     replace(/\/signal-exit\/index\.js$/, "require('assert')", '{ equal() {} }');
+    replace(/\/sonic-boom\/index\.js$/, "require('assert')", '() => {}');
+    replace(/\/pino\/lib\/tools\.js$/, "require('worker_threads')", '{ isMainThread: true }');
     onLoad({ filter: /\/pino\/lib\/transport\.js$/ }, () => ({
       contents: "module.exports = () => { throw new Error('transports are left out') }",
     }));
