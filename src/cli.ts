@@ -53,7 +53,15 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     )
     .addOption(new Option('--trigger <name>', 'who asks').choices(TRIGGERS).hideHelp())
     .addHelpText('after', EXIT_STATUSES)
-    .configureOutput({ writeOut: context.stdout, writeErr: context.stderr })
+    .configureOutput({
+      writeOut: context.stdout,
+      writeErr: context.stderr,
+      // Asked without need, Node would load its streams.
+      getOutHelpWidth: () => (context.colour ? process.stdout.columns : 80),
+      getErrHelpWidth: () => (context.terminal ? process.stderr.columns : 80),
+      getOutHasColors: () => context.colour,
+      getErrHasColors: () => context.terminal,
+    })
     .configureHelp({ showGlobalOptions: true })
     .showHelpAfterError('(kylin-vr --help shows the commands and options)')
     .exitOverride()

@@ -1,7 +1,7 @@
 // A change that waits for its confirmation: kept, or taken back, whoever decides it. For the holder of the lock.
 
 import { NOTHING } from './config/config.ts';
-import { type Convergence, converge, restore } from './converge.ts';
+import type { Convergence } from './converge.ts';
 import type { Renderer } from './dialects/renderer.ts';
 import { AgentError } from './errors.ts';
 import { forgetRefusal, promote, readRefusal, refuse } from './machine/history.ts';
@@ -75,7 +75,7 @@ export async function takeBack(
   const found = await readCheckpoint(host);
   const back =
     found !== undefined && (await isOfThisBoot(host, change))
-      ? await restore(host, found)
+      ? await (await import('./converge.ts')).restore(host, found)
       : await takeBackAfterBoot(host, found?.state.files ?? [], renderer, scope);
   if (back.error !== undefined) return back;
   if (unrecorded !== undefined) return { ...back, error: unrecorded };
@@ -108,6 +108,7 @@ async function takeBackAfterBoot(
   }
   const result = steps.length === 0 ? 'unchanged' : 'changed';
   if ((await host.info(PATHS.lastGood)) !== undefined) return { result, whole: true, steps, warnings: [] };
+  const { converge } = await import('./converge.ts');
   const convergence = await converge(host, NOTHING, renderer, scope);
   return { ...convergence, steps: [...steps, ...convergence.steps] };
 }

@@ -10,7 +10,6 @@ import type { Host } from './machine/host.ts';
 import { readManagers } from './machine/networkmanager.ts';
 import { type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
-import { removeTemporaries } from './machine/temporaries.ts';
 import { deadPorts } from './network/bridges.ts';
 import type { BoundNic } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
@@ -52,11 +51,11 @@ export async function converge(
   scope: Scope,
   /** Called before the first change; where it throws, nothing is changed. */
   beforeChange?: (found: Checkpoint) => Promise<void>,
+  /** Is asked for the first look. */
+  asked = host,
 ): Promise<Convergence> {
-  // Among the profiles they count as files of ours.
-  for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.history]) await removeTemporaries(host, folder);
   const look = () => survey(host, config, renderer, scope);
-  const first = await look();
+  const first = await survey(asked, config, renderer, scope);
   if (first.steps.length === 0) {
     await recordOwned(host, first.owned);
     await forgetForeign(host);

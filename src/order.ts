@@ -3,12 +3,14 @@
 import type { Config } from './config/config.ts';
 import type { Issue } from './config/issue.ts';
 import { AgentError, UsageError } from './errors.ts';
-import { hashOf, readSettled, readTrusted } from './machine/config-file.ts';
+import { hashOf, sameBytes } from './hash.ts';
+import { readSettled, readTrusted } from './machine/config-file.ts';
 import { type Entry, readHistory, readRefusal } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
 import { type PendingChange, pendingBytes, readPending } from './machine/pending.ts';
+import type { Ahead, Quiet } from './quiet.ts';
 import { isAutomatic, type Trigger } from './trigger.ts';
 
 export type RunRequest = {
@@ -17,7 +19,7 @@ export type RunRequest = {
   configPath: string;
   /** Asked for with --renderer. */
   renderer?: string;
-  /** For automatic runs: the hash that two reads of the file agreed on, or `unsettled`. */
+  /** For automatic runs: the hash that two reads of the file agreed on, `last good` where it is that, or `unsettled`. */
   settled?: string;
   /** For reload: seconds until the change is taken back, and the command line that does it. */
   confirmWithin?: { seconds: number; takeBack: (run: string) => [string, ...string[]] };
@@ -35,35 +37,40 @@ export type RunRequest = {
  */
 export async function settle(host: Host, path: string): Promise<string> {
   const lastGood = await host.readBytes(PATHS.lastGood);
-  const known = [
-    lastGood && hashOf(lastGood),
-    (await readRefusal(host))?.hash,
-    (await readPending(host))?.hash,
-    await host.read(PATHS.invalid),
-  ];
+  const now = await readTrusted(host, path, 'look');
+  if (lastGood !== undefined && 'bytes' in now && sameBytes(lastGood, now.bytes)) return 'last good';
+  const known = [(await readRefusal(host))?.hash, (await readPending(host))?.hash, await host.read(PATHS.invalid)];
   const file = await readSettled(host, path, known);
   if (file === 'unsettled') return file;
-  return 'hash' in file ? file.hash : '';
+  return 'bytes' in file ? hashOf(file.bytes) : '';
 }
 
 /** The configuration that a run carries out. */
 export type Order = {
   config?: Config;
+  /** How it ends, where the machine is as the last run with nothing to do found it: then the configuration is not read. */
+  quiet?: Quiet;
   bytes: Uint8Array;
-  hash: string;
   /** A stand-in is brought about, and nothing is learnt from it. */
   source: 'file' | 'history' | 'stand-in';
   warnings: Issue[];
+  /** Of the warnings, those about what the configuration says. */
+  configWarnings?: Issue[];
   errors: Issue[];
 };
 
-const noOrder: Order = { bytes: new Uint8Array(), hash: '', source: 'stand-in', warnings: [], errors: [] };
+const noOrder: Order = { bytes: new Uint8Array(), source: 'stand-in', warnings: [], errors: [] };
 
 /**
  * Who runs a reload says that the file is whole and meant. An automatic run keeps, and repairs, the last good configuration
  * where the file is invalid, was rolled back before, or may still be being written, and after it took a change back.
  */
-export async function chooseOrder(host: Host, request: RunRequest, tookBack: boolean): Promise<Order> {
+export async function chooseOrder(
+  host: Host,
+  request: RunRequest,
+  tookBack: boolean,
+  ahead: Ahead | undefined,
+): Promise<Order> {
   const automatic = isAutomatic(request.trigger);
   if (automatic && tookBack) return standIn(host, noOrder);
   const file = await readTrusted(host, request.configPath, 'mend');
@@ -71,30 +78,28 @@ export async function chooseOrder(host: Host, request: RunRequest, tookBack: boo
     const order = { ...noOrder, errors: file.errors };
     return automatic ? standIn(host, order) : order;
   }
-  const { bytes, hash, warnings } = file;
+  const { bytes, warnings } = file;
   if (automatic) {
     const lastGood = await host.readBytes(PATHS.lastGood);
-    const known = lastGood !== undefined && hashOf(lastGood) === hash;
-    const refused = (await readRefusal(host))?.hash === hash;
+    const known = lastGood !== undefined && sameBytes(lastGood, bytes);
+    const refusal = await readRefusal(host);
+    const refused = refusal !== undefined && refusal.hash === hashOf(bytes);
     if (refused)
       warnings.push({ message: 'this configuration was taken back before: run kylin-vr reload to try it again' });
-    const unsettled = !known && request.settled !== undefined && request.settled !== hash;
+    const unsettled = !known && request.settled !== undefined && request.settled !== hashOf(bytes);
     if (unsettled) warnings.push({ message: 'the file is being written: left for the next run' });
     if (refused || unsettled) return standIn(host, { ...noOrder, warnings });
   }
-  const parsed = await readConfig(host, bytes, 'keep');
-  if (!parsed.ok) {
-    const order = { ...noOrder, warnings: [...warnings, ...parsed.warnings], errors: parsed.errors };
-    return automatic ? standIn(host, order) : order;
+  const known = await ahead?.quiet(bytes);
+  if (known !== undefined) {
+    const { convergence, configWarnings } = known;
+    return { quiet: convergence, bytes, source: 'file', warnings: [...warnings, ...configWarnings], errors: [] };
   }
-  return {
-    config: parsed.config,
-    bytes,
-    hash,
-    source: 'file',
-    warnings: [...warnings, ...parsed.warnings],
-    errors: [],
-  };
+  const parsed = await readConfig(host, bytes, 'keep');
+  const order = { bytes, warnings: [...warnings, ...parsed.warnings], errors: [] };
+  if (parsed.ok) return { ...order, config: parsed.config, source: 'file', configWarnings: parsed.warnings };
+  const wrong = { ...noOrder, warnings: order.warnings, errors: parsed.errors };
+  return automatic ? standIn(host, wrong) : wrong;
 }
 
 async function standIn(host: Host, order: Order): Promise<Order> {
@@ -105,7 +110,7 @@ async function standIn(host: Host, order: Order): Promise<Order> {
     return { ...order, warnings: [...order.warnings, { message }] };
   }
   const message = 'the last good configuration stays in force';
-  return { ...order, config: parsed.config, bytes, hash: hashOf(bytes), warnings: [...order.warnings, { message }] };
+  return { ...order, config: parsed.config, bytes, warnings: [...order.warnings, { message }] };
 }
 
 /** What waits for its confirmation is kept and repaired until then, whatever is in the file. */
@@ -114,7 +119,7 @@ export async function chooseWaiting(host: Host, change: PendingChange): Promise<
   const parsed = bytes && (await readConfig(host, bytes, 'keep'));
   if (bytes === undefined || !parsed?.ok) return standIn(host, noOrder);
   const message = 'a change waits for its confirmation: it stays in force until then';
-  return { ...noOrder, config: parsed.config, bytes, hash: change.hash, warnings: [{ message }] };
+  return { ...noOrder, config: parsed.config, bytes, warnings: [{ message }] };
 }
 
 /** What a rollback goes to; undefined: the last good one, with the change that waits taken back. */
@@ -133,7 +138,7 @@ export async function targetOf(
   const lastGood = await host.readBytes(PATHS.lastGood);
   for (const entry of entries) {
     const bytes = await host.readBytes(entry.path);
-    if (bytes === undefined || lastGood === undefined || hashOf(bytes) !== hashOf(lastGood)) continue;
+    if (bytes === undefined || lastGood === undefined || !sameBytes(bytes, lastGood)) continue;
     const before = entries[entry.number];
     if (before !== undefined) return before;
   }
@@ -148,17 +153,15 @@ export async function chooseBack(host: Host, target: Entry | undefined): Promise
     const [first] = parsed.errors;
     return { ...noOrder, errors: [{ message: `${target.path} is not valid any more: ${first?.message}` }] };
   }
-  return { config: parsed.config, bytes, hash: hashOf(bytes), source: 'history', warnings: [], errors: [] };
+  return { config: parsed.config, bytes, source: 'history', warnings: [], errors: [] };
 }
-
-const EMPTY = hashOf(new Uint8Array());
 
 /**
  * So that every automatic run need not wait for the file to settle. Only a hint, in /run. Not of an empty file: the guest
  * agent begins every write with one.
  */
 export async function rememberInvalid(host: Host, hash: string): Promise<void> {
-  if (hash === EMPTY) return;
+  if (hash === hashOf(new Uint8Array())) return;
   await host.write(PATHS.invalid, hash, 0o600).catch((error: unknown) => {
     if (!(error instanceof AgentError)) throw error;
   });

@@ -1,14 +1,15 @@
 // One run of a command that changes the network: which configuration, then converge, then the report. The order of the
 // stages, on a screen.
 
-import { randomBytes } from 'node:crypto';
 import { basename, dirname } from 'node:path';
-import type { Config } from './config/config.ts';
+import { NOTHING } from './config/config.ts';
 import type { Issue } from './config/issue.ts';
 import { keep, pendingChange, reasonOf, takeBack } from './confirmation.ts';
-import { type Checkpoint, converge } from './converge.ts';
+import type { Checkpoint, Convergence } from './converge.ts';
 import { AgentError, EXIT, type ExitStatus, LockedError, UsageError } from './errors.ts';
-import { hashOf, readTrusted } from './machine/config-file.ts';
+import { hashOf, sameBytes, shortName } from './hash.ts';
+import { readTrusted } from './machine/config-file.ts';
+import { attentive } from './machine/conversation.ts';
 import { forgetRefusal, promote, readRefusal, refuse } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import { PATHS } from './machine/paths.ts';
@@ -23,6 +24,7 @@ import {
   secondsLeft,
   startWaiting,
 } from './machine/pending.ts';
+import { monotonicMs } from './machine/process.ts';
 import { removeTemporaries } from './machine/temporaries.ts';
 import { describe, type Step, type StepKind } from './network/step.ts';
 import {
@@ -34,7 +36,8 @@ import {
   rememberInvalid,
   targetOf,
 } from './order.ts';
-import { chooseRenderer, type Scope } from './survey.ts';
+import { type Ahead, askAhead, rememberQuiet } from './quiet.ts';
+import type { Scope } from './survey.ts';
 import { isAutomatic, type Trigger } from './trigger.ts';
 
 /** What a run did: printed by --json, kept as the last run, logged. Survives JSON. */
@@ -61,9 +64,9 @@ export type Report = {
  * anything was done; everything else is in the report.
  */
 export async function run(host: Host, request: RunRequest): Promise<Report> {
-  const started = performance.now();
+  const started = monotonicMs();
   const report: Report = {
-    id: randomBytes(4).toString('hex'),
+    id: shortName(),
     command: request.command,
     trigger: request.trigger,
     time: new Date().toISOString(),
@@ -77,6 +80,7 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
   try {
     // What a killed edit left; in that folder nothing else is ours.
     await removeTemporaries(host, dirname(request.configPath), basename(request.configPath));
+    for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.history]) await removeTemporaries(host, folder);
     const change = await pendingChange(host);
     if (request.command === 'confirm') await confirm(host, change, request.asked, report);
     else if (request.unconfirmed !== undefined && !(await isDue(host, change, request.unconfirmed)))
@@ -88,7 +92,7 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
     report.exitStatus = error.status;
   }
   if (report.exitStatus !== EXIT.ok && report.result !== 'rolled-back') report.result = 'failed';
-  report.durationMs = Math.round(performance.now() - started);
+  report.durationMs = Math.round(monotonicMs() - started);
   return report;
 }
 
@@ -107,17 +111,30 @@ async function bringAbout(
     );
   const ends = change !== undefined && (!waits || request.command === 'rollback');
   if (ends && !(await end(host, request, change, report))) return;
-  const order =
-    request.command === 'rollback'
-      ? await chooseBack(host, target)
-      : waits
-        ? await chooseWaiting(host, change)
-        : await chooseOrder(host, request, ends);
+  if (request.command === 'rollback') return obey(host, request, await chooseBack(host, target), ends, report);
+  if (waits) return obey(host, request, await chooseWaiting(host, change), ends, report);
+  // After a change was taken back, what it did would be asked for.
+  const ahead = ends ? undefined : await askAhead(host, request);
+  try {
+    await obey(host, request, await chooseOrder(host, request, ends, ahead), ends, report, ahead);
+  } finally {
+    await ahead?.answered;
+  }
+}
+
+async function obey(
+  host: Host,
+  request: RunRequest,
+  order: Order,
+  ends: boolean,
+  report: Report,
+  ahead?: Ahead,
+): Promise<void> {
   report.warnings.push(...order.warnings);
   report.errors.push(...order.errors);
   if (order.errors.length > 0) report.exitStatus = EXIT.config;
   if (order.errors.length > 0 && request.settled) await rememberInvalid(host, request.settled);
-  if (order.config !== undefined) await carryOut(host, request, order, order.config, report);
+  if (order.config !== undefined || order.quiet !== undefined) await carryOut(host, request, order, report, ahead);
   else if (ends && report.exitStatus === EXIT.ok) report.result = report.steps.length === 0 ? 'unchanged' : 'changed';
   if (request.command === 'rollback' && request.unconfirmed === undefined && report.exitStatus === EXIT.ok)
     await leaveFile(host, request, order, report);
@@ -151,6 +168,7 @@ const isDue = async (host: Host, change: PendingChange | undefined, run: string)
 async function end(host: Host, request: RunRequest, change: PendingChange, report: Report): Promise<boolean> {
   const asked = request.command === 'rollback' && request.unconfirmed === undefined;
   const why = await reasonOf(host, change, asked);
+  const { chooseRenderer } = await import('./survey.ts');
   const renderer = await chooseRenderer(host, request.renderer);
   const back = await takeBack(host, change, renderer, scopeOf(request), why);
   addSteps(report, back.steps);
@@ -178,13 +196,12 @@ function addSteps(report: Report, steps: readonly Step[]): void {
   report.steps.push(...steps.map((step) => ({ kind: step.kind, text: describe(step) })));
 }
 
-async function carryOut(host: Host, request: RunRequest, order: Order, config: Config, report: Report): Promise<void> {
-  const renderer = await chooseRenderer(host, request.renderer);
+async function carryOut(host: Host, request: RunRequest, order: Order, report: Report, ahead?: Ahead): Promise<void> {
   let change: PendingChange | undefined;
   const begin = async (found: Checkpoint): Promise<void> => {
     change = await begun(host, request, order, report, found);
   };
-  const convergence = await converge(host, config, renderer, scopeOf(request), begin);
+  const convergence = order.quiet ?? (await bringInLine(host, request, order, begin, ahead));
   addSteps(report, convergence.steps);
   report.result = convergence.result === 'unchanged' && report.steps.length > 0 ? 'changed' : convergence.result;
   report.warnings.push(...convergence.warnings.map((message) => ({ message })));
@@ -194,7 +211,7 @@ async function carryOut(host: Host, request: RunRequest, order: Order, config: C
       await removePending(host);
       await disarmTimer(host, change);
     }
-    if (order.source === 'file') await refuse(host, { hash: order.hash, why: 'it could not be applied' });
+    if (order.source === 'file') await refuse(host, { hash: hashOf(order.bytes), why: 'it could not be applied' });
     if (!(error instanceof AgentError)) throw error;
     const mend = request.command === 'rollback' ? 'run kylin-vr rollback again' : 'run kylin-vr reload';
     const end =
@@ -218,18 +235,34 @@ async function carryOut(host: Host, request: RunRequest, order: Order, config: C
   }
 }
 
+async function bringInLine(
+  host: Host,
+  request: RunRequest,
+  { config = NOTHING, configWarnings, bytes }: Order,
+  begin: (found: Checkpoint) => Promise<void>,
+  ahead: Ahead | undefined,
+): Promise<Convergence> {
+  const [{ chooseRenderer }, { converge }] = [await import('./survey.ts'), await import('./converge.ts')];
+  const { host: asked, heard } = attentive(host, ahead?.answers);
+  const renderer = await chooseRenderer(asked, request.renderer);
+  const convergence = await converge(host, config, renderer, scopeOf(request), begin, asked);
+  if (configWarnings !== undefined)
+    await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard: heard() });
+  return convergence;
+}
+
 /** The change that will wait for its confirmation; undefined where none was asked for, or the last good one is repaired. */
 async function begun(
   host: Host,
   { confirmWithin }: RunRequest,
-  { bytes, hash }: Order,
+  { bytes }: Order,
   { id, time, trigger }: Report,
   found: Checkpoint,
 ): Promise<PendingChange | undefined> {
   const lastGood = await host.readBytes(PATHS.lastGood);
-  if (confirmWithin === undefined || (lastGood !== undefined && hashOf(lastGood) === hash)) return undefined;
+  if (confirmWithin === undefined || (lastGood !== undefined && sameBytes(lastGood, bytes))) return undefined;
   const { seconds } = confirmWithin;
-  const change = await beginPending(host, { run: id, time, trigger, hash, seconds }, bytes, found);
+  const change = await beginPending(host, { run: id, time, trigger, hash: hashOf(bytes), seconds }, bytes, found);
   await armTimer(host, change, confirmWithin.takeBack(id));
   return change;
 }
@@ -250,12 +283,12 @@ async function wait(host: Host, change: PendingChange, report: Report): Promise<
 /** The file is the host's: it stays, and automatic runs leave it alone until it changes. */
 async function leaveFile(host: Host, request: RunRequest, order: Order, report: Report): Promise<void> {
   const file = await readTrusted(host, request.configPath, 'look');
-  if (!('hash' in file)) return;
-  if (file.hash === order.hash) {
+  if (!('bytes' in file)) return;
+  if (sameBytes(file.bytes, order.bytes)) {
     await forgetRefusal(host);
     return;
   }
-  await refuse(host, { hash: file.hash, why: 'kylin-vr rollback took it back' });
+  await refuse(host, { hash: hashOf(file.bytes), why: 'kylin-vr rollback took it back' });
   const make = order.config === undefined ? '' : `cp ${PATHS.lastGood} ${request.configPath} makes this permanent, `;
   report.advice =
     `${request.configPath} stays as it is, and is not in force until it changes: ${make}` +

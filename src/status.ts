@@ -4,7 +4,8 @@ import type { Config } from './config/config.ts';
 import { uplinkOf } from './config/config.ts';
 import type { Issue } from './config/issue.ts';
 import { type Flow, parseFlows } from './dialects/conntrack.ts';
-import { hashOf, readTrusted } from './machine/config-file.ts';
+import { hashOf } from './hash.ts';
+import { readTrusted } from './machine/config-file.ts';
 import { readRefusal } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import { describeHolder, readHolder } from './machine/lock.ts';
@@ -96,7 +97,7 @@ export async function readStatus(
     errors,
     ...(last !== undefined && { lastRun: lastRunOf(last) }),
     ...(holder !== undefined && { running: describeHolder(holder) }),
-    ...(await inForce(host, fromFile.ok, 'hash' in file ? file.hash : undefined)),
+    ...(await inForce(host, fromFile.ok, 'bytes' in file ? hashOf(file.bytes) : undefined)),
   };
   if (counters && parsed.ok) await count(host, report);
   return { report, valid: fromFile.ok, ...(text !== undefined && { text }) };

@@ -5,7 +5,8 @@ import { NOUNS } from '../config/entries.ts';
 import { loadConfig } from '../config/load.ts';
 import type { NounName } from '../config/nouns.ts';
 import { AgentError, EXIT, type ExitStatus } from '../errors.ts';
-import { hashOf, readTrusted } from '../machine/config-file.ts';
+import { sameBytes } from '../hash.ts';
+import { readTrusted } from '../machine/config-file.ts';
 import type { Host } from '../machine/host.ts';
 import type { RunRequest } from '../order.ts';
 import { type Report, run } from '../reconcile.ts';
@@ -58,7 +59,7 @@ async function editAndRun(host: Host, order: RunRequest, request: EditRequest, r
   const changed = await host.write(configPath, edited.text, mode);
   const restore = async () => {
     const now = await host.readBytes(configPath);
-    if (changed && now !== undefined && hashOf(now) === hashOf(new TextEncoder().encode(edited.text)))
+    if (changed && now !== undefined && sameBytes(now, new TextEncoder().encode(edited.text)))
       await host.write(configPath, file.bytes, mode);
   };
   const steps = changed ? [{ kind: 'write-file' as const, text: describeEdit(configPath, request.noun, edited) }] : [];

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EXIT, type ExitStatus, LockedError, UsageError } from '../errors.ts';
-import { hashOf } from '../machine/config-file.ts';
+import { hashOf } from '../hash.ts';
 import { readHistory } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { PATHS } from '../machine/paths.ts';

@@ -1,6 +1,6 @@
 // A renderer turns the desired state of the NICs into persistent files of one format. Pure.
 
-import { createHash } from 'node:crypto';
+import { sha1Of } from '../hash.ts';
 import type { BoundNic } from '../network/nics.ts';
 import type { Address, File, Route } from '../network/state.ts';
 
@@ -30,7 +30,7 @@ export type Renderer = {
  * Do not change: NetworkManager knows the profile by it.
  */
 export function profileUuid(mac: string): string {
-  const bytes = createHash('sha1').update(`kylin-vr ${mac}`).digest().subarray(0, 16);
+  const bytes = sha1Of(`kylin-vr ${mac}`).subarray(0, 16);
   bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x50;
   bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
   return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');

@@ -1,12 +1,12 @@
 // The configuration file → bytes that may be trusted, or why not.
 
-import { createHash } from 'node:crypto';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Issue } from '../config/issue.ts';
+import { hashOf, sameBytes } from '../hash.ts';
 import type { FileInfo, Host } from './host.ts';
 
-export type ConfigFile = { bytes: Uint8Array; hash: string; warnings: Issue[] };
+export type ConfigFile = { bytes: Uint8Array; warnings: Issue[] };
 
 /**
  * Reads a configuration that root will act on. Gives issues where it is missing or where others could have written it.
@@ -41,15 +41,25 @@ export async function readTrusted(
   }
   const bytes = await host.readBytes(path);
   if (bytes === undefined) return refuse('does not exist: write it, or give another with --config');
-  return { bytes, hash: hashOf(bytes), warnings };
+  return { bytes, warnings };
 }
 
 const writableByOthers = (mode: number): boolean => (mode & 0o022) !== 0;
 
 /** Nobody else could have written it. */
-export const isRootsAlone = ({ uid, mode }: FileInfo): boolean => uid === 0 && !writableByOthers(mode);
+const isRootsAlone = ({ uid, mode }: FileInfo): boolean => uid === 0 && !writableByOthers(mode);
 
-export const hashOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+/** JSON that we keep; undefined where there is none, or where others than root could have written it. */
+export async function readKept<T>(host: Host, path: string): Promise<T | undefined> {
+  const [file, folder] = [await host.info(path), await host.info(dirname(path))];
+  if (file === undefined || file.symlink || file.directory || !isRootsAlone(file)) return undefined;
+  if (folder === undefined || !isRootsAlone(folder)) return undefined;
+  try {
+    return JSON.parse((await host.read(path)) ?? '') as T;
+  } catch {
+    return undefined;
+  }
+}
 
 /** Between two equal reads lies this much: longer than the guest agent pauses between two pieces of a file. */
 const SETTLE_MS = 2000;
@@ -66,7 +76,7 @@ export async function readSettled(
 ): Promise<ConfigFile | { errors: Issue[] } | 'unsettled'> {
   let before = await readTrusted(host, path, 'mend');
   for (let tries = 0; tries < SETTLE_TRIES; tries++) {
-    if ('hash' in before && known.includes(before.hash)) return before;
+    if ('bytes' in before && known.includes(hashOf(before.bytes))) return before;
     await sleep(SETTLE_MS);
     const now = await readTrusted(host, path, 'mend');
     if (sameRead(before, now)) return now;
@@ -76,5 +86,5 @@ export async function readSettled(
 }
 
 function sameRead(a: ConfigFile | { errors: Issue[] }, b: ConfigFile | { errors: Issue[] }): boolean {
-  return 'hash' in a && 'hash' in b ? a.hash === b.hash : 'errors' in a && 'errors' in b;
+  return 'bytes' in a && 'bytes' in b ? sameBytes(a.bytes, b.bytes) : 'errors' in a && 'errors' in b;
 }

@@ -2,8 +2,8 @@
 // runs must not apply again. Only for the holder of the lock, reading excepted.
 
 import { join } from 'node:path';
+import { sameBytes } from '../hash.ts';
 import { isTrigger, type Trigger } from '../trigger.ts';
-import { hashOf } from './config-file.ts';
 import type { Host } from './host.ts';
 import { PATHS } from './paths.ts';
 
@@ -37,19 +37,18 @@ export async function readHistory(host: Host): Promise<Entry[]> {
 
 /** Makes it the last good one. The same one again changes nothing: its first time counts. */
 export async function promote(host: Host, bytes: Uint8Array, origin: Origin): Promise<void> {
-  const hash = hashOf(bytes);
   const before = await host.readBytes(PATHS.lastGood);
-  if (before !== undefined && hashOf(before) === hash) return;
-  await remember(host, bytes, hash, origin);
+  if (before !== undefined && sameBytes(before, bytes)) return;
+  await remember(host, bytes, origin);
   await host.write(PATHS.lastGood, bytes, 0o600);
 }
 
-async function remember(host: Host, bytes: Uint8Array, hash: string, { time, trigger, run }: Origin): Promise<void> {
+async function remember(host: Host, bytes: Uint8Array, { time, trigger, run }: Origin): Promise<void> {
   const entries = await readHistory(host);
   const [newest] = entries;
   const known = newest && (await host.readBytes(newest.path));
   // A run that was killed had come so far already.
-  if (known !== undefined && hashOf(known) === hash) return;
+  if (known !== undefined && sameBytes(known, bytes)) return;
   const order = newest === undefined ? 1 : Number(NAME.exec(newest.path.slice(PATHS.history.length + 1))?.[1]) + 1;
   const at = `${time.slice(0, 19).replace(/[-:]/g, '')}Z`;
   const name = `${String(order).padStart(6, '0')}-${at}-${trigger}-${run}.yaml`;

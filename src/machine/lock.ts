@@ -37,6 +37,7 @@ import { HostError, LockedError } from '../errors.ts';
 import {
   hasEnded,
   livingOwner,
+  monotonicMs,
   newOwnerId,
   type ProcessStat,
   processesWith,
@@ -151,7 +152,7 @@ export function lockError(dir: string, error: unknown): unknown {
 /** Waits for the lock, or for an answer instead; gives the function that leaves it. */
 async function getIn<T>(options: LockOptions<T>, id: string): Promise<() => void> {
   const { dir, timeoutMs, onWait, instead } = options;
-  const started = performance.now();
+  const started = monotonicMs();
   const clearOwnerless = ownerlessWatch(dir);
   let nextWordMs = FIRST_WORD_MS;
   for (;;) {
@@ -162,7 +163,7 @@ async function getIn<T>(options: LockOptions<T>, id: string): Promise<() => void
     const leave = records === undefined ? enter(options, id) : undefined;
     if (leave) return leave;
 
-    const waitedMs = performance.now() - started;
+    const waitedMs = monotonicMs() - started;
     if (waitedMs >= timeoutMs) throw new LockedError(lockedMessage(dir, waitedMs));
     const holder = waitedMs < nextWordMs ? undefined : readHolder(dir);
     if (holder) {
@@ -238,8 +239,8 @@ function ownerlessWatch(dir: string): (records: string[] | undefined) => void {
   let seen = { identity: '', since: 0 };
   return (records) => {
     const identity = records?.length === 0 ? identityOf(lockOf(dir)) : '';
-    if (identity !== seen.identity) seen = { identity, since: performance.now() };
-    if (identity !== '' && performance.now() - seen.since >= OWNERLESS_MS) removeIfEmpty(lockOf(dir));
+    if (identity !== seen.identity) seen = { identity, since: monotonicMs() };
+    if (identity !== '' && monotonicMs() - seen.since >= OWNERLESS_MS) removeIfEmpty(lockOf(dir));
   };
 }
 
@@ -253,14 +254,14 @@ function identityOf(path: string): string {
 async function endChildrenOfDead(dir: string): Promise<void> {
   const owners = readdirSync(deadOf(dir));
   const marks = owners.map((owner) => `${MARKER}=${owner}`);
-  const started = performance.now();
+  const started = monotonicMs();
   let ending: ProcessStat[] = [];
   for (let clean = owners.length > 0 ? 0 : 2; clean < 2; ) {
     const found = processesWith(marks);
     for (const child of found) tolerate(['ESRCH'], () => process.kill(child.pid, 'SIGKILL'));
     ending = [...ending, ...found].filter((child) => !hasEnded(child));
     clean = found.length + ending.length > 0 ? 0 : clean + 1;
-    if (performance.now() - started > CHILDREN_END_MS) {
+    if (monotonicMs() - started > CHILDREN_END_MS) {
       const names = ending.map(({ pid, name }) => `pid ${pid} (${name})`).join(', ');
       throw new LockedError(`children of a run that was killed do not end, although killed themselves: ${names}`);
     }

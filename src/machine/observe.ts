@@ -15,6 +15,7 @@ import { parseSave, type SavedRules } from '../dialects/iptables.ts';
 import { keyfileRenderer } from '../dialects/keyfile.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
+import { CommandError } from '../errors.ts';
 import { bridgesOf, type OpenVSwitch, portsOf } from '../network/bridges.ts';
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
 import { type BoundNic, isNic, type ObservedLink } from '../network/nics.ts';
@@ -33,7 +34,6 @@ import {
   portKey,
   type Route,
   routeTargetKey,
-  type TableName,
 } from '../network/state.ts';
 import { canShrink } from '../network/step.ts';
 import { array, number, object, optional, string } from '../shape.ts';
@@ -82,13 +82,11 @@ const ownedRecord = object({
 
 /** `asksOvs`: the configuration names a bridge of Open vSwitch; where our record does, it is asked all the same. */
 export async function readMachine(host: Host, asksOvs = false): Promise<Machine> {
-  const save = async (table: TableName) => (await host.run(['iptables-save', '-t', table])).stdout;
   const record = readOwned(host);
-  const [addresses, routes, filter, nat, strays, files, owned, lost, ovs] = await Promise.all([
+  const [addresses, routes, rules, strays, files, owned, lost, ovs] = await Promise.all([
     host.run(['ip', '-json', '-details', 'address', 'show']),
     host.run(['ip', '-json', '-4', 'route', 'show', 'table', 'main']),
-    save('filter'),
-    save('nat'),
+    readRules(host),
     readStrays(host),
     readProfiles(host),
     record,
@@ -99,13 +97,27 @@ export async function readMachine(host: Host, asksOvs = false): Promise<Machine>
     ...parseAddresses(addresses.stdout),
     routes: parseRoutes(routes.stdout),
     subnetRoutes: () => parseSubnetRoutes(routes.stdout),
-    rules: parseSave(filter + nat),
+    rules: parseSave(rules),
     strays,
     files,
     owned,
     lost,
     ovs,
   };
+}
+
+/**
+ * All tables at once: one by one takes twice the time, since iptables-nft-save lists them all for each. Where that fails for a
+ * foreign table, or for want of any (an old iptables-legacy-save without /proc/net/ip_tables_names), ours one by one.
+ */
+async function readRules(host: Host): Promise<string> {
+  const save = async (...table: string[]) => (await host.run(['iptables-save', ...table])).stdout;
+  try {
+    return await save();
+  } catch (error) {
+    if (!(error instanceof CommandError) || error.exitCode === undefined) throw error;
+    return (await save('-t', 'filter')) + (await save('-t', 'nat'));
+  }
 }
 
 const namesOvs = ({ bridges, ports }: Owned): boolean => [...bridges, ...ports].some(({ type }) => type === 'ovs');

@@ -1,11 +1,11 @@
 // A configuration's bytes → Config. What they mean is kept in /run, so that a run with nothing new to read loads neither zod
 // nor yaml: that saves 20 ms at 10 EIPs, 40 at 1,000 and 90 at 4,000.
 
-import { dirname } from 'node:path';
 import { BUNDLE } from '../bundle.ts';
 import type { ParsedConfig } from '../config/interpret.ts';
 import { AgentError } from '../errors.ts';
-import { hashOf, isRootsAlone } from './config-file.ts';
+import { hashOf } from '../hash.ts';
+import { readKept } from './config-file.ts';
 import type { Host } from './host.ts';
 import { PATHS } from './paths.ts';
 
@@ -18,7 +18,7 @@ type Kept = Omit<Valid, 'ok'> & { program: string; hash: string };
 export async function readConfig(host: Host, bytes: Uint8Array, access: 'keep' | 'look'): Promise<ParsedConfig> {
   const program = BUNDLE?.id;
   const hash = hashOf(bytes);
-  const kept = program === undefined ? undefined : await readKept(host);
+  const kept = program === undefined ? undefined : await readKept<Kept>(host, PATHS.parsed);
   if (kept?.program === program && kept?.hash === hash) {
     const { config, warnings } = kept;
     // JSON knows no undefined.
@@ -35,16 +35,4 @@ export async function readConfig(host: Host, bytes: Uint8Array, access: 'keep' |
     });
   }
   return parsed;
-}
-
-/** Undefined where there is none, or where others than root could have written it. */
-async function readKept(host: Host): Promise<Kept | undefined> {
-  const [file, folder] = await Promise.all([host.info(PATHS.parsed), host.info(dirname(PATHS.parsed))]);
-  if (file === undefined || file.symlink || file.directory || !isRootsAlone(file)) return undefined;
-  if (folder === undefined || !isRootsAlone(folder)) return undefined;
-  try {
-    return JSON.parse((await host.read(PATHS.parsed)) ?? '') as Kept;
-  } catch {
-    return undefined;
-  }
 }

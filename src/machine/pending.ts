@@ -9,9 +9,9 @@
 
 import type { Checkpoint } from '../converge.ts';
 import { AgentError } from '../errors.ts';
+import { hashOf } from '../hash.ts';
 import { number, object, string } from '../shape.ts';
 import { isTrigger, type Trigger } from '../trigger.ts';
-import { hashOf } from './config-file.ts';
 import type { Host } from './host.ts';
 import { PATHS } from './paths.ts';
 

@@ -1,10 +1,13 @@
 // Processes as /proc shows them: which one it is, whether it lives, which ones carry a mark in their environment.
 // Synchronous, because /proc answers from memory: a scan of 300 processes takes milliseconds, with promises many times that.
 
-import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
+import { shortName } from '../hash.ts';
 
 export type ProcessStat = { pid: number; name: string; state: string; threads: number; startTime: string };
+
+/** Milliseconds by a clock that nobody sets. performance.now() is in a module of Node's that takes 1 ms to load. */
+export const monotonicMs = (): number => process.uptime() * 1000;
 
 /** The process as it is now; undefined when there is none with this pid. */
 export function readProcess(pid: number): ProcessStat | undefined {
@@ -50,7 +53,7 @@ export function stateInWords(process: ProcessStat): string {
  * a pid is used again, a pid with its start time (in ticks since boot, not by any clock) in one boot is not.
  */
 export function newOwnerId(): string {
-  return `${process.pid}-${readProcess(process.pid)?.startTime}-${bootId()}-${randomBytes(4).toString('hex')}`;
+  return `${process.pid}-${readProcess(process.pid)?.startTime}-${bootId()}-${shortName()}`;
 }
 
 /** The process that made this id with newOwnerId; undefined when it has ended, or the text is no such id. */
