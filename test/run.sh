@@ -12,6 +12,7 @@ need rpmlint rpmlint
 need groff groff-base
 need ovs-vsctl openvswitch-switch
 need ethtool ethtool
+need script bsdutils
 install_missing
 # Before the tests, so that none of them sees it appear.
 bash test/lab/networkmanager-install.sh
