@@ -1,4 +1,5 @@
-// `push` through the real guest agent: qemu-ga in the router's namespace, the hypervisor host outside of it.
+// `push` through the real guest agent: qemu-ga in the router's namespace, the hypervisor host outside of it. Through libvirt it is
+// in test/system/push.test.ts: libvirt lets nobody talk to the agent of a machine that has not booted.
 
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';

@@ -9,6 +9,9 @@ need mmdebstrap mmdebstrap
 need systemd-nspawn systemd-container
 need qemu-system-x86_64 qemu-system-x86
 need mke2fs e2fsprogs
+need virsh libvirt-clients
+need libvirtd libvirt-daemon
+need virt-qemu-run libvirt-daemon-driver-qemu
 need flock util-linux
 need cksum coreutils
 install_missing

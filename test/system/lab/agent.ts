@@ -26,9 +26,10 @@ const CHUNK = 512 * 1024;
 type Reply = { return?: unknown; error?: { desc: string } };
 type Ended = { exited: boolean; exitcode?: number; signal?: number; 'out-data'?: string; 'err-data'?: string };
 
-export function guestAgent(socket: string): Agent {
-  const call = conversation(socket);
+export const guestAgent = (socket: string): Agent => agentBy(conversation(socket), 50);
 
+/** With calls that go another way; between two questions of the same kind it sleeps so long. */
+export function agentBy(call: Agent['call'], pollMs: number): Agent {
   return {
     call,
     async ready(timeoutMs) {
@@ -39,7 +40,7 @@ export function guestAgent(socket: string): Agent {
           return;
         } catch (error) {
           if (Date.now() >= deadline) throw error;
-          await sleep(50);
+          await sleep(pollMs);
         }
       }
     },
@@ -77,7 +78,7 @@ export function guestAgent(socket: string): Agent {
         if (ended.exited) return resultOf(argv, ended, check);
         if (Date.now() > deadline)
           throw new Error(`${argv.join(' ')}: runs for more than ${timeoutMs} ms in the guest`);
-        await sleep(50);
+        await sleep(pollMs);
       }
     },
   };

@@ -5,7 +5,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createLab, type Lab, NICS, type Nic } from '../../lab/lab.ts';
+import { createLab, type Lab, NICS, type Nic, type Router } from '../../lab/lab.ts';
 import { guestAgent } from './agent.ts';
 import { keepLogs, type Machine, useMachine } from './machine.ts';
 import { openQmp, type Qmp } from './qmp.ts';
@@ -13,9 +13,11 @@ import { outside, type Preparation, prepareTree, ROOT, SIDE } from './tree.ts';
 
 export type Vm = Machine & { qmp(command: string, given?: object): Promise<unknown> };
 
-const DISK = `${SIDE}/disk`;
-const CONSOLE = `${SIDE}/console`;
-const BOOT_MS = 240_000;
+export const DISK = `${SIDE}/disk`;
+export const CONSOLE = `${SIDE}/console`;
+/** Its command line. */
+export const KERNEL = 'root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off quiet';
+export const BOOT_MS = 240_000;
 const END_MS = 150_000;
 const UNPLUG_MS = 30_000;
 /** As many NICs as a guest can have: hot plug needs a port of its own for each. */
@@ -30,14 +32,18 @@ export async function withVm(options: Preparation, test: (machine: Vm) => Promis
 export async function createVm(options: Preparation = {}): Promise<Vm> {
   const lab = await createLab({ nics: [] });
   try {
-    await prepareTree(lab.router, options);
-    const image = ['mke2fs', '-q', '-t', 'ext4', '-m', '0', '-d', ROOT, DISK, '2G'];
-    await lab.router.run(image, { check: true, timeoutMs: 120_000 });
+    await prepareDisk(lab.router, options);
     return await vmIn(lab, options.nics ?? Object.values(NICS));
   } catch (error) {
     await lab.close();
     throw error;
   }
+}
+
+export async function prepareDisk(router: Router, options: Preparation): Promise<void> {
+  await prepareTree(router, options);
+  const image = ['mke2fs', '-q', '-t', 'ext4', '-m', '0', '-d', ROOT, DISK, '2G'];
+  await router.run(image, { check: true, timeoutMs: 120_000 });
 }
 
 async function vmIn(lab: Lab, firstNics: readonly Nic[]): Promise<Vm> {
@@ -169,11 +175,10 @@ async function vmIn(lab: Lab, firstNics: readonly Nic[]): Promise<Vm> {
 }
 
 function qemuArguments(ports: readonly (Nic | undefined)[]): string[] {
-  const kernel = ['root=/dev/vda', 'rw', 'console=ttyS0', 'net.ifnames=0', 'mitigations=off', 'quiet'];
   return [
     ...['-machine', 'q35', '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'Nehalem', '-smp', '2', '-m', '1024'],
     ...['-nodefaults', '-display', 'none'],
-    ...['-kernel', `${ROOT}/boot/vmlinuz`, '-initrd', `${ROOT}/boot/initrd`, '-append', kernel.join(' ')],
+    ...['-kernel', `${ROOT}/boot/vmlinuz`, '-initrd', `${ROOT}/boot/initrd`, '-append', KERNEL],
     ...['-drive', `file=${DISK},if=none,id=disk,format=raw,cache=unsafe`, '-device', 'virtio-blk-pci,drive=disk'],
     ...['-device', 'virtio-rng-pci'],
     ...['-chardev', `file,id=console,path=${CONSOLE},append=on`, '-serial', 'chardev:console'],
@@ -192,10 +197,10 @@ const nicArguments = (nic: Nic, port: number) => [
   ...['-device', `virtio-net-pci,id=nic-${nic.device},netdev=net-${nic.device},mac=${nic.mac},bus=port${port}`],
 ];
 
-const tapOf = ({ device }: Nic) => `tap-${device}`;
+export const tapOf = ({ device }: Nic) => `tap-${device}`;
 
 /** The wire's end must not have the NIC's own MAC: the bridge would keep its frames. */
-async function wire({ router }: Lab, nic: Nic): Promise<void> {
+export async function wire({ router }: Lab, nic: Nic): Promise<void> {
   const { device } = nic;
   await router.plug({ ...nic, mac: nic.mac.replace(/^../, 'fe') });
   const commands = [
