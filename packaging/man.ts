@@ -69,6 +69,10 @@ const FIELDS: readonly [string, string][] = [
     'nics, eips, forwards',
     'Of status: arrays, each entry with state: active, pending or error. A NIC has mac and device.',
   ],
+  [
+    'foreign',
+    'Of status: an array of what is not ours on NICs of the file and in nat, each with kind (address, route or rule), device or chain, text, and goes: whether a reload removes it.',
+  ],
   ['lastRun', 'Of status: time, trigger, result and error of the last run.'],
 ];
 
@@ -130,6 +134,7 @@ runs it; a NIC that comes or goes, and a timer, start
     ),
     section('STEPS', `The kinds of a step:\n${entries(Object.entries(STEPS))}`),
     section('FILES', entries(FILES, 'I')),
+    section('ENVIRONMENT', entries([['NO_COLOR', 'Where it is set and not empty, no colours on a terminal.']])),
     section(
       'NOTES',
       `The old callers' options

@@ -4,6 +4,7 @@ import type { Config } from './config/config.ts';
 import { uplinkOf } from './config/config.ts';
 import type { Issue } from './config/issue.ts';
 import { type Flow, parseFlows } from './dialects/conntrack.ts';
+import { type ForeignThing, foreignThings } from './foreign.ts';
 import { hashOf } from './hash.ts';
 import { readTrusted } from './machine/config-file.ts';
 import { readRefusal } from './machine/history.ts';
@@ -44,6 +45,8 @@ export type Status = {
     state: State;
     counters?: Counters;
   }[];
+  /** What is not ours on NICs of the file, and in nat. */
+  foreign: ForeignThing[];
   /** What reload would do. */
   steps: { kind: string; text: string }[];
   warnings: Issue[];
@@ -92,6 +95,7 @@ export async function readStatus(
   const report: Status = {
     inSync: fromFile.ok && found?.steps.length === 0,
     ...(parsed.ok && found ? things(parsed.config, found) : { nics: [], eips: [], forwards: [] }),
+    foreign: found === undefined ? [] : await foreignThings(host, found),
     steps: (found?.steps ?? []).map((step) => ({ kind: step.kind, text: describe(step) })),
     warnings,
     errors,

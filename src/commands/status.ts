@@ -90,6 +90,7 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
       state,
     ]),
   );
+  lines.push(...foreignLines(report.foreign));
   for (const issue of report.warnings)
     lines.push(`${paint('warning', 'yellow')}: ${issueText(options.config, text, issue)}`);
   for (const issue of report.errors) lines.push(`${paint('error', 'red')}: ${issueText(options.config, text, issue)}`);
@@ -98,8 +99,9 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
   if (report.notInForce !== undefined) lines.push(`${options.config} is not in force: ${report.notInForce}`);
   if (report.lastRun !== undefined) {
     const { time, command, trigger, result, durationMs, error } = report.lastRun;
+    const how = result === 'failed' || result === 'rolled-back' ? paint(result, 'red') : result;
     lines.push(
-      `last run: ${time} ${command} (${trigger}): ${result} in ${durationMs} ms${error === undefined ? '' : `: ${error}`}`,
+      `last run: ${time} ${command} (${trigger}): ${how} in ${durationMs} ms${error === undefined ? '' : `: ${error}`}`,
     );
   }
   if (report.inSync) lines.push(paint('in sync', 'green'));
@@ -108,6 +110,25 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
     lines.push(...report.steps.map((step) => `  ${paintStep(paint, step.text)}`));
   }
   context.stdout(`${lines.join('\n')}\n`);
+}
+
+/** A machine with a routing daemon or containers has thousands; --json has all of them. */
+const MOST_FOREIGN = 20;
+
+function foreignLines(foreign: Status['foreign']): string[] {
+  if (foreign.length === 0) return [];
+  const shown = foreign.slice(0, MOST_FOREIGN);
+  const places = shown.map(({ kind, device, chain }) => (kind === 'rule' ? `nat ${chain}` : (device ?? '')));
+  const width = Math.max(...places.map((place) => place.length));
+  const left = foreign.length - shown.length;
+  return [
+    'Foreign',
+    ...shown.map(({ kind, text, goes, beforeOurs }, n) => {
+      const note = goes ? '  (reload removes it)' : kind === 'rule' && beforeOurs ? '  (before ours)' : '';
+      return `  ${places[n]?.padEnd(width)}  ${kind.padEnd('address'.length)}  ${text}${note}`;
+    }),
+    ...(left === 0 ? [] : [`  and ${left} more: kylin-vr status --json has all of them`]),
+  ];
 }
 
 function pendingText({ secondsLeft, deadline, time, run, phase }: NonNullable<Status['pending']>): string {

@@ -1,4 +1,4 @@
-// What `status` shows beside its JSON: counters, the screen that is drawn anew, the numbers for node_exporter.
+// What `status` shows: counters, what is foreign, the screen that is drawn anew, the numbers for node_exporter.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -57,6 +57,73 @@ describe('status', { concurrency: false }, () => {
     assert.equal(wrong.status, 0);
     assert.match(wrong.stdout, /^kylin_vr_in_sync 0$/m);
     assert.match(wrong.stdout, /^kylin_vr_config_errors 1$/m);
+  });
+
+  it('shows what is foreign on our NICs and in nat, and what of it reload removes', async (t) => {
+    const shell = (script: string) => lab.router.run(['sh', '-ec', script], { check: true });
+    assert.deepEqual(JSON.parse((await lab.kylin('status', '--json')).stdout).foreign, []);
+    t.after(() =>
+      shell(`
+        ip address delete 10.10.1.77/24 dev eth1
+        ip -6 address delete 2001:db8::5/64 dev eth0
+        ip route delete 172.30.0.0/16
+        ip route delete 172.31.0.0/16 table 77
+        iptables -t nat -D PREROUTING 1
+        iptables -t nat -D POSTROUTING 2
+        ip link delete br-op`),
+    );
+    await shell(`
+      ip address add 10.10.1.77/24 dev eth1
+      ip -6 address add 2001:db8::5/64 dev eth0
+      ip route add 172.30.0.0/16 via 10.10.1.9 dev eth1
+      ip route add 172.31.0.0/16 dev eth2 table 77
+      iptables -t nat -I PREROUTING -d 203.0.113.50 -p tcp --dport 80 -j REDIRECT
+      iptables -t nat -A POSTROUTING -o br-op -j MASQUERADE
+      ip link add br-op up type bridge
+      ip address add 192.0.2.7/24 dev br-op`);
+    const { stdout } = await lab.kylin('status');
+    assert.equal(
+      /^Foreign\n(?: .*\n)*/m.exec(stdout)?.[0],
+      `Foreign
+  eth0             address  2001:db8::5/64
+  eth1             address  10.10.1.77/24  (reload removes it)
+  eth1             route    172.30.0.0/16 via 10.10.1.9 proto boot
+  eth2             route    172.31.0.0/16 table 77 proto boot
+  nat PREROUTING   rule     -d 203.0.113.50/32 -p tcp -m tcp --dport 80 -j REDIRECT  (before ours)
+  nat POSTROUTING  rule     -o br-op -j MASQUERADE
+`,
+    );
+    const { foreign } = JSON.parse((await lab.kylin('status', '--json')).stdout) as { foreign: object[] };
+    assert.deepEqual(foreign, [
+      { kind: 'address', device: 'eth0', text: '2001:db8::5/64', goes: false },
+      { kind: 'address', device: 'eth1', text: '10.10.1.77/24', goes: true },
+      { kind: 'route', device: 'eth1', text: '172.30.0.0/16 via 10.10.1.9 proto boot', goes: false },
+      { kind: 'route', device: 'eth2', text: '172.31.0.0/16 table 77 proto boot', goes: false },
+      {
+        kind: 'rule',
+        chain: 'PREROUTING',
+        beforeOurs: true,
+        text: '-d 203.0.113.50/32 -p tcp -m tcp --dport 80 -j REDIRECT',
+        goes: false,
+      },
+      { kind: 'rule', chain: 'POSTROUTING', beforeOurs: false, text: '-o br-op -j MASQUERADE', goes: false },
+    ]);
+  });
+
+  it('of many foreign things it shows twenty, and says how many more there are', async (t) => {
+    const routes = Array.from({ length: 30 }, (_, n) => `172.30.${n}.0/24`);
+    const batch = (verb: string) =>
+      lab.router.run(['ip', '-batch', '-'], {
+        input: routes.map((route) => `route ${verb} ${route} via 10.10.1.9\n`).join(''),
+        check: true,
+      });
+    await batch('add');
+    t.after(() => batch('delete'));
+    const { stdout } = await lab.kylin('status');
+    assert.equal(stdout.match(/^ {2}eth1 {2}route /gm)?.length, 20);
+    assert.match(stdout, /^ {2}and 10 more: kylin-vr status --json has all of them$/m);
+    const { foreign } = JSON.parse((await lab.kylin('status', '--json')).stdout) as { foreign: object[] };
+    assert.equal(foreign.length, 30);
   });
 
   it('--watch shows it again and again', async () => {
