@@ -6,7 +6,8 @@ import { type Change, kindOf } from '../installation/plan.ts';
 import { FIREWALLD_POLICY, NETWORKMANAGER_FILE, UNIT_FOLDER } from '../installation/tree.ts';
 import type { Host } from '../machine/host.ts';
 import { PATHS } from '../machine/paths.ts';
-import { type Context, count, type GlobalOptions, painter, paintStep, printJson } from './context.ts';
+import { type Context, count, type GlobalOptions, painter, paintStep, printJson, problem } from './context.ts';
+import { type ProgressLine, progressLine } from './progress.ts';
 
 export type Report = {
   result: 'unchanged' | 'changed';
@@ -20,12 +21,14 @@ export class Progress {
   readonly #context: Context;
   readonly #options: GlobalOptions;
   readonly #started = performance.now();
+  readonly line: ProgressLine;
   readonly steps: Report['steps'] = [];
   readonly warnings: string[] = [];
 
   constructor(context: Context, options: GlobalOptions) {
     this.#context = context;
     this.#options = options;
+    this.line = progressLine(context);
   }
 
   done(kind: string, text: string): void {
@@ -39,13 +42,14 @@ export class Progress {
 
   warn(message: string): void {
     this.warnings.push(message);
-    if (!this.#options.json) this.#context.stderr(`warning: ${message}\n`);
+    if (!this.#options.json) this.#context.stderr(`${problem(this.#context, 'warning')}: ${message}\n`);
   }
 
   /** Runs a command that is part of the work; one that fails is a warning: the files are in place. */
   async run(host: Host, ...argv: [string, ...string[]]): Promise<void> {
+    this.line.show(argv.join(' '));
     try {
-      await host.run(argv, { timeoutMs: 200_000 });
+      await host.run(argv, { timeoutMs: 200_000 }).finally(this.line.end);
       this.done('run-command', `! ${argv.join(' ')}`);
     } catch (error) {
       if (!(error instanceof CommandError || error instanceof UnsupportedError)) throw error;

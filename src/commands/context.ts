@@ -70,5 +70,10 @@ export function paintStep(paint: Painter, text: string): string {
   return paint(text, 'yellow');
 }
 
+/** On standard error, in colour where standard output has it too. */
+export function problem(context: Context, kind: 'warning' | 'error'): string {
+  return painter({ ...context, colour: context.colour && context.terminal })(kind, kind === 'error' ? 'red' : 'yellow');
+}
+
 /** `1 step`, `2 steps` */
 export const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;

@@ -10,7 +10,7 @@ import { readTrusted } from '../machine/config-file.ts';
 import type { Host } from '../machine/host.ts';
 import type { RunRequest } from '../order.ts';
 import { type Report, run } from '../reconcile.ts';
-import { type Context, type GlobalOptions, issueText, printJson } from './context.ts';
+import { type Context, type GlobalOptions, issueText, printJson, problem } from './context.ts';
 import { runInTurn, triggerOf } from './reload.ts';
 
 export type EditOptions = GlobalOptions & { reload: boolean };
@@ -22,7 +22,8 @@ export async function list(context: Context, options: GlobalOptions, noun: NounN
   const parsed = await loadConfig(bytes);
   if (!parsed.ok) {
     const text = new TextDecoder().decode(bytes);
-    for (const issue of parsed.errors) context.stderr(`error: ${issueText(options.config, text, issue)}\n`);
+    for (const issue of parsed.errors)
+      context.stderr(`${problem(context, 'error')}: ${issueText(options.config, text, issue)}\n`);
     return EXIT.config;
   }
   const entries = NOUNS[noun].entriesOf(parsed.config).map(({ text }) => text);

@@ -11,7 +11,16 @@ import { type Explanation, explain as explainPacket, type Packet } from '../netw
 import { parseIpv4 } from '../network/ipv4.ts';
 import { bindNics, carrierOf } from '../network/nics.ts';
 import { chooseRenderer, survey } from '../survey.ts';
-import { type Context, count, type GlobalOptions, issueText, needRoot, painter, printJson } from './context.ts';
+import {
+  type Context,
+  count,
+  type GlobalOptions,
+  issueText,
+  needRoot,
+  painter,
+  printJson,
+  problem,
+} from './context.ts';
 
 export type ExplainOptions = GlobalOptions & { from: string; to: string; live: boolean };
 
@@ -28,7 +37,8 @@ export async function explain(context: Context, options: ExplainOptions): Promis
   const parsed = await loadConfig(file.bytes);
   if (!parsed.ok) {
     const text = new TextDecoder().decode(file.bytes);
-    for (const issue of parsed.errors) context.stderr(`error: ${issueText(options.config, text, issue)}\n`);
+    for (const issue of parsed.errors)
+      context.stderr(`${problem(context, 'error')}: ${issueText(options.config, text, issue)}\n`);
     return EXIT.config;
   }
   const { config } = parsed;

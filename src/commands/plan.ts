@@ -15,6 +15,7 @@ import {
   painter,
   paintStep,
   printJson,
+  problem,
 } from './context.ts';
 
 export async function plan(context: Context, options: GlobalOptions & { exitCode: boolean }): Promise<ExitStatus> {
@@ -32,8 +33,10 @@ export async function plan(context: Context, options: GlobalOptions & { exitCode
     if (options.json) return printJson(context, { result, steps, warnings, errors, durationMs });
     const paint = painter(context);
     for (const step of steps) context.stdout(`${paintStep(paint, step.text)}\n`);
-    for (const issue of warnings) context.stderr(`warning: ${issueText(options.config, text, issue)}\n`);
-    for (const issue of errors) context.stderr(`error: ${issueText(options.config, text, issue)}\n`);
+    for (const issue of warnings)
+      context.stderr(`${problem(context, 'warning')}: ${issueText(options.config, text, issue)}\n`);
+    for (const issue of errors)
+      context.stderr(`${problem(context, 'error')}: ${issueText(options.config, text, issue)}\n`);
     if (errors.length === 0)
       context.stdout(steps.length === 0 ? `${paint('in sync', 'green')}\n` : `plan: ${count(steps.length, 'step')}\n`);
   };

@@ -6,7 +6,17 @@ import type { Target } from '../machine/guest-agent.ts';
 import { nameOf } from '../machine/guest-agent.ts';
 import type { Host } from '../machine/host.ts';
 import { type Pushed, type PushOrder, pushTo } from '../push/push.ts';
-import { type Context, count, type GlobalOptions, issueText, painter, paintStep, printJson } from './context.ts';
+import {
+  type Context,
+  count,
+  type GlobalOptions,
+  issueText,
+  painter,
+  paintStep,
+  printJson,
+  problem,
+} from './context.ts';
+import { progressLine } from './progress.ts';
 
 export type PushOptions = GlobalOptions & {
   domain: string[];
@@ -33,8 +43,9 @@ export async function push(context: Context, options: PushOptions, file: string)
   const parsed = parseConfig(bytes);
   const issues = parsed.ok ? [] : parsed.errors;
   const text = new TextDecoder().decode(bytes);
-  for (const issue of parsed.warnings) context.stderr(`warning: ${issueText(file, text, issue)}\n`);
-  for (const issue of issues) context.stderr(`error: ${issueText(file, text, issue)}\n`);
+  for (const issue of parsed.warnings)
+    context.stderr(`${problem(context, 'warning')}: ${issueText(file, text, issue)}\n`);
+  for (const issue of issues) context.stderr(`${problem(context, 'error')}: ${issueText(file, text, issue)}\n`);
   if (!parsed.ok) {
     if (options.json) printJson(context, { guests: [], errors: issues, warnings: parsed.warnings });
     return EXIT.config;
@@ -60,6 +71,7 @@ async function pushToAll(
   order: PushOrder,
 ): Promise<Pushed[]> {
   let stop: string | undefined;
+  const line = progressLine(context);
   const check = () => {
     if (stop !== undefined)
       throw new AgentError(`stopped by ${stop}; a reload that has begun in the guest goes on there`, EXIT.failed);
@@ -69,15 +81,15 @@ async function pushToAll(
   const worker = async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const [n, target] = next;
-      const say = (what: string) => context.terminal && context.stderr(`${nameOf(target)}: ${what}\n`);
+      const say = (what: string) => line.show(`${nameOf(target)}: ${what}`);
       results[n] = await pushTo(host, target, order, { say, check });
     }
   };
   await context.unbroken(
-    async () => Promise.all(Array.from({ length: Math.min(AT_ONCE, targets.length) }, worker)),
+    () => Promise.all(Array.from({ length: Math.min(AT_ONCE, targets.length) }, worker)).finally(line.end),
     (signal) => {
       stop = signal;
-      context.stderr(`${signal}: stopping; what is open in the guests is closed first\n`);
+      line.say(`${signal}: stopping; what is open in the guests is closed first`);
     },
   );
   return results;
@@ -87,8 +99,10 @@ function print(context: Context, { name, exitStatus, report }: Pushed, dryRun: b
   const paint = painter(context);
   const { result = '', steps = [], warnings = [], errors = [], durationMs } = report;
   for (const { text } of steps) context.stdout(`${paintStep(paint, text)}\n`);
-  for (const issue of warnings) context.stderr(`${name}: warning: ${issueText(name, undefined, issue)}\n`);
-  for (const issue of errors) context.stderr(`${name}: error: ${issueText(name, undefined, issue)}\n`);
+  for (const issue of warnings)
+    context.stderr(`${name}: ${problem(context, 'warning')}: ${issueText(name, undefined, issue)}\n`);
+  for (const issue of errors)
+    context.stderr(`${name}: ${problem(context, 'error')}: ${issueText(name, undefined, issue)}\n`);
   const time = durationMs === undefined ? '' : ` in ${durationMs} ms`;
   const words: Record<string, string> = dryRun ? { changed: 'would be changed', unchanged: 'in sync' } : {};
   const what = words[result] ?? result;

@@ -21,7 +21,9 @@ import {
   painter,
   paintStep,
   printJson,
+  problem,
 } from './context.ts';
+import { progressLine, watched } from './progress.ts';
 
 export async function reload(
   context: Context,
@@ -54,6 +56,7 @@ export async function runInTurn(
   carryOut: (host: Host) => Promise<Report> = (host) => run(host, request),
 ): Promise<ExitStatus> {
   const log = await context.logger(options, 'file');
+  const line = progressLine(context);
   const {
     result: report,
     coalesced,
@@ -71,8 +74,8 @@ export async function runInTurn(
     },
     ({ marker }) =>
       context.unbroken(
-        () => carryOut(context.host(marker)),
-        (signal) => context.stderr(`${signal}: the change that has begun is finished first\n`),
+        () => carryOut(watched(context.host(marker), line)).finally(line.end),
+        (signal) => line.say(`${signal}: the change that has begun is finished first`),
       ),
   );
   if (unrecorded !== undefined) report.warnings.push({ message: unrecorded.message });
@@ -81,8 +84,8 @@ export async function runInTurn(
   if (options.json) printJson(context, { ...report, coalesced });
   else printReport(context, report, coalesced);
   if (context.terminal) {
-    for (const issue of report.warnings) context.stderr(`warning: ${show(issue)}\n`);
-    for (const issue of report.errors) context.stderr(`error: ${show(issue)}\n`);
+    for (const issue of report.warnings) context.stderr(`${problem(context, 'warning')}: ${show(issue)}\n`);
+    for (const issue of report.errors) context.stderr(`${problem(context, 'error')}: ${show(issue)}\n`);
   }
   return report.exitStatus;
 }

@@ -18,6 +18,7 @@ import { chooseRenderer } from '../survey.ts';
 import { Progress, takeUp } from './changes.ts';
 import { type Context, type GlobalOptions, needRoot } from './context.ts';
 import { rootOf } from './install.ts';
+import { watched } from './progress.ts';
 
 export type UninstallOptions = GlobalOptions & { root?: string; flush: boolean };
 
@@ -125,7 +126,7 @@ async function flush(context: Context, options: UninstallOptions, progress: Prog
     ({ marker }) =>
       context.unbroken(
         async () => {
-          const host = context.host(marker);
+          const host = watched(context.host(marker), progress.line);
           const found = await converge(host, config, await chooseRenderer(host, options.renderer), 'whole');
           if (found.error === undefined) {
             await removePending(host);
@@ -134,9 +135,9 @@ async function flush(context: Context, options: UninstallOptions, progress: Prog
           }
           return found;
         },
-        (signal) => context.stderr(`${signal}: the change that has begun is finished first\n`),
+        (signal) => progress.line.say(`${signal}: the change that has begun is finished first`),
       ),
-  );
+  ).finally(progress.line.end);
   for (const step of convergence.steps) progress.done(step.kind, describe(step));
   for (const message of convergence.warnings) progress.warn(message);
   const { error } = convergence;
