@@ -151,7 +151,14 @@ export async function chooseBack(host: Host, target: Entry | undefined): Promise
   const parsed = await readConfig(host, bytes, 'keep');
   if (!parsed.ok) {
     const [first] = parsed.errors;
-    return { ...noOrder, errors: [{ message: `${target.path} is not valid any more: ${first?.message}` }] };
+    return {
+      ...noOrder,
+      errors: [
+        {
+          message: `${target.path} is not valid any more: ${first?.message}; choose another one of kylin-vr rollback --list`,
+        },
+      ],
+    };
   }
   return { config: parsed.config, bytes, source: 'history', warnings: [], errors: [] };
 }

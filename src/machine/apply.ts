@@ -233,7 +233,8 @@ async function announce(host: Host, device: string, mac: string, addresses: read
       await host.run(['ip', 'link', 'set', 'dev', device, 'address', mac]);
       return;
     }
-    if (arping === undefined) throw new UnsupportedError('arping is missing: install iputils-arping');
+    if (arping === undefined)
+      throw new UnsupportedError('arping is missing: install iputils-arping (iputils on RPM systems)');
   }
   await Promise.all(
     addresses.map((address) => host.launch(['arping', '-A', '-q', '-c', '2', '-w', '3', '-I', device, address])),

@@ -263,7 +263,9 @@ async function endChildrenOfDead(dir: string): Promise<void> {
     clean = found.length + ending.length > 0 ? 0 : clean + 1;
     if (monotonicMs() - started > CHILDREN_END_MS) {
       const names = ending.map(({ pid, name }) => `pid ${pid} (${name})`).join(', ');
-      throw new LockedError(`children of a run that was killed do not end, although killed themselves: ${names}`);
+      throw new LockedError(
+        `children of a run that was killed do not end, although killed themselves: ${names}; try again when they are gone, or reboot`,
+      );
     }
     await sleep(RESCAN_MS);
   }

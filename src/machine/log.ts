@@ -44,7 +44,9 @@ function toFile(
   stderr: (text: string) => void,
 ): StreamEntry[] {
   const refused = (error: unknown) =>
-    stderr(`kylin-vr: the log ${file} cannot be written: ${error instanceof Error ? error.message : error}\n`);
+    stderr(
+      `kylin-vr: the log ${file} cannot be written: ${error instanceof Error ? error.message : error}; the run goes on without it\n`,
+    );
   try {
     mkdirSync(dirname(file), { recursive: true, mode: 0o750 });
     const opened = destination(file);

@@ -196,7 +196,9 @@ function sourceNat(
     if (rule !== undefined)
       return to(
         uplink.ipaddr,
-        `the uplink's address, for ${rule.snat === undefined ? 'the subnet' : 'snat_list says masquerade for'} ${rule.source}`,
+        rule.snat === undefined
+          ? `the uplink's address, for the subnet ${rule.source}`
+          : `the uplink's address: snat_list says masquerade for ${rule.source}`,
       );
   }
   if (!translated) return kept;

@@ -82,7 +82,11 @@ export async function runInGuest(
 ): Promise<GuestRun> {
   const { pid } = (await channel.call('guest-exec', { path, arg: args, 'capture-output': true }).catch((error) => {
     if (error instanceof GuestAgentError)
-      throw new AgentError(`${path} cannot be run in the guest: ${error.message}`, EXIT.failed, { cause: error });
+      throw new AgentError(
+        `${path} cannot be run in the guest: ${error.message}; is it installed there?`,
+        EXIT.failed,
+        { cause: error },
+      );
     throw error;
   })) as { pid: number };
   const deadline = Date.now() + timeoutMs;
@@ -90,7 +94,10 @@ export async function runInGuest(
     const state = (await channel.call('guest-exec-status', { pid })) as ExecStatus;
     if (state.exited) {
       if (state.exitcode === undefined)
-        throw new AgentError(`${path} was ended by signal ${state.signal} in the guest`, EXIT.failed);
+        throw new AgentError(
+          `${path} was ended by signal ${state.signal} in the guest: see dmesg there, then push again`,
+          EXIT.failed,
+        );
       return { status: state.exitcode, stdout: text(state['out-data']), stderr: text(state['err-data']) };
     }
     if (Date.now() > deadline)

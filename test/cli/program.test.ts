@@ -85,6 +85,21 @@ describe('a command line that is wrong ends 64 and changes nothing', () => {
       /^error: option '--lock-timeout <seconds>' argument 'soon' is invalid\. must be a number of seconds\.\n/,
     ],
     [
+      'a time to confirm that is over at once',
+      ['reload', '--confirm-within', '0'],
+      /^error: option '--confirm-within <seconds>' argument '0' is invalid\. must be a whole number of seconds from 1 to 86400\.\n/,
+    ],
+    [
+      'a configuration that has no number',
+      ['rollback', '--to', '0'],
+      /^error: option '--to <number>' argument '0' is invalid\. must be a whole number from 1 up\.\n/,
+    ],
+    [
+      'a number of runs that is none',
+      ['log', '-n', 'all'],
+      /^error: option '-n, --number <runs>' argument 'all' is invalid\. must be a number of runs\.\n/,
+    ],
+    [
       'a level that is none',
       ['reload', '--log-level', 'loud'],
       /^error: option '--log-level <level>' argument 'loud' is invalid\. Allowed choices are /,

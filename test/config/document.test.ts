@@ -133,3 +133,8 @@ test('a file of 10 MB is refused without being parsed', () => {
   ]);
   assert.ok(performance.now() - started < 100);
 });
+
+test('an escape that is none, and what has no words of its own', () => {
+  assert.deepEqual(errorsOf('if_list: ["\\q"]'), ['1:12 is no escape of YAML: write \\\\ or use single quotes']);
+  assert.deepEqual(errorsOf('if_list: *'), ['1:10 is not YAML: Alias cannot be an empty string']);
+});

@@ -104,7 +104,7 @@ const refused: [list: string, key: string, value: string, message: string][] = [
   ['route_list', 'dest', '172.16.0.1/16', 'must have no host bits: its network is 172.16.0.0/16, is 172.16.0.1/16'],
   ['route_list', 'dest', '224.0.0.0/4', `${UNICAST}, is 224.0.0.0/4`],
   ['route_list', 'via', 'eth0', `${ADDRESS}, is eth0`],
-  ['snat_list', 'source', 'all', `${NETWORK}, or an address, is all`],
+  ['snat_list', 'source', 'all', 'must be a network, such as 192.0.2.0/24, or an address, is all'],
   ['snat_list', 'source', '172.16.0.1/16', 'must have no host bits: its network is 172.16.0.0/16, is 172.16.0.1/16'],
   ['snat_list', 'to', 'None', 'must be an IPv4 address, masquerade or none, is None'],
   ['snat_list', 'to', '', 'must be an IPv4 address, masquerade or none, is empty'],

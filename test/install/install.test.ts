@@ -103,7 +103,10 @@ describe('install --root', () => {
       '~ file /etc/sysconfig/qemu-ga (opened for the host: guest-file-open, guest-file-close, guest-file-read, guest-file-write, guest-file-seek, guest-file-flush, guest-exec, guest-exec-status)',
     ])
       assert.ok(lines.includes(line), `${line}\nis not in\n${stdout}`);
-    assert.match(stdout, /^install: changed, \d+ steps in \d+ ms\nkylin-vr takes effect with the next boot/m);
+    assert.match(
+      stdout,
+      /^install: changed, \d+ steps in \d+ ms\nkylin-vr takes effect with the next boot, or now with: systemctl start kylin-vr$/m,
+    );
   });
 
   it('--json prints one object', async (t) => {
@@ -318,16 +321,25 @@ describe('what install says', () => {
     ]);
   });
 
+  it('says that the sources are no program', async (t) => {
+    const { stderr } = await run(['install', '--root', imageOf(t, TOOLS)]);
+    assert.match(stderr, /^warning: \S+ is missing: this runs from the sources, npm run build first$/m);
+  });
+
   it('says what SELinux needs where there is a guest agent, and changes nothing of it', async (t) => {
     const selinux = { '/etc/selinux/config': '# SELINUX= can be\nSELINUX=enforcing\n' };
     const agent = { '/usr/bin/qemu-ga': { content: '', mode: 0o755 } };
     const root = imageOf(t, { ...TOOLS, ...selinux, ...agent });
     const [message = '', ...others] = await warnings(root);
     assert.deepEqual(others, []);
-    assert.match(
-      message,
-      /semanage fcontext -a -t virt_qemu_ga_data_t[\s\S]*setsebool -P virt_qemu_ga_run_unconfined on/,
-    );
+    const said = [
+      'SELinux confines the guest agent (virt_qemu_ga_t). For the host to write the configuration and run kylin-vr through it:\n',
+      "  semanage fcontext -a -t virt_qemu_ga_data_t '/etc/kylin-vr(/.*)?' && restorecon -R /etc/kylin-vr\n",
+      '  semanage fcontext -a -t virt_qemu_ga_unconfined_exec_t /usr/bin/kylin-vr && restorecon /usr/bin/kylin-vr\n',
+      '  setsebool -P virt_rw_qemu_ga_data on\n',
+      '  setsebool -P virt_qemu_ga_run_unconfined on    # where the policy has it: EL 9',
+    ];
+    assert.equal(message, said.join(''));
     assert.equal(text(root, '/etc/selinux/config'), selinux['/etc/selinux/config']);
     assert.deepEqual(await warnings(imageOf(t, { ...TOOLS, ...selinux })), []);
     assert.deepEqual(
@@ -340,16 +352,22 @@ describe('what install says', () => {
     const firewalld: Files = { ...TOOLS, '/usr/sbin/firewalld': '', '/usr/lib/firewalld/policies/x.xml': '' };
     const root = imageOf(t, firewalld);
     const before = snapshot(root);
-    assert.match((await warnings(root)).join(), /^firewalld is here, .*kylin-vr install --firewalld/);
+    assert.match(
+      (await warnings(root)).join(),
+      /^firewalld is here, and where it runs nothing is forwarded without a policy: kylin-vr install --firewalld makes one \(\/etc\/firewalld\/policies\/kylin-vr\.xml\)$/,
+    );
     assert.deepEqual(await warnings(root, '--firewalld'), []);
     assert.equal(text(root, '/etc/firewalld/policies/kylin-vr.xml'), payload['packaging/firewalld-policy.xml']);
     assert.deepEqual(await warnings(root), []);
     await run(['uninstall', '--root', root]);
     assert.deepEqual(snapshot(root), before);
+    assert.deepEqual(await warnings(imageOf(t, TOOLS), '--firewalld'), [
+      'firewalld is not here: nothing to admit our NICs to',
+    ]);
     const old = imageOf(t, { ...TOOLS, '/usr/sbin/firewalld': '' });
     assert.match(
       (await warnings(old, '--firewalld')).join(),
-      /^firewalld before 0\.9 has no policies: .*firewall-cmd --reload$/,
+      /^firewalld before 0\.9 has no policies: what this router forwards passes only between NICs of a zone that accepts it: firewall-cmd --permanent --zone=trusted --add-interface=NIC for each, then firewall-cmd --reload$/,
     );
   });
 });
@@ -361,11 +379,15 @@ describe('install and uninstall refuse', () => {
       ['install', '--root', '/nowhere'],
       /--root must be the folder of an image, is \/nowhere/,
     ],
-    ['to start what is in an image', ['install', '--now', '--root', '/tmp'], /--now is for the running system/],
+    [
+      'to start what is in an image',
+      ['install', '--now', '--root', '/tmp'],
+      /--now is for the running system: an image has none\n$/,
+    ],
     [
       'to flush the network of an image',
       ['uninstall', '--flush', '--root', '/tmp'],
-      /--flush is for the running network/,
+      /--flush is for the running network: an image has none\n$/,
     ],
   ];
   for (const [name, args, message] of refused)
@@ -382,7 +404,7 @@ describe('install and uninstall refuse', () => {
     symlinkSync(outside, join(root, '/usr/lib/udev'));
     const { status, stderr } = await run(['install', '--root', root], { program: programFile(t) });
     assert.equal(status, 64);
-    assert.match(stderr, /usr\/lib\/udev is a link to .*, out of the image/);
+    assert.match(stderr, /usr\/lib\/udev is a link to .*, out of the image: make it a relative one\n$/);
     assert.deepEqual(snapshot(outside), []);
   });
 

@@ -49,8 +49,11 @@ describe('explain', () => {
   - { ipaddr: 10.10.1.254, prefix: 24, mac: '52:54:84:11:00:04' }
 eip_list: [{ eip: 203.0.113.50, vm-ip: 10.10.1.11 }]
 port_forward_list: [{ eip: 203.0.113.60, protocol: tcp, port: 80, end_port: 82, vm-port: 8080, vm-ip: 10.10.1.12 }]
-route_list: [{ dest: 172.16.0.0/16, via: 10.10.1.1 }]
-snat_list: [{ source: 172.16.0.0/16, to: none }]
+route_list: [{ dest: 172.16.0.0/16, via: 10.10.1.1 }, { dest: 172.24.4.0/24, via: 10.10.1.1 }]
+snat_list:
+  - { source: 172.16.0.0/16, to: none }
+  - { source: 10.10.1.64/26, to: 203.0.113.40 }
+  - { source: 172.24.4.0/24, to: masquerade }
 `);
   const words = (from: string, to: string, protocol: 'tcp' | 'udp' | 'icmp' = 'tcp', port = 81) =>
     explain(config, { from, to, protocol, ...(protocol !== 'icmp' && { port }) }, (nic) => nic.name ?? 'subnet').lines;
@@ -97,6 +100,62 @@ snat_list: [{ source: 172.16.0.0/16, to: none }]
       ],
     ],
     [
+      'the router itself, to itself',
+      words('10.10.1.254', '203.0.113.37', 'tcp', 22),
+      [
+        '10.10.1.254 is the router itself',
+        "203.0.113.37 is the router's own address on public: the router's services answer, as foreign INPUT rules let them",
+      ],
+    ],
+    [
+      'an address of the uplink, to a VM',
+      words('203.0.113.60', '203.0.113.50'),
+      [
+        "203.0.113.60 is an address of the router's uplink: the router itself sends",
+        '203.0.113.50 is the elastic IP of 10.10.1.11: it goes there (eip_list)',
+        'it leaves by subnet to 10.10.1.11 itself',
+        "its source becomes 203.0.113.37: the uplink's address, for what the router itself sends to an EIP",
+        '10.10.1.11 sees 203.0.113.37; the sender hears its answers from 203.0.113.50',
+      ],
+    ],
+    [
+      'a ping to an address that forwards',
+      words('192.0.2.7', '203.0.113.60', 'icmp'),
+      [
+        '192.0.2.7 is behind 203.0.113.1, the gateway to the outside: the packet comes in by public',
+        '203.0.113.60 is an address of the uplink that belongs to no VM: the router itself answers ping',
+      ],
+    ],
+    [
+      'an address that is only a source',
+      words('192.0.2.7', '203.0.113.40', 'tcp', 22),
+      [
+        '192.0.2.7 is behind 203.0.113.1, the gateway to the outside: the packet comes in by public',
+        '203.0.113.40 is only a source address; port 22/tcp is closed: dropped',
+      ],
+    ],
+    [
+      'a source that snat_list names',
+      words('10.10.1.70', '192.0.2.7').slice(-2),
+      ['its source becomes 203.0.113.40: snat_list says so for 10.10.1.64/26', '192.0.2.7 sees 203.0.113.40'],
+    ],
+    [
+      'a source that is masqueraded',
+      words('172.24.4.4', '192.0.2.7').slice(-2),
+      [
+        "its source becomes 203.0.113.37: the uplink's address: snat_list says masquerade for 172.24.4.0/24",
+        '192.0.2.7 sees 203.0.113.37',
+      ],
+    ],
+    [
+      'a source by the default of its subnet',
+      words('10.10.1.12', '192.0.2.7').slice(-2),
+      [
+        "its source becomes 203.0.113.37: the uplink's address, for the subnet 10.10.1.254/24",
+        '192.0.2.7 sees 203.0.113.37',
+      ],
+    ],
+    [
       'two machines of one subnet',
       words('10.10.1.11', '10.10.1.12'),
       [
@@ -106,6 +165,16 @@ snat_list: [{ source: 172.16.0.0/16, to: none }]
     ],
   ];
   for (const [name, lines, said] of cases) it(name, () => assert.deepEqual(lines, said));
+
+  it('an elastic IP of the router itself leads nowhere else', () => {
+    const own = configOf(`if_list:
+  - { ipaddr: 203.0.113.37, prefix: 24, mac: '52:54:84:00:08:46', gateway: 203.0.113.1 }
+  - { ipaddr: 10.10.1.254, prefix: 24, mac: '52:54:84:11:00:04' }
+eip_list: [{ eip: 203.0.113.50, vm-ip: 10.10.1.254 }]
+`);
+    const { fate, lines } = explain(own, { from: '192.0.2.7', to: '203.0.113.50', protocol: 'icmp' }, () => 'a NIC');
+    assert.deepEqual([fate, lines.at(-1)], ['router', '10.10.1.254: that is the router itself']);
+  });
 
   it('without an uplink there is no NAT, and no way out', () => {
     const inside = configOf(`if_list: [{ ipaddr: 10.10.1.254, prefix: 24, mac: '52:54:84:11:00:04' }]
@@ -117,5 +186,9 @@ eip_list: [{ eip: 203.0.113.50, vm-ip: 10.10.1.11 }]
       () => 'subnet',
     );
     assert.deepEqual([fate, lines.at(-1)], ['no-route', '203.0.113.50: the router has no route there']);
+    assert.equal(
+      explain(inside, { from: '192.0.2.7', to: '10.10.1.11', protocol: 'icmp' }, () => 'subnet').lines[0],
+      '192.0.2.7: the router has no route there, so that no answer would arrive',
+    );
   });
 });

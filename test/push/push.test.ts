@@ -152,6 +152,50 @@ describe('push', { concurrency: false }, () => {
     assert.deepEqual(await leftovers(), ['kylin-vr.yaml']);
   });
 
+  it('says what went wrong in the guest, and what to do', async () => {
+    const failsWith = async (message: RegExp, ...args: string[]) => {
+      const { status, stderr } = await push(one, ...args);
+      assert.equal(status, 69, stderr);
+      assert.match(stderr, message);
+    };
+    const other = (name: string, script: string) =>
+      lab.router.write(`${GUEST_BIN}/${name}`, `#!/bin/sh\n${script}\n`, 0o755);
+    const away = (name: string) => lab.router.run(['rm', `${GUEST_BIN}/${name}`], { check: true });
+    await failsWith(/No such file or directory: is kylin-vr installed in the guest\?$/m, '--config', '/nowhere/x.yaml');
+    await other('sha256sum', "echo '0000000000000000000000000000000000000000000000000000000000000000  x'");
+    await failsWith(
+      /\.yaml arrived damaged in the guest \(SHA-256 0{64}, sent was [0-9a-f]{64}\): the guest's own file is as it was; push again$/m,
+    );
+    await away('sha256sum');
+    await other('chmod', 'echo no >&2; exit 3');
+    await failsWith(/chmod 0600 \S+ ended 3 in the guest: no$/m);
+    await away('chmod');
+    await guestProgram('kill -9 $$');
+    await failsWith(/kylin-vr was ended by signal 9 in the guest: see dmesg there, then push again$/m);
+    await guestProgram('sleep 3');
+    await failsWith(
+      /kylin-vr check .* has not ended after 1 s in the guest: it goes on there, see kylin-vr status in the guest$/m,
+      '--timeout',
+      '1',
+    );
+    await away('kylin-vr');
+    await failsWith(/kylin-vr cannot be run in the guest: .*; is it installed there\?$/m);
+    await guestProgram('');
+    assert.deepEqual(await leftovers(), ['kylin-vr.yaml']);
+  });
+
+  it('on a terminal shows what it is doing, and erases it', async () => {
+    await guestProgram('sleep 0.5');
+    const file = join(folder, 'new.yaml');
+    await writeFile(file, one);
+    const command = `${process.execPath} ${PROGRAM} push --socket ${socket()} ${file}`;
+    const { stdout } = await lab.host('out').run(['script', '-qec', command, '/dev/null'], { env: { TERM: 'xterm' } });
+    await guestProgram('');
+    const shown = stdout.split('\r\u001b[K');
+    assert.ok(shown.includes(`${socket()}: checking in the guest`) && shown.includes(`${socket()}: reloading`), stdout);
+    assert.match(shown.at(-1) ?? '', /^\S+agent: \S*unchanged\S*, 0 steps in \d+ ms\r\n$/);
+  });
+
   it('without a guest is wrong usage', async () => {
     const { status, stderr } = await lab.host('out').run([process.execPath, PROGRAM, 'push', 'x.yaml']);
     assert.equal(status, 64);
@@ -161,7 +205,10 @@ describe('push', { concurrency: false }, () => {
   it('to a socket where nobody listens says what to look at', async () => {
     const { status, stderr } = await push(one, '--socket', join(folder, 'nobody'));
     assert.equal(status, 69);
-    assert.match(stderr, /does not answer \(connect ENOENT.*\): is the VM running/);
+    assert.match(
+      stderr,
+      /^\S+: error: the guest agent at .*nobody does not answer \(connect ENOENT.*\): is the VM running, does qemu-guest-agent run in the guest, and does nothing else hold the socket\?$/m,
+    );
   });
 
   it('to several guests goes to all, and ends as the first that failed', async () => {
@@ -175,7 +222,10 @@ describe('push', { concurrency: false }, () => {
     await startAgent(lab, closed, '-b', 'guest-exec,guest-exec-status');
     const { status, stderr } = await push(one, '--socket', closed);
     assert.equal(status, 69);
-    assert.match(stderr, /refuses guest-exec, guest-exec-status: run kylin-vr install in the guest.*BLACKLIST_RPC/);
+    assert.match(
+      stderr,
+      /the guest agent \(\S+\) refuses guest-exec, guest-exec-status: run kylin-vr install in the guest, or take them out of the agent's block list \(BLACKLIST_RPC, --block-rpcs\) or put them on its allow list \(--allow-rpcs\) in \/etc\/sysconfig\/qemu-ga or \/etc\/qemu\/qemu-ga\.conf, and restart qemu-guest-agent$/m,
+    );
   });
 
   describe('with an agent', () => {
@@ -218,7 +268,7 @@ describe('push', { concurrency: false }, () => {
       child.kill('SIGINT');
       assert.equal(await ended, 69);
       assert.match(stderr, /SIGINT: stopping; what is open in the guests is closed first/);
-      assert.match(stderr, /stopped by SIGINT/);
+      assert.match(stderr, /stopped by SIGINT; a reload that has begun in the guest goes on there\n/);
       isClosed();
       assert.equal(await inGuest(CONFIG), one);
       assert.deepEqual(await leftovers(), ['kylin-vr.yaml']);

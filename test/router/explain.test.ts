@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { createLab, type Lab } from '../lab/lab.ts';
+import { ADDRESSES, createLab, type Lab } from '../lab/lab.ts';
 import { EIPS, elastic, NEAR } from '../lab/table.ts';
 import { createTraffic } from '../lab/traffic.ts';
 
@@ -60,6 +60,32 @@ describe('explain', { concurrency: false }, () => {
     await lab.router.run(['ip', 'route', 'delete', '10.10.2.22/32'], { check: true });
     assert.equal(status, 2);
     assert.ok(lines.includes('differs: the kernel sends it out by eth1 to 10.10.1.11, not by eth2'), lines.join('\n'));
+  });
+
+  it('says what the kernel refuses to route, and what conntrack does not know', async () => {
+    await lab.router.run(['ip', 'route', 'add', 'unreachable', '10.10.2.22/32'], { check: true });
+    const { status, lines } = await explain('192.0.2.10', `${EIPS.y}:53/udp`, '--live');
+    await lab.router.run(['ip', 'route', 'delete', '10.10.2.22/32'], { check: true });
+    assert.equal(status, 2);
+    assert.match(lines.join('\n'), /^differs: the kernel does not route it: RTNETLINK answers: No route to host$/m);
+    assert.ok(lines.includes('agrees: conntrack knows no such connection now'), lines.join('\n'));
+  });
+
+  it('says what a connection from before still is', async () => {
+    const traffic = createTraffic(lab);
+    await traffic.listen('w', 'tcp', 443);
+    const stream = await traffic.openStream({ from: 'x', to: ADDRESSES.router, port: 8443 });
+    const other = elastic.config.replace(
+      'port: 8443, vm-port: 443, vm-ip: 10.10.1.12',
+      'port: 8443, vm-port: 443, vm-ip: 10.10.1.13',
+    );
+    await lab.router.write('/run/other.yaml', other);
+    const { lines } = await explain('10.10.2.21', `${ADDRESSES.router}:8443`, '--live', '--config', '/run/other.yaml');
+    await stream.close();
+    assert.ok(
+      lines.includes(`differs: conntrack knows 1 connection translated otherwise: to 10.10.1.12, seen as ${EIPS.x}`),
+      lines.join('\n'),
+    );
   });
 
   it('without --live reads any file, and names NICs as it does', async () => {

@@ -148,7 +148,10 @@ function troubled(path: ManagedPath): void {
       process.kill(lab.manager.pid, 'SIGCONT');
       assert.ok(Date.now() - begun < 30_000);
       assert.deepEqual([status, report.result, report.steps], [69, 'failed', []]);
-      assert.match(report.errors[0]?.message ?? '', /^NetworkManager does not answer: .*nmcli .*no end after 20 s/);
+      assert.match(
+        report.errors[0]?.message ?? '',
+        /^NetworkManager does not answer: see systemctl status NetworkManager, restart it.*nmcli .*no end after 20 s/,
+      );
       assert.equal(await networkOf(lab.router), whole);
       await reload(lab, three);
       await mended();
@@ -164,7 +167,10 @@ function troubled(path: ManagedPath): void {
         const { status, report } = await kylin(lab);
         await tools.before('nmcli');
         assert.deepEqual([status, report.result], [69, 'rolled-back']);
-        assert.match(report.errors[0]?.message ?? '', /^NetworkManager ended while it was at work/);
+        assert.match(
+          report.errors[0]?.message ?? '',
+          /^NetworkManager ended while it was at work: see systemctl status NetworkManager/,
+        );
         assert.equal(await networkOf(lab.router), whole);
         await reload(lab, three);
         await lab.manager.restart();

@@ -1,0 +1,391 @@
+// Messages that no other test shows, each provoked for real on a router, with its whole text: `…` stands for what differs.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Context, GlobalOptions } from '../../src/commands/context.ts';
+import { triggerOf } from '../../src/commands/reload.ts';
+import { parseAddresses } from '../../src/dialects/iproute.ts';
+import { linuxHost } from '../../src/machine/host.ts';
+import { stateInWords } from '../../src/machine/process.ts';
+import { chooseRenderer } from '../../src/survey.ts';
+import { fileOf, kylinVr } from '../cli/program.ts';
+import { createLab, type Lab, PROGRAM } from '../lab/lab.ts';
+import type { RunResult } from '../lab/namespace.ts';
+import { elastic } from '../lab/table.ts';
+import { recordTools, type Tools } from '../lab/tools.ts';
+
+function isSaid(text: string, said: string): void {
+  const pieces = text.split('…').map((piece) => piece.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  assert.match(said, new RegExp(`^${pieces.join('.*')}$`, 'm'));
+}
+
+describe('on a router', { concurrency: false }, () => {
+  let lab: Lab;
+  let tools: Tools;
+  const changed = elastic.config.replace('203.0.113.50', '203.0.113.51');
+  /** First rules, then an address. */
+  const more = elastic.config.replace(/(?<=eip_list:\n)/, '  - { eip: 203.0.113.51, vm-ip: 10.10.1.12 }\n');
+  before(async () => {
+    lab = await createLab();
+    tools = await recordTools(lab.router);
+    await settle();
+  });
+  after(() => lab?.close());
+
+  const shell = (script: string) => lab.router.run(['sh', '-ec', script], { check: true });
+  const settle = async (config = elastic.config) => {
+    await lab.configure(config);
+    assert.equal((await lab.kylin('reload')).status, 0);
+  };
+  const said = ({ stdout, stderr }: RunResult) => `${stdout}${stderr}`;
+
+  it('a change that fails: done and undone', async (t) => {
+    t.after(() => settle());
+    await lab.configure(changed);
+    await tools.before('ip', 'case "$*" in -batch*) echo no >&2; exit 2 ;; esac');
+    const ended = await lab.kylin('reload');
+    await tools.before('ip');
+    assert.equal(ended.status, 69);
+    isSaid('reload: rolled-back, … steps done and undone in … ms', ended.stdout);
+    const status = await lab.kylin('status', '--json');
+    assert.equal(JSON.parse(status.stdout).notInForce, 'it could not be applied: kylin-vr reload tries it again');
+  });
+
+  it('a way back that fails as well', async (t) => {
+    t.after(() => settle());
+    await lab.configure(more);
+    await tools.before('ip', 'case "$*" in -batch*) echo no >&2; exit 2 ;; esac');
+    await tools.before('iptables-nft-restore', '[ -e /mnt/first ] && { echo no >&2; exit 2; }; echo > /mnt/first');
+    const ended = await lab.kylin('reload', '--json');
+    await tools.before('ip');
+    await tools.before('iptables-nft-restore');
+    assert.equal(ended.status, 69);
+    const { errors, warnings } = JSON.parse(ended.stdout) as Record<'errors' | 'warnings', { message: string }[]>;
+    isSaid(
+      'ip -batch -: status 2: no; the network could not be put back whole; mend the cause and run kylin-vr reload',
+      errors[0]?.message ?? '',
+    );
+    const text = warnings.map(({ message }) => message).join('\n');
+    isSaid('taking it back: iptables-restore --noflush --wait 30: status 2: no', text);
+    isSaid('not taken back: …; the next reload tries again', text);
+  });
+
+  it('a change that somebody else undoes each time', async (t) => {
+    t.after(() => settle());
+    await lab.configure(changed);
+    await tools.before('iptables-nft-save', '/usr/sbin/xtables-nft-multi iptables -t nat -F KYLIN-VR-DNAT || true');
+    const ended = await lab.kylin('reload', '--json');
+    await tools.before('iptables-nft-save');
+    assert.equal(ended.status, 69);
+    isSaid(
+      'the network is not as it should be after the change; still to do: ~ chain KYLIN-VR-DNAT in nat…; the network …',
+      (JSON.parse(ended.stdout) as { errors: { message: string }[] }).errors[0]?.message ?? '',
+    );
+  });
+
+  it('a step that fails though it is done', async (t) => {
+    t.after(() => settle());
+    await lab.configure(more);
+    await tools.before('ip', 'case "$*" in -batch*) /bin/ip -batch -; echo no >&2; exit 2 ;; esac');
+    const ended = await lab.kylin('reload', '--json');
+    await tools.before('ip');
+    assert.equal(ended.status, 0, ended.stdout);
+    const { warnings } = JSON.parse(ended.stdout) as { warnings: { message: string }[] };
+    isSaid(
+      'ip -batch -: status 2: no (the network is right all the same)',
+      warnings.map(({ message }) => message).join('\n'),
+    );
+  });
+
+  it('an announcement that fails, and flows that do not go', async (t) => {
+    t.after(() => settle());
+    const many = Array.from({ length: 9 }, (_, n) => `  - { eip: 203.0.113.${70 + n}, vm-ip: 10.10.1.${70 + n} }\n`);
+    await lab.configure(elastic.config.replace(/(?<=eip_list:\n)/, many.join('')));
+    await tools.before('ip', 'case "$*" in *neigh*) echo no >&2; exit 2 ;; esac');
+    const { stdout } = await lab.kylin('reload', '--json');
+    await tools.before('ip');
+    const { warnings } = JSON.parse(stdout) as { warnings: { message: string }[] };
+    isSaid(
+      'announce 9 addresses on eth0 failed, neighbours learn it by themselves in a while: ip -json neigh show dev eth0 nud permanent: status 2: no',
+      warnings.map(({ message }) => message).join('\n'),
+    );
+    await tools.before('conntrack', 'case "$*" in -D*) exit 0 ;; esac');
+    t.after(() => tools.before('conntrack'));
+    await lab.host('out').run(['ping', '-c', '1', '-W', '1', '203.0.113.70']);
+    await lab.configure(elastic.config);
+    const left = JSON.parse((await lab.kylin('reload', '--json')).stdout) as { warnings: { message: string }[] };
+    isSaid(
+      'established flows of … may live on: conntrack -D leaves flows that it was asked to delete',
+      left.warnings.map(({ message }) => message).join('\n'),
+    );
+  });
+
+  it('a way back that cannot look', async (t) => {
+    t.after(() => settle());
+    await lab.configure(more);
+    await tools.before('ip', 'case "$*" in -batch*) echo > /mnt/blind; echo no >&2; exit 2 ;; esac');
+    await tools.before('iptables-nft-save', '[ ! -e /mnt/blind ] || { echo no >&2; exit 1; }');
+    const { stdout } = await lab.kylin('reload', '--json');
+    for (const tool of ['ip', 'iptables-nft-save'] as const) await tools.before(tool);
+    const { warnings } = JSON.parse(stdout) as { warnings: { message: string }[] };
+    isSaid(
+      'taking it back: iptables-save -t …: status 1: no; the next reload tries again',
+      warnings.map(({ message }) => message).join('\n'),
+    );
+  });
+
+  it('a rollback that fails, and who then says what he wants', async (t) => {
+    t.after(async () => {
+      await tools.before('ip');
+      await settle();
+    });
+    await lab.configure(more);
+    assert.equal((await lab.kylin('reload', '--confirm-within', '60')).status, 0);
+    await tools.before('ip', 'case "$*" in -batch*) echo no >&2; exit 2 ;; esac');
+    const back = await lab.kylin('rollback', '--json');
+    assert.equal(back.status, 69);
+    isSaid(
+      'the network could not be brought back to what it was before; the next run tries again',
+      (JSON.parse(back.stdout) as { errors: { message: string }[] }).errors[0]?.message ?? '',
+    );
+    const { stdout } = await lab.kylin('reload', '--json');
+    const { warnings } = JSON.parse(stdout) as { warnings: { message: string }[] };
+    isSaid(
+      'the network could not be brought back to what it was before: it is left as it is',
+      warnings.map(({ message }) => message).join('\n'),
+    );
+  });
+
+  it('an announcement without arping', async (t) => {
+    t.after(() => settle());
+    t.after(() => shell('umount /usr/bin/arping; mv /mnt/arping /usr/sbin; ip neigh delete 203.0.113.9 dev eth0'));
+    await shell(`
+      mount --bind /dev/null /usr/bin/arping
+      mv /usr/sbin/arping /mnt
+      ip neigh add 203.0.113.9 lladdr 52:54:00:00:00:99 dev eth0 nud permanent`);
+    await lab.configure(more);
+    const { warnings } = JSON.parse((await lab.kylin('reload', '--json')).stdout) as {
+      warnings: { message: string }[];
+    };
+    isSaid(
+      'announce 203.0.113.51 on eth0 failed, neighbours learn it by themselves in a while: arping is missing: install iputils-arping (iputils on RPM systems)',
+      warnings.map(({ message }) => message).join('\n'),
+    );
+  });
+
+  it('one run for two that wait', async (t) => {
+    t.after(() => settle());
+    await shell('rm -f /mnt/go');
+    await lab.configure(changed);
+    await tools.before('ip', 'case "$*" in -batch*) while [ ! -e /mnt/go ]; do sleep 0.1; done ;; esac');
+    const first = lab.kylin('reload');
+    while (!(await lab.kylin('status')).stdout.includes('at work: ')) await sleep(100);
+    const waiting = [lab.kylin('reload'), lab.kylin('reload')];
+    const { stdout: claims } = await shell(`
+      until [ $(ls -A /run/kylin-vr/waiting 2> /dev/null | wc -l) -ge 2 ] || [ $((n = n + 1)) -gt 30 ]; do sleep 0.1; done
+      ls -A /run/kylin-vr`);
+    await shell('echo > /mnt/go');
+    await tools.before('ip');
+    assert.equal((await first).status, 0, claims);
+    const said = (await Promise.all(waiting)).map(({ stdout }) => stdout).join('');
+    isSaid('reload: unchanged, 0 steps in … ms, by the run that was waited for', said);
+  });
+
+  it('firewalld at work', async (t) => {
+    t.after(() => shell('rm /run/firewalld.pid'));
+    await shell('echo > /run/firewalld.pid');
+    isSaid(
+      'warning: firewalld is running: what is forwarded between our NICs passes only where its zones let it; kylin-vr install --firewalld makes a policy that does',
+      said(await lab.kylin('status')),
+    );
+  });
+
+  it('a status while a reload is at work, and the reload that is told to end', async (t) => {
+    t.after(() => settle());
+    await shell('rm -f /mnt/go');
+    await lab.configure(changed);
+    await tools.before('ip', 'case "$*" in -batch*) while [ ! -e /mnt/go ]; do sleep 0.1; done ;; esac');
+    t.after(() => tools.before('ip'));
+    const first = lab.router.spawn([process.execPath, PROGRAM, 'reload', '--confirm-within', '60']);
+    let heard = '';
+    first.stderr?.on('data', (piece) => {
+      heard += String(piece);
+    });
+    const ended = once(first, 'exit');
+    while (!(await lab.kylin('status')).stdout.includes('is being applied')) await sleep(100);
+    const { stdout } = await lab.kylin('status');
+    isSaid('at work: pid …, reload (operator), since … (…), …', stdout);
+    isSaid('to be confirmed: the change of … (run …) is being applied', stdout);
+    first.kill('SIGTERM');
+    while (!heard.includes('SIGTERM')) await sleep(50);
+    isSaid('SIGTERM: the change that has begun is finished first', heard);
+    await shell('echo > /mnt/go');
+    assert.deepEqual((await ended)[0], 0);
+    await lab.kylin('rollback');
+  });
+
+  it('a status that is asked for what it cannot do', async () => {
+    isSaid(
+      'kylin-vr: --watch is for people: without --json and --format',
+      said(await lab.kylin('status', '--watch', '--json')),
+    );
+  });
+
+  it('a file that is wrong, and one that nobody has applied', async (t) => {
+    t.after(() => settle());
+    await lab.configure('if_list: 1\n');
+    isSaid(
+      '/etc/kylin-vr/kylin-vr.yaml is not in force: it is not valid: the last good configuration is',
+      said(await lab.kylin('status')),
+    );
+    await lab.configure(`${elastic.config}# another\n`);
+    isSaid('/etc/kylin-vr/kylin-vr.yaml is not in force: it was not applied yet', said(await lab.kylin('status')));
+    isSaid('last run: … reload (operator): … in … ms', said(await lab.kylin('status')));
+  });
+
+  it('a file that an older program refused, without a reason', async (t) => {
+    t.after(() => settle());
+    await lab.configure(`${elastic.config}# another\n`);
+    await shell('sha256sum /etc/kylin-vr/kylin-vr.yaml | cut -c1-64 | tr -d "\\n" > /var/lib/kylin-vr/refused');
+    isSaid(
+      '/etc/kylin-vr/kylin-vr.yaml is not in force: it was taken back: kylin-vr reload tries it again',
+      said(await lab.kylin('status')),
+    );
+  });
+
+  it('a push to a domain that libvirt does not know', async (t) => {
+    t.after(() => shell('rm /usr/sbin/virsh'));
+    await lab.router.write('/usr/sbin/virsh', '#!/bin/sh\necho "error: failed to get domain" >&2; exit 1\n', 0o755);
+    const ended = await lab.kylin('push', '--domain', 'vm7', '/etc/kylin-vr/kylin-vr.yaml');
+    assert.equal(ended.status, 69);
+    isSaid(
+      'vm7: error: the guest agent of vm7 is not reached (failed to get domain): is the domain running, has it the channel org.qemu.guest_agent.0, and does qemu-guest-agent run in the guest?',
+      ended.stderr,
+    );
+  });
+
+  it('a configuration that is kept and not valid any more', async (t) => {
+    t.after(() => settle());
+    await settle(changed);
+    const { stdout } = await shell('ls /var/lib/kylin-vr/history | sort | tail -n 1');
+    await shell(`echo 'if_list: 1' > /var/lib/kylin-vr/history/${stdout.trim()}`);
+    const { status, stdout: report } = await lab.kylin('rollback', '--to', '1', '--json');
+    assert.equal(status, 65);
+    isSaid(
+      '/var/lib/kylin-vr/history/… is not valid any more: …; choose another one of kylin-vr rollback --list',
+      (JSON.parse(report) as { errors: { message: string }[] }).errors[0]?.message ?? '',
+    );
+  });
+
+  it('tools that are too old, or missing, for an installation: it does nothing', async (t) => {
+    t.after(() => shell('[ ! -e /mnt/away ] || mv /mnt/away /usr/sbin/conntrack'));
+    t.after(() => tools.before('ip'));
+    await tools.before('ip', 'case "$*" in -V*) echo "ip utility, iproute2-ss161212"; exit 0 ;; esac; exit 1');
+    await tools.before('iptables-nft-restore', 'case "$*" in --version) echo "iptables v1.4.21"; exit 0 ;; esac');
+    t.after(() => tools.before('iptables-nft-restore'));
+    await shell('mv /usr/sbin/conntrack /mnt/away');
+    const ended = await lab.kylin('install');
+    assert.equal(ended.status, 69);
+    isSaid('kylin-vr: nothing was installed: …', ended.stderr);
+    for (const text of [
+      'iproute2 is too old (ip utility, iproute2-ss161212): ip -json needs 4.18',
+      'iptables is too old (iptables v1.4.21): iptables-restore --wait needs 1.6.2',
+    ])
+      isSaid(`…${text}…`, ended.stderr);
+    assert.equal((await shell('ls /usr/local/sbin /usr/sbin | grep -c "^kylin-vr$" || true')).stdout.trim(), '0');
+  });
+
+  it('an uninstallation that leaves the network, and one whose flush fails', async () => {
+    await settle();
+    isSaid(
+      'warning: the running network stays as it is: only uninstall --flush takes it down',
+      said(await lab.kylin('uninstall')),
+    );
+    await tools.before('ip', 'case "$*" in -batch*) echo no >&2; exit 2 ;; esac');
+    const ended = await lab.kylin('uninstall', '--flush');
+    await tools.before('ip');
+    assert.equal(ended.status, 69);
+    isSaid(
+      'kylin-vr: ip -batch -: status 2: no; nothing was uninstalled, and kylin-vr.service is stopped',
+      ended.stderr,
+    );
+  });
+});
+
+describe('anywhere', () => {
+  it('a bug is said to be one, with its stack', (t) => {
+    const file = fileOf(t, 'if_list: []\n');
+    const hook = `${file}.cjs`;
+    writeFileSync(hook, "JSON.stringify = () => { throw new TypeError('broken for the test'); };\n");
+    const args = ['--require', hook, PROGRAM, 'check', '--json', file];
+    const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+    assert.equal(status, 1);
+    assert.match(stderr, /^kylin-vr: internal error, please report it:\nTypeError: broken for the test\n {4}at /);
+  });
+
+  it('text of a tool that is not as it should be', () => {
+    const because = (doing: () => unknown, text: string) =>
+      assert.throws(doing, (error: Error) => {
+        isSaid(text, error.message);
+        return true;
+      });
+    because(() => parseAddresses('{}'), '…not understood (must be an array)…');
+    because(() => parseAddresses('[1]'), '…not understood (…: must be an object)…');
+    because(
+      () => parseAddresses('[{"ifname":"eth0","link_type":"ether","flags":1,"mtu":1}]'),
+      '…not understood (…: must be an array)…',
+    );
+  });
+
+  it('a process in any state', () => {
+    const words = [...'RSDTtI'].map((state) => stateInWords({ pid: 1, name: 'x', state, startTime: '1', threads: 1 }));
+    assert.deepEqual(words, [
+      'running',
+      'sleeping',
+      'waiting for a device',
+      'stopped',
+      'stopped by a debugger',
+      'in state I',
+    ]);
+  });
+
+  it('a renderer or a trigger that is none, from within', async () => {
+    await assert.rejects(chooseRenderer(linuxHost(), 'netplan'), {
+      message: '--renderer must be ifcfg, keyfile or none, is netplan',
+    });
+    await assert.rejects(triggerOf({} as Context, { trigger: 'me' } as GlobalOptions, 'reload'), {
+      message: '--trigger must be one of boot, udev, timer, operator, agent, is me',
+    });
+  });
+
+  it('a record of an installation that is none', (t) => {
+    const root = mkdtempSync(join(tmpdir(), 'kylin-vr-image-'));
+    t.after(() => rmSync(root, { recursive: true }));
+    mkdirSync(join(root, 'var/lib/kylin-vr'), { recursive: true });
+    writeFileSync(join(root, 'var/lib/kylin-vr/installed.json'), '{');
+    const { status, stderr } = kylinVr('uninstall', '--root', root);
+    assert.equal(status, 64);
+    isSaid(`kylin-vr: ${root}/var/lib/kylin-vr/installed.json is no record of an installation (…): remove it`, stderr);
+  });
+
+  it('what the machine does not let us do', async () => {
+    const host = linuxHost();
+    const cases: [doing: Promise<unknown>, text: string][] = [
+      [host.setMode('/nowhere/x', 0o600), 'setting the mode of /nowhere/x: ENOENT: …'],
+      [host.makeFolder('/nowhere/x', 0o700), 'making the folder /nowhere/x: ENOENT: …'],
+      [host.removeFolder('/proc/self'), 'removing the folder /proc/self: ENOTDIR: …'],
+      [host.setSysctl('net/ipv4/nothing', '1'), 'setting sysctl … to 1: …'],
+    ];
+    for (const [doing, text] of cases)
+      await assert.rejects(doing, (error: Error) => {
+        isSaid(text, error.message);
+        return true;
+      });
+  });
+});
