@@ -94,3 +94,22 @@ it('every message has a test that shows its text', () => {
     'these are shown by now, or gone: take them off NOT_YET',
   );
 });
+
+it('the texts of a source are found, joined, with their holes', () => {
+  const source = [
+    "const a = x / 2; // 'not this'",
+    "warn('one ' + `two @{b(`three @{c}`)} four`, /five \\S+ (six)\\./);",
+    'const d = e ? "it\'s seven" : f;',
+  ]
+    .join('\n')
+    .replaceAll('@', '$');
+  assert.deepEqual(
+    literalsOf(source).map(({ line, text, call }) => [line, text.replaceAll(HOLE, '…'), call]),
+    [
+      [2, 'one two … four', 'warn'],
+      [2, 'three …', 'b'],
+      [2, 'five …… …six….', 'warn'],
+      [3, "it's seven", ''],
+    ],
+  );
+});
