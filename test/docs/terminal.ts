@@ -23,12 +23,16 @@ export async function type(
   const terminal = ['script', '--quiet', '--return', '--echo', 'never', '--log-out', '/dev/null', '--command'];
   const ended = await router.run([...terminal, `cd /run; ${command}`], { env: { PATH, TERM: 'xterm-256color' } });
   if (ended.status !== status) throw new Error(`${command}: status ${ended.status}, not ${status}\n${ended.stdout}`);
-  return { prompt, command, output: ended.stdout.replaceAll('\r\n', '\n') };
+  return { prompt, command, output: ended.stdout.replaceAll('\r\n', '\n').replace(ERASED, '') };
 }
 
 /** As in a document: without colours, and the same in each run. */
 export const plain = (screens: readonly Screen[]): string =>
   steady(screens.map(({ prompt, command, output }) => `${prompt} ${command}\n${uncoloured(output)}`).join(''));
+
+/** A line of progress, which a slow machine shows until it is erased. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: ANSI commands begin with one
+const ERASED = /[^\n]*\r\u001b\[K/g;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: ANSI colours begin with one
 const uncoloured = (text: string): string => text.replace(/\u001b\[[\d;]*m/g, '');
