@@ -103,6 +103,9 @@ async function isLetGo(host: Host, foreign: readonly Foreign[], steps: readonly 
 async function applyProfile(host: Host, step: Extract<Step, { kind: 'apply-profile' }>): Promise<void> {
   const { device, uuid, active, external } = step;
   if ((active || (external && (await takeOver(host, device, uuid)))) && (await reapply(host, device))) return;
+  // A device that has just come is activated by NetworkManager itself once the profile is loaded: a second time would take away
+  // for 50 ms what the first has brought.
+  if (!active && !external && (await isActive(host, device, uuid)) && (await reapply(host, device))) return;
   try {
     await nmcli(host, ['--wait', '20', 'connection', 'up', 'uuid', uuid, 'ifname', device], {
       timeoutMs: ACTIVATE_TIMEOUT_MS,
@@ -115,6 +118,11 @@ async function applyProfile(host: Host, step: Extract<Step, { kind: 'apply-profi
       error,
     );
   }
+}
+
+async function isActive(host: Host, device: string, uuid: string): Promise<boolean> {
+  const found = (await readManagers(host)).get(device);
+  return found?.active === true && found.profile === uuid;
 }
 
 async function reapply(host: Host, device: string): Promise<boolean> {
@@ -154,8 +162,7 @@ const TAKE_OVER_MS = 3000;
 async function takeOver(host: Host, device: string, uuid: string): Promise<boolean> {
   for (const managed of ['no', 'yes']) await nmcli(host, ['device', 'set', device, 'managed', managed]);
   for (let waited = 0; waited < TAKE_OVER_MS; waited += LOOK_MS) {
-    const found = (await readManagers(host)).get(device);
-    if (found?.active && found.profile === uuid) return true;
+    if (await isActive(host, device, uuid)) return true;
     await sleep(LOOK_MS);
   }
   return false;
