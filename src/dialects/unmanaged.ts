@@ -8,15 +8,21 @@ export const MANAGER_FOLDER = '/etc/NetworkManager';
 /** Do not change: an upgrade would leave the old one behind. */
 export const UNMANAGED_PATH = `${MANAGER_FOLDER}/conf.d/90-kylin-vr-bridges.conf`;
 
-/** NICs that are ports, and their bridges: NetworkManager would set up a port as a NIC of its own. None where there are none. */
-export function unmanagedFiles(devices: readonly string[]): File[] {
-  if (devices.length === 0) return [];
-  const content = `${FILE_MARK} from /etc/kylin-vr/kylin-vr.yaml: edits are lost with the next reload.
-[keyfile]
-unmanaged-devices+=${devices.map((device) => `interface-name:=${device}`).join(';')}
-`;
-  return [{ path: UNMANAGED_PATH, content, mode: 0o644 }];
+/**
+ * NICs that are ports, and their bridges: NetworkManager would set up a port as a NIC of its own. None where there are none.
+ * `returning`: what it is to have again; named until it has.
+ */
+export function unmanagedFiles(devices: readonly string[], returning: readonly string[] = []): File[] {
+  if (devices.length + returning.length === 0) return [];
+  const lines = [
+    `${FILE_MARK} from /etc/kylin-vr/kylin-vr.yaml: edits are lost with the next reload.`,
+    ...(devices.length === 0 ? [] : ['[keyfile]', `unmanaged-devices+=${devices.map(matching).join(';')}`]),
+    ...returning.map((device) => `# ${matching(device)} is NetworkManager's again`),
+  ];
+  return [{ path: UNMANAGED_PATH, content: `${lines.join('\n')}\n`, mode: 0o644 }];
 }
+
+const matching = (device: string): string => `interface-name:=${device}`;
 
 /** The devices that such a file names. */
 export const unmanagedIn = (content: string): string[] =>

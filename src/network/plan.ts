@@ -2,7 +2,7 @@
 
 import type { Foreign } from '../dialects/foreign.ts';
 import { profileUuid } from '../dialects/renderer.ts';
-import { UNMANAGED_PATH } from '../dialects/unmanaged.ts';
+import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { flowCuts } from './flows.ts';
 import { movedKey, type Observation } from './observation.ts';
 import {
@@ -78,10 +78,12 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     byManager.length === 0 && !isMoving
       ? [rules, []]
       : keepGuards(isMoving ? bothLinks(rules, observed) : rules, observed.chains);
+  const returns = planReturns(desired, observation);
+  const [filesNow, filesThen] = returns.length === 0 ? [files, []] : keepReturning(files, desired, observed, returns);
 
   return [
     ...planSysctls(settable(desired, observed), observed.sysctls),
-    ...files,
+    ...filesNow,
     ...released,
     ...carried('ip', removals),
     ...now,
@@ -89,7 +91,8 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...carried('ip', changes),
     ...byManager,
     ...carried('ip, afterwards', changes),
-    ...planReturns(desired, observation),
+    ...returns,
+    ...filesThen,
     ...afterwards,
     ...observation.lost.map((foreign): Step => ({ kind: 'put-back', foreign })),
     ...planAnnouncements(addresses.missing, desired, observation),
@@ -108,14 +111,39 @@ function release(desired: NetworkState, seen: Observation): { released: Step[]; 
   };
 }
 
+type Return = Extract<Step, { kind: 'return-device' }>;
+
 /** NICs that NetworkManager is to have again: it finds them set up, and takes nothing away. */
-function planReturns(desired: NetworkState, { state, managers }: Observation): Step[] {
+function planReturns(desired: NetworkState, { state, managers }: Observation): Return[] {
   if (managers.size === 0) return [];
-  return compare(desired.released, state.released, String).extra.flatMap((device): Step[] => {
+  return compare(desired.released, state.released, String).extra.flatMap((device): Return[] => {
     const profile = desired.profiles.find((each) => each.device === device);
     if (profile === undefined || managers.has(device)) return [];
     return [{ kind: 'return-device', device, uuid: profile.uuid }];
   });
+}
+
+/**
+ * What NetworkManager leaves alone has to be out of our file before it takes it back, and known until it has done so: by the
+ * network alone the next run after one that was killed would not see that something is left to do.
+ */
+function keepReturning(
+  files: readonly Step[],
+  desired: NetworkState,
+  observed: NetworkState,
+  returns: readonly Return[],
+): [now: Step[], then: Step[]] {
+  const meanwhile = unmanagedFiles(
+    desired.released,
+    returns.map(({ device }) => device),
+  ).filter((file) => !observed.files.some(({ path, content }) => path === file.path && content === file.content));
+  return [
+    [
+      ...files.filter((step) => !isAboutUnmanaged(step)),
+      ...meanwhile.map((file): Step => ({ kind: 'write-file', file, was: 'different' })),
+    ],
+    files.filter(isAboutUnmanaged),
+  ];
 }
 
 /** What is made before addresses, what then decides which link is used, and what goes in the end. */
@@ -239,7 +267,7 @@ function planManaged(
   if (managers.size === 0) return [];
   const own = changes.filter(isNicStep);
   const added = new Set(own.flatMap((step) => (step.kind === 'add-address' ? [step.address.spec] : [])));
-  const files = all.filter((step) => !('path' in step && step.path === UNMANAGED_PATH) && !isUnmanagedFile(step));
+  const files = all.filter((step) => !isAboutUnmanaged(step));
   const written = new Map(files.flatMap((step) => (step.kind === 'write-file' ? [[step.file.path, step.file]] : [])));
   const gone = files.flatMap((step) => (step.kind === 'remove-file' ? [step.path] : []));
   const aside = files.flatMap((step) => (step.kind === 'back-up-file' && !written.has(step.path) ? [step.path] : []));
@@ -298,7 +326,8 @@ function planManaged(
 }
 
 /** Not a profile. */
-const isUnmanagedFile = (step: Step): boolean => step.kind === 'write-file' && step.file.path === UNMANAGED_PATH;
+const isAboutUnmanaged = (step: Step): boolean =>
+  (step.kind === 'write-file' ? step.file.path : 'path' in step ? step.path : undefined) === UNMANAGED_PATH;
 
 const keeping = (keep: readonly Foreign[]) => (keep.length === 0 ? {} : { keep });
 

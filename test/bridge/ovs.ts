@@ -18,7 +18,7 @@ ovs-vswitchd --pidfile --detach --no-chdir --log-file -vconsole:off
 `;
 
 /** Bridges get their datapath in user space: that is this machine's matter, and nothing that kylin-vr has a key for. */
-const VSCTL = `#!/bin/sh
+export const userSpaceVsctl = (real: string): string => `#!/bin/sh
 echo "$*" >> /run/ovs-vsctl.log
 bridge=
 last=
@@ -27,13 +27,15 @@ for word; do
   last=$word
 done
 [ -z "$bridge" ] || set -- "$@" -- set Bridge "$bridge" datapath_type=netdev
-exec /run/real/ovs-vsctl "$@"
+exec ${real} "$@"
 `;
 
 export type OvsLab = Lab & { stopOvs(): Promise<void>; startOvs(): Promise<void>; calls(): Promise<string[]> };
 
-export async function createOvsLab(): Promise<OvsLab> {
-  const lab = await createLab();
+export const createOvsLab = async (): Promise<OvsLab> => addOvs(await createLab());
+
+/** Closes the lab where it fails. */
+export async function addOvs<L extends Lab>(lab: L): Promise<L & OvsLab> {
   try {
     const shell = (script: string) => lab.router.run(['sh', '-ec', script], { check: true });
     await shell(`
@@ -45,7 +47,7 @@ export async function createOvsLab(): Promise<OvsLab> {
       umount /mnt`);
     // Not through a link to the machine's own file.
     await shell('rm /usr/bin/ovs-vsctl');
-    await lab.router.write('/usr/bin/ovs-vsctl', VSCTL, 0o755);
+    await lab.router.write('/usr/bin/ovs-vsctl', userSpaceVsctl('/run/real/ovs-vsctl'), 0o755);
     await lab.router.write('/usr/bin/ovs-daemons', DAEMONS, 0o755);
     await shell(START);
     // Checksums that the sender's NIC was to fill in are missing behind a datapath in user space.
