@@ -16,7 +16,7 @@ import { keyfileRenderer } from '../dialects/keyfile.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
-import { bridgesOf, type OpenVSwitch, portsOf } from '../network/bridges.ts';
+import { bridgesOf, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
 import { type BoundNic, isNic, type ObservedLink } from '../network/nics.ts';
 import type { Claim, Observation, Stray } from '../network/observation.ts';
@@ -193,11 +193,16 @@ export async function observe(
   const owned = onDevice(machine.owned.addresses, addressKey);
   const devices = new Set(bound.map(({ device }) => device));
   const bridged = observeBridges(machine, desired, owned);
-  const onPorts = new Set([...desired.ports, ...bridged.ports].flatMap(({ device, bridge }) => [device, bridge]));
+  const onPorts = new Set([
+    ...[...desired.ports, ...bridged.ports].flatMap(({ device, bridge }) => [device, bridge]),
+    ...bridged.bridges.map(({ name }) => name),
+  ]);
   const sysctls = await Promise.all(
     desired.sysctls.map(async ({ key }) => ({ key, value: (await host.sysctl(key)) ?? '' })),
   );
   const { ours, foreign } = splitFiles(machine.files);
+  const onBridges = await readForeign(host, onPorts);
+  const moved = new Set(machine.owned.moved);
   return {
     links: machine.links,
     state: {
@@ -221,10 +226,10 @@ export async function observe(
     owned,
     ownedRoutes: onDevice(machine.owned.routes, routeTargetKey),
     managers,
-    emptied: bridged.emptied,
+    emptied: withoutGiven(bridged.emptied, onBridges, moved),
     portRoutes: portRoutes(machine, desired, owned),
-    onBridges: await readForeign(host, onPorts),
-    moved: new Set(machine.owned.moved),
+    onBridges,
+    moved,
     claims:
       renderer.name === 'none'
         ? []

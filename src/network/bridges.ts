@@ -1,9 +1,11 @@
 // What a NIC with the key `bridge` asks of this machine: what stands in its way, what has to wait, and what leaves a bridge
 // behind. Pure.
 
+import type { Foreign } from '../dialects/foreign.ts';
 import { AgentError, EXIT } from '../errors.ts';
 import type { BoundNic, NicBinding, ObservedLink } from './nics.ts';
-import type { Bridge, Port } from './state.ts';
+import { movedKey } from './observation.ts';
+import { type Bridge, type BridgeType, bridgeKey, type Port } from './state.ts';
 
 /** What Open vSwitch says; `silent`: why it says nothing. */
 export type OpenVSwitch = { bridges: { name: string; ports: string[] }[] } | { silent: string };
@@ -108,6 +110,25 @@ function faultOf(
   const known = ports.some((port) => port.device === device);
   if (master === undefined || known || master === OVS_MASTER) return undefined;
   return `belongs to ${master}: take it out with ip link set dev ${device} nomaster, or take bridge away`;
+}
+
+/** Bridges that may go, without those that somebody gave an IPv6 address; one that a router advertised comes again elsewhere. */
+export function withoutGiven(
+  emptied: ReadonlySet<string>,
+  foreign: readonly Foreign[],
+  moved: ReadonlySet<string>,
+): Set<string> {
+  const given = foreign.filter(
+    (each) =>
+      each.kind === 'address' &&
+      each.family === 6 &&
+      each.global === true &&
+      !/ (valid_lft|mngtmpaddr)\b/.test(each.words) &&
+      !moved.has(movedKey(each)),
+  );
+  const types: readonly BridgeType[] = ['linux', 'ovs'];
+  const busy = new Set(given.flatMap(({ device }) => types.map((type) => bridgeKey({ name: device, type }))));
+  return new Set([...emptied].filter((key) => !busy.has(key)));
 }
 
 /** Ports whose wire carries nothing. */

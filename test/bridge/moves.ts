@@ -93,15 +93,24 @@ export function moves(kind: Kind): void {
     /** Packets lost through the router, what lives on, and what neighbours hear. */
     async function underTraffic(config: string): Promise<void> {
       const announcements = await traffic.announcements('out');
+      const session = await traffic.openStream({ from: 'out', to: uplink, port: 22 });
       const streams = await Promise.all([
-        traffic.openStream({ from: 'out', to: uplink, port: 22 }),
+        session,
         traffic.openStream({ from: 'out', to: EIPS.x, port: 80 }),
         traffic.openStream({ from: 'w' as const, to: far, port: 80 }),
       ]);
       const datagrams = await traffic.startFlow({ from: 'y', to: far, port: 53, perSecond: 100 });
       const pings = await traffic.startPings({ from: 'far', to: EIPS.x, perSecond: 100 });
       await sleep(200);
+      // The operator's own session, in which something is said all the time.
+      let isMoving = true;
+      const talk = async () => {
+        while (isMoving) await session.carries();
+      };
+      const talking = talk();
       await reload(lab, config);
+      isMoving = false;
+      await talking;
       await sleep(300);
       const [outward, inward] = [await datagrams.stop(), await pings.stop()];
       console.log(
@@ -317,16 +326,24 @@ ${eip(EIPS.x, x)}`;
       const where = () =>
         shell(
           lab,
-          `ip -6 -o address show scope global | awk '{ print $2, $4 }'; ip -6 route show default | sed 's/ metric.*//'`,
+          `ip -6 -o address show scope global | awk '{ print $2, $4 }' | sort -r; ip -6 route show default | sed 's/ metric.*//'`,
         );
       const reached = async () => (await lab.host('out').run(['ping', '-c', '3', '-W', '1', '2001:db8::5'])).status;
+      const onNic = await where();
       await reload(lab, onBridge(config));
-      assert.equal(await where(), 'br-ex 2001:db8::5/64\ndefault via 2001:db8::1 dev br-ex\n');
+      assert.equal(await where(), onNic.replaceAll(NIC, 'br-ex'));
       assert.equal(await reached(), 0);
-      await shell(lab, 'ip addr add 2001:db8:1::7/64 dev br-ex nodad');
+      assert.equal((await reload(lab, onBridge(config))).result, 'unchanged');
       await reload(lab, config);
-      assert.match(await where(), new RegExp(`${NIC} 2001:db8::5/64\n`));
-      assert.match(await where(), new RegExp(`default via 2001:db8::1 dev ${NIC}\n`));
+      assert.equal(await where(), onNic);
+      assert.equal(await reached(), 0);
+      assert.equal((await lab.router.run(['ip', 'link', 'show', 'br-ex'])).status, 1);
+
+      await reload(lab, onBridge(config));
+      await shell(lab, 'ip addr add 2001:db8:1::7/64 dev br-ex nodad');
+      const { warnings } = await reload(lab, config);
+      assert.equal(await where(), `${onNic.replace('\n', '\nbr-ex 2001:db8:1::7/64\n')}`);
+      assert.ok(warnings.some(({ message }) => message.startsWith('the bridge br-ex stays: ')));
       assert.equal(await reached(), 0);
     });
 
