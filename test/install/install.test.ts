@@ -49,6 +49,7 @@ describe('install --root', () => {
         '-0644 /etc/logrotate.d/kylin-vr',
         'link /etc/systemd/system/firewalld.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/multi-user.target.wants/kylin-vr.service → /usr/lib/systemd/system/kylin-vr.service',
+        'link /etc/systemd/system/ovs-vswitchd.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         '-0755 /usr/bin/kylin-vr',
         '-0755 /usr/bin/kylin-vr.py',
         '-0644 /usr/lib/NetworkManager/conf.d/90-kylin-vr.conf',

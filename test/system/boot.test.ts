@@ -6,15 +6,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { bridged } from '../bridge/moves.ts';
 import { ADDRESSES, NICS, type Router } from '../lab/lab.ts';
 import { networkOf } from '../lab/state.ts';
 import { EIPS, elastic, snat } from '../lab/table.ts';
 import { stubDeb } from '../packages/built.ts';
-import { CONFIG, createPromises, debOf, disturb, installed } from './guest.ts';
+import { bootWasClean, CONFIG, createPromises, debOf, disturb, failedUnits, installed } from './guest.ts';
 import { withContainer } from './lab/container.ts';
 import { eventually } from './lab/eventually.ts';
 import type { Machine } from './lab/machine.ts';
 import { withVm } from './lab/vm.ts';
+import { uplinkOf, withOvs } from './ovs.ts';
 
 const SOON_MS = 20_000;
 /** What waits for the timer, which has 50 s: the same in five. */
@@ -26,25 +28,19 @@ const QUICK_TIMER = {
 const IN_VM_MS = 150_000;
 /** The file is read twice, two seconds apart, before an automatic run takes it; the run that waits for it included. */
 const AUTOMATIC = ['systemctl', 'start', 'kylin-vr-reload.service'];
+/** In the kernel, where the uplink's NIC is `ovs-system`'s. */
+const ON_BRIDGE = 'address on br-ex, eth0 is unmanaged, a port of br-ex, master ovs-system';
 const BAD = elastic.config.replace(`mac: '${NICS.a.mac}'`, 'mac: nonsense');
 const withoutB = {
   ...elastic,
   config: elastic.config.replace(/.*10\.10\.2\.254.*\n/, '').replace(/.*vm-ip: 10\.10\.2\..*\n/g, ''),
 };
 
-const failedUnits = async (machine: Machine) =>
-  (await machine.run(['systemctl', 'list-units', '--state=failed', '--no-legend', '--plain'])).stdout;
-
 const network = (machine: Machine) => networkOf(machine.lab.router);
 
 /** A call of nmcli that does not come back: the run stands still before what it would change next. */
 const holdAt = (call: string) => `case "$*" in *${call}*) : > /run/held; exec sleep 600 ;; esac`;
 const held = async (machine: Machine) => ((await machine.run(['test', '-e', '/run/held'])).status === 0 ? 'held' : '');
-
-async function monotonic(machine: Machine, unit: string, property: string): Promise<number> {
-  const { stdout } = await machine.run(['systemctl', 'show', '--value', `--property=${property}`, unit]);
-  return Number(stdout);
-}
 
 /** The package that runs with the guest's own Node, which this tree has in a place of its own. */
 const bring = (nodejs: Buffer) => async (router: Router, root: string) => {
@@ -57,15 +53,6 @@ const bring = (nodejs: Buffer) => async (router: Router, root: string) => {
   await place('kylin-vr', await readFile(debOf('kylin-vr')));
   await router.run(['ln', '-s', '/opt/node/bin/node', `${root}/usr/bin/node`], { check: true });
 };
-
-/** What every boot must be like, whatever the configuration is. */
-async function bootWasClean(machine: Machine): Promise<void> {
-  assert.equal(await failedUnits(machine), '');
-  assert.doesNotMatch(await machine.journal('-b'), /ordering cycle/i);
-  const done = await monotonic(machine, 'kylin-vr.service', 'ExecMainExitTimestampMonotonic');
-  const manager = await monotonic(machine, 'NetworkManager.service', 'ExecMainStartTimestampMonotonic');
-  assert.ok(done > 0 && done <= manager, `start ended at ${done} µs, NetworkManager began at ${manager} µs`);
-}
 
 /** What the machine has of the NIC b and its subnet: addresses, routes, profiles. */
 async function ofNicB(machine: Machine): Promise<string> {
@@ -335,8 +322,9 @@ test('9. a configuration that was rolled back, or not confirmed: the timer does 
   });
 });
 
-test('1, 3, 5 in a whole machine: boot, PCI hotplug, reboot, power cut', async (t) => {
-  await withVm({ nics: [NICS.public, NICS.a], ...installed(elastic.config) }, async (machine) => {
+/** Open vSwitch with the kernel's module, which a container has not. */
+test('1, 3, 5 in a whole machine: boot, PCI hotplug, onto a bridge and back, reboot, power cut', async (t) => {
+  await withVm({ nics: [NICS.public, NICS.a], ...withOvs(installed(elastic.config)) }, async (machine) => {
     const promises = await createPromises(machine, { ownNamespace: false });
     const broken = () => promises.broken(elastic);
     const { traffic } = promises;
@@ -351,6 +339,13 @@ test('1, 3, 5 in a whole machine: boot, PCI hotplug, reboot, power cut', async (
     await eventually(() => reaches(EIPS.x), 'x', IN_VM_MS);
     await eventually(broken, '', IN_VM_MS);
     t.diagnostic('hot-added');
+    await machine.agent.write(CONFIG, bridged(elastic.config, 'ovs'));
+    const reload = ['kylin-vr', 'reload', '--lock-timeout', `${IN_VM_MS / 1000}`];
+    await machine.run(reload, { check: true, timeoutMs: IN_VM_MS });
+    assert.equal(await uplinkOf(machine), ON_BRIDGE);
+    assert.equal(await reaches(EIPS.v), 'v');
+    t.diagnostic('on the bridge');
+
     await machine.unplug(NICS.b);
     await eventually(() => ofNicB(machine), '', IN_VM_MS);
     t.diagnostic('hot-removed');
@@ -358,15 +353,17 @@ test('1, 3, 5 in a whole machine: boot, PCI hotplug, reboot, power cut', async (
     await machine.plug(NICS.b);
     await machine.reboot();
     await eventually(broken, '', IN_VM_MS);
+    assert.equal(await uplinkOf(machine), ON_BRIDGE);
     await bootWasClean(machine);
     t.diagnostic('rebooted');
 
+    // The last of the move back: NetworkManager gets the NIC.
     await machine.agent.write(CONFIG, snat.config);
-    await disturb(machine, '/usr/bin/nmcli', holdAt('reapply'));
+    await disturb(machine, '/usr/bin/nmcli', holdAt('managed'));
     await machine.run(['sync']);
     await machine.agent.call('guest-exec', { path: '/usr/bin/kylin-vr', arg: ['reload'] });
     await eventually(() => held(machine), 'held', IN_VM_MS);
-    // Rules are new, addresses still old: status says that, and who is at work.
+    // Addresses are new, rules still old: status says that, and who is at work.
     const status = await machine.run(['kylin-vr', 'status', '--json']);
     const { inSync, running } = JSON.parse(status.stdout);
     assert.deepEqual([status.status, inSync], [2, false]);
@@ -375,6 +372,7 @@ test('1, 3, 5 in a whole machine: boot, PCI hotplug, reboot, power cut', async (
     await machine.powerCut();
     await machine.boot();
     await eventually(() => promises.broken(snat), '', IN_VM_MS);
+    await eventually(() => uplinkOf(machine), 'address on eth0, eth0 is connected', IN_VM_MS);
     await bootWasClean(machine);
     assert.equal(await reaches(ADDRESSES.router), 'refused');
   });

@@ -1,5 +1,6 @@
 // A guest with kylin-vr, and whether its network does what a configuration promises.
 
+import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Router } from '../lab/lab.ts';
@@ -91,4 +92,21 @@ export async function createPromises(machine: Machine, { ownNamespace = true } =
       return lines.join('\n');
     },
   };
+}
+
+export const failedUnits = async (machine: Machine) =>
+  (await machine.run(['systemctl', 'list-units', '--state=failed', '--no-legend', '--plain'])).stdout;
+
+/** What every boot must be like, whatever the configuration is. */
+export async function bootWasClean(machine: Machine): Promise<void> {
+  assert.equal(await failedUnits(machine), '');
+  assert.doesNotMatch(await machine.journal('-b'), /ordering cycle/i);
+  const done = await monotonic(machine, 'kylin-vr.service', 'ExecMainExitTimestampMonotonic');
+  const manager = await monotonic(machine, 'NetworkManager.service', 'ExecMainStartTimestampMonotonic');
+  assert.ok(done > 0 && done <= manager, `start ended at ${done} µs, NetworkManager began at ${manager} µs`);
+}
+
+async function monotonic(machine: Machine, unit: string, property: string): Promise<number> {
+  const { stdout } = await machine.run(['systemctl', 'show', '--value', `--property=${property}`, unit]);
+  return Number(stdout);
 }

@@ -11,6 +11,7 @@ packages=(
   systemd systemd-sysv udev dbus dbus-bin network-manager firewalld logrotate qemu-guest-agent
   iproute2 iptables nftables ipset conntrack iputils-arping iputils-ping procps kmod
   libstdc++6 # what Node needs
+  openvswitch-switch # but for its hooks for ifupdown: NetworkManager's dispatcher would run them
   linux-image-cloud-amd64 initramfs-tools
 )
 
@@ -82,6 +83,7 @@ unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
   --include="$(IFS=,; echo "${packages[*]}")" \
   --aptopt='Acquire::Languages "none"' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+  --dpkgopt='path-exclude=/etc/network/*' \
   --essential-hook='mkdir -p "$1/etc/initramfs-tools/conf.d" && printf "MODULES=list\nCOMPRESS=gzip\nFSTYPE=ext4\nRESUME=none\n" > "$1/etc/initramfs-tools/conf.d/laboratory"' \
   --essential-hook='echo 5eed000000000000000000000000cafe > "$1/etc/machine-id"' \
   "$suite" "$work/tree" "$work/sources.list" >> "$log" 2>&1
@@ -97,7 +99,7 @@ printf '127.0.0.1 localhost\n127.0.1.1 router\n' > "$work/tree/etc/hosts"
 : > "$work/tree/etc/fstab"
 : > "$work/tree/etc/resolv.conf"
 inside systemctl mask "${masked[@]}"
-inside systemctl disable firewalld.service
+inside systemctl disable firewalld.service openvswitch-switch.service
 inside systemctl set-default multi-user.target
 printf 'virtio_pci\nvirtio_blk\nvirtio_rng\next4\n' >> "$work/tree/etc/initramfs-tools/modules"
 inside update-initramfs -u -k all
