@@ -16,7 +16,7 @@ import { keyfileRenderer } from '../dialects/keyfile.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
-import { bridgesOf, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
+import { bridgesOf, carriedOut, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
 import { type BoundNic, isNic, type ObservedLink } from '../network/nics.ts';
 import type { Claim, Observation, Stray } from '../network/observation.ts';
@@ -93,8 +93,9 @@ export async function readMachine(host: Host, asksOvs = false): Promise<Machine>
     readLost(host),
     record.then((known) => (asksOvs || namesOvs(known) ? readOvs(host) : undefined)),
   ]);
+  const onLinks = parseAddresses(addresses.stdout);
   return {
-    ...parseAddresses(addresses.stdout),
+    ...onLinks,
     routes: parseRoutes(routes.stdout),
     subnetRoutes: () => parseSubnetRoutes(routes.stdout),
     rules: parseSave(rules),
@@ -102,7 +103,7 @@ export async function readMachine(host: Host, asksOvs = false): Promise<Machine>
     files,
     owned,
     lost,
-    ovs,
+    ovs: ovs && carriedOut(ovs, onLinks.links),
   };
 }
 

@@ -19,6 +19,14 @@ export type BridgeView = {
   ovs: OpenVSwitch | undefined;
 };
 
+/** Its database may answer where nobody carries out what is in it: none of its bridges is a link then. */
+export function carriedOut(ovs: OpenVSwitch, links: readonly ObservedLink[]): OpenVSwitch {
+  if ('silent' in ovs || ovs.bridges.length === 0) return ovs;
+  if (ovs.bridges.some(({ name }) => links.some(({ device }) => device === name))) return ovs;
+  const names = ovs.bridges.map(({ name }) => name).join(', ');
+  return { silent: `its database names ${names}, and no such link is there: see systemctl status ovs-vswitchd` };
+}
+
 /** The kernel's datapath of Open vSwitch: the master of each port of its bridges. */
 const OVS_MASTER = 'ovs-system';
 

@@ -347,6 +347,23 @@ ${eip(EIPS.x, x)}`;
       assert.equal(await reached(), 0);
     });
 
+    it('a bridge that somebody removes, or takes the NIC out of, has it again with the next reload', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      await reload(lab, onBridge(config));
+      for (const change of [kind.remove, kind.removePort(NIC)]) {
+        await shell(lab, change);
+        assert.deepEqual(await ports(lab), []);
+        await reload(lab, onBridge(config));
+        assert.deepEqual(await ports(lab), [NIC]);
+        assert.equal((await lab.host('far').run(['ping', '-c', '3', '-i', '0.2', '-W', '1', EIPS.x])).status, 0);
+      }
+      await shell(lab, kind.remove);
+      await reload(lab, config);
+      assert.equal((await lab.host('far').run(['ping', '-c', '3', '-i', '0.2', '-W', '1', EIPS.x])).status, 0);
+      assert.equal((await lab.router.run(['ip', 'link', 'show', 'br-ex'])).status, 1);
+    });
+
     it('another bridge takes over from the first, and if_list: [] takes all of it away', async (t) => {
       const lab = await kind.createLab();
       t.after(() => lab.close());

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ADDRESSES, NICS } from '../lab/lab.ts';
+import { networkOf } from '../lab/state.ts';
 import { EIPS, elastic } from '../lab/table.ts';
-import { bridged, moves, reload, shell } from './moves.ts';
+import { recordTools } from '../lab/tools.ts';
+import { bridged, moves, refused, reload, shell } from './moves.ts';
 import { createOvsLab, type OvsLab } from './ovs.ts';
 
 describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => {
@@ -83,6 +85,46 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
         2,
         'the bridge was ours',
       );
+    });
+
+    it('it refuses in the middle of a move: taken back, either way', async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      const tools = await recordTools(lab.router);
+      for (const [from, to, refuses] of [
+        [elastic.config, onBridge, 'add-port'],
+        [onBridge, elastic.config, 'del-port'],
+      ] as const) {
+        await reload(lab, from);
+        const found = await networkOf(lab.router);
+        await tools.before('ovs-vsctl', `case "$*" in *${refuses}*) echo no >&2; exit 1 ;; esac`);
+        const [status, result, message] = await refused(lab, to);
+        await tools.before('ovs-vsctl');
+        assert.deepEqual([status, result], [69, 'rolled-back']);
+        assert.match(message, /^Open vSwitch did not do it: see systemctl status openvswitch-switch/);
+        assert.equal(await networkOf(lab.router), found);
+        assert.equal(await reached(lab), true);
+      }
+    });
+
+    it('its database alone answers: what is in it is nothing that anybody carries out', async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      await reload(lab, onBridge);
+      await shell(lab, 'ovs-appctl -t ovs-vswitchd exit --cleanup');
+      const { warnings } = await reload(lab, onBridge);
+      assert.match(
+        warnings.map(({ message }) => message).join('; '),
+        /^bridge br-ex is pending, .*: its database names br-ex, and no such link is there: see systemctl status ovs-vswitchd$/,
+      );
+      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      assert.equal((await reload(lab, onBridge)).result, 'unchanged');
+      await reload(lab, elastic.config);
+      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      await reload(lab, onBridge);
+      await shell(lab, 'ovs-vswitchd --pidfile --detach --no-chdir --log-file -vconsole:off');
+      await reload(lab, onBridge);
+      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
     });
 
     it('its database alone is down: the NIC stays on the bridge, also where the key is gone', async (t) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { bindBridges, deadPorts, type OpenVSwitch } from '../../src/network/bridges.ts';
+import type { Foreign } from '../../src/dialects/foreign.ts';
+import { bindBridges, carriedOut, deadPorts, type OpenVSwitch, withoutGiven } from '../../src/network/bridges.ts';
 import type { ObservedLink } from '../../src/network/nics.ts';
 import type { BridgeType, Port } from '../../src/network/state.ts';
 import { LINKS, link, UPLINK } from './fixtures.ts';
@@ -100,4 +101,38 @@ it('a port without a carrier is seen', () => {
   const links = [link('eth0', { noCarrier: true }), link('eth1')];
   const ports = [port('eth0', 'br0', 'linux'), port('eth1', 'br0', 'linux')];
   assert.deepEqual(deadPorts(ports, links), [ports[0]]);
+});
+
+describe('the database of Open vSwitch', () => {
+  const found: OpenVSwitch = { bridges: [{ name: 'br-ex', ports: ['eth0'] }] };
+
+  it('is believed where one of its bridges is there, or it names none', () => {
+    assert.equal(carriedOut(found, [link('br-ex')]), found);
+    assert.deepEqual(carriedOut({ bridges: [] }, []), { bridges: [] });
+    assert.equal(carriedOut(silent, []), silent);
+  });
+
+  it('is not where nobody carries it out', () => {
+    assert.deepEqual(carriedOut(found, LINKS), {
+      silent: 'its database names br-ex, and no such link is there: see systemctl status ovs-vswitchd',
+    });
+  });
+});
+
+describe('a bridge of ours stays', () => {
+  const address = (words: string): Foreign => ({ kind: 'address', family: 6, device: 'br-ex', global: true, words });
+  const left = (words: string, moved: string[] = []) =>
+    [...withoutGiven(new Set(['linux br-ex', 'ovs br0']), [address(words)], new Set(moved))].join();
+
+  it('where somebody gave it an IPv6 address', () => {
+    assert.equal(left('2001:db8::7/64 dev br-ex scope global nodad'), 'ovs br0');
+  });
+
+  it('but not for one that came with the NIC, or that a router advertised', () => {
+    assert.equal(left('2001:db8::7/64 dev br-ex scope global nodad', ['2001:db8::7/64']), 'linux br-ex,ovs br0');
+    assert.equal(
+      left('2001:db8::7/64 dev br-ex scope global valid_lft 90 preferred_lft 80 mngtmpaddr nodad'),
+      'linux br-ex,ovs br0',
+    );
+  });
 });

@@ -1,4 +1,4 @@
-// The uplink on a bridge of Open vSwitch under systemd: one that comes late, and one that dies.
+// The uplink on a bridge under systemd: at boot, and with an Open vSwitch that comes late or dies.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -48,5 +48,17 @@ test('Open vSwitch that comes late, at boot, and again: its bridge has the uplin
       await eventually(works, ON_BRIDGE, SOON_MS);
     }
     assert.equal(await failedUnits(machine), '');
+  });
+});
+
+test('a Linux bridge: up before NetworkManager, after a reboot and a power cut', async () => {
+  await withContainer(installed(bridged(elastic.config, 'linux')), async (machine) => {
+    const promises = await createPromises(machine);
+    for (const again of [machine.reboot, () => machine.powerCut().then(machine.boot)]) {
+      await again();
+      await eventually(() => promises.broken(elastic), '', SOON_MS);
+      assert.equal(await uplinkOf(machine), 'address on br-ex, eth0 is unmanaged, master br-ex');
+      await bootWasClean(machine);
+    }
   });
 });
