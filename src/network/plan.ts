@@ -101,13 +101,23 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   ];
 }
 
-/** A port and its bridge are nothing for NetworkManager: let alone, they keep all that is on them, and the rest is `ip`'s. */
+/**
+ * A port and its bridge are nothing for NetworkManager: let alone, they keep all that is on them, and the rest is `ip`'s.
+ * Before a bridge is made or gets its port NetworkManager is told so again: one that a killed run told of the NIC only would
+ * take the new bridge for its own, and what is on it away (test/bridge/killed.ts).
+ */
 function release(desired: NetworkState, seen: Observation): { released: Step[]; observation: Observation } {
   const managers = new Map(seen.managers);
-  const released = desired.released.filter((device) => managers.delete(device));
+  const managed = desired.released.filter((device) => managers.delete(device));
+  const isMoving =
+    compare(desired.bridges, seen.state.bridges, bridgeKey).missing.length +
+      compare(desired.ports, seen.state.ports, portKey).missing.length >
+    0;
+  const again = seen.managers.size > 0 && managed.length === 0 && isMoving;
+  const released = again ? desired.ports.map(({ device }) => device) : managed;
   return {
     released: released.map((device): Step => ({ kind: 'release-device', device })),
-    observation: released.length === 0 ? seen : { ...seen, managers },
+    observation: managed.length === 0 ? seen : { ...seen, managers },
   };
 }
 
