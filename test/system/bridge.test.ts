@@ -37,9 +37,10 @@ test('Open vSwitch that comes late, at boot, and again: its bridge has the uplin
     await eventually(works, ON_BRIDGE, SOON_MS);
     await bootWasClean(machine);
 
-    // A restart leaves the bridge as it is. This takes it away, and what comes with the next start has no address.
+    // A restart leaves the bridge as it is. This takes it away, soon after it has answered, and what comes with the next start
+    // has no address.
     await machine.run(['ovs-appctl', 'exit', '--cleanup'], { check: true });
-    assert.equal(await uplinkOf(machine), 'eth0 is unmanaged, a port of br-ex');
+    await eventually(() => uplinkOf(machine), 'eth0 is unmanaged, a port of br-ex', SOON_MS);
     for (const again of [
       ['restart', 'openvswitch-switch'],
       ['kill', '--signal=KILL', 'ovs-vswitchd'],
