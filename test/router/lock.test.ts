@@ -56,7 +56,7 @@ describe('runs at once', { concurrency: false }, () => {
   });
 
   it('a run that was killed delays the next by nothing, and its children write nothing after that one began', async () => {
-    await tools.before('iptables-nft-restore', 'echo begin >> /mnt/restores; sleep 3; echo end >> /mnt/restores');
+    await tools.before('iptables-nft-restore', 'echo begin >> /mnt/restores; sleep 8; echo end >> /mnt/restores');
     await lab.configure(one);
     const killed = start(lab, 'reload');
     await until(async () => (await lab.router.read('/mnt/restores')) === 'begin\n');
@@ -65,8 +65,8 @@ describe('runs at once', { concurrency: false }, () => {
     const from = performance.now();
     await reload(lab, one);
     const took = performance.now() - from;
-    assert.ok(took < 2000, `${took} ms`);
-    await sleep(3200 - took);
+    assert.ok(took < 7000, `${took} ms`);
+    await sleep(8200 - took);
     assert.equal(await lab.router.read('/mnt/restores'), 'begin\nnext\n');
     await tools.before('iptables-nft-restore');
     assert.equal((await lab.kylin('plan', '--exit-code')).status, 0);
@@ -81,7 +81,7 @@ describe('runs at once', { concurrency: false }, () => {
       killed.kill('SIGKILL');
       const from = performance.now();
       await reload(lab, config);
-      assert.ok(performance.now() - from < 3000);
+      assert.ok(performance.now() - from < 10_000);
       assert.deepEqual(await leftovers(lab), []);
       assert.equal((await lab.kylin('plan', '--exit-code')).status, 0);
     }
