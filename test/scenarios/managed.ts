@@ -71,11 +71,13 @@ function quiet(path: ManagedPath): void {
     it('is loaded and reapplied, and no other profile is', async () => {
       await tools.taken();
       await reload(lab, withEips(thousand.slice(0, -1)));
-      assert.deepEqual(await nmcliCalls(tools), [
+      // It is asked whether it is done where something foreign is on the NIC: an IPv6 link-local address, which the kernel makes
+      // unless NetworkManager has the NIC before it is up.
+      const calls = (await nmcliCalls(tools)).filter((call) => call !== 'nmcli --terse --get-values RUNNING general');
+      assert.deepEqual(calls, [
         'nmcli --terse --fields DEVICE,STATE,CON-UUID device status',
         `nmcli connection load ${FILES[path]('eth0')}`,
         'nmcli device reapply eth0',
-        'nmcli --terse --get-values RUNNING general',
       ]);
       await reload(lab, withEips(thousand));
     });
