@@ -132,6 +132,7 @@ describe('callers', { concurrency: false }, () => {
           state: 'active',
         },
       ],
+      foreign: [],
       steps: [],
       warnings: [{ message: `NIC ${B} is not there yet: pending` }],
       errors: [],
