@@ -42,8 +42,9 @@ describe('a run that finds what the last one with nothing to do found', { concur
     return { result, steps: steps.map(({ text }: { text: string }) => text).join('\n'), warnings };
   };
   const remembered = () => run(`stat -c '%Y.%Z %i' ${QUIET}`);
-  /** Until a run finds what the one before it found: a NIC that has just come up is busy with IPv6 for two seconds. */
+  /** Until a run finds what the one before it found: the addresses of a NIC that has just come up are tentative for two seconds. */
   const settle = async () => {
+    await run('for n in $(seq 100); do [ -n "$(ip -6 -o address show tentative)" ] || break; sleep 0.1; done');
     for (let tries = 0; tries < 20; tries++) {
       const kept = await run(`cat ${QUIET} 2> /dev/null || true`);
       assert.ok((await reload()).result === 'unchanged' || tries === 0);
