@@ -22,13 +22,16 @@ const named = (path) =>
     .replace(/\d+-\d+-[0-9a-f]{8}-[0-9a-f]{8}/, 'OWNER')
     .replace(/\d{6}-\d+T\d+Z-\w+-[0-9a-f]{8}/, 'ENTRY');
 
+const note = (what) => appendFileSync(trace, `${performance.now().toFixed(1)} ${what}\n`);
+const isDue = (what) => what === at && ++seen === nth;
+
 function instant(what) {
-  appendFileSync(trace, `${performance.now().toFixed(1)} ${what}\n`);
-  if (what === at && ++seen === nth) kill();
+  note(what);
+  if (isDue(what)) kill();
 }
 
 function kill() {
-  appendFileSync(trace, `${performance.now().toFixed(1)} killed\n`);
+  note('killed');
   if (whom === 'all')
     for (const pid of children)
       try {
@@ -62,11 +65,14 @@ function watched(file, path) {
     const original = file[name];
     file[name] = async (...args) => {
       instant(`before ${name} ${path}`);
-      if (name === 'writeFile' && at === `half ${path}`) {
-        const bytes = Buffer.from(args[0]);
-        await original.call(file, bytes.subarray(0, bytes.length >> 1));
-        kill();
-      } else if (name === 'writeFile') instant(`half ${path}`);
+      if (name === 'writeFile') {
+        note(`half ${path}`);
+        if (isDue(`half ${path}`)) {
+          const bytes = Buffer.from(args[0]);
+          await original.call(file, bytes.subarray(0, bytes.length >> 1));
+          kill();
+        }
+      }
       const result = await original.apply(file, args);
       instant(`after ${name} ${path}`);
       return result;
@@ -80,7 +86,8 @@ for (const name of ['open', 'rename', 'mkdir', 'rm', 'copyFile', 'chmod', 'write
 for (const name of ['mkdirSync', 'renameSync', 'linkSync', 'rmSync', 'rmdirSync', 'unlinkSync']) around(fs, name);
 const { openSync, writeSync } = fs;
 around(fs, 'writeFileSync', (path, text) => {
-  if (at !== `half ${named(path)}`) return instant(`half ${named(path)}`);
+  note(`half ${named(path)}`);
+  if (!isDue(`half ${named(path)}`)) return;
   writeSync(openSync(path, 'w'), text.slice(0, text.length >> 1));
   kill();
 });

@@ -64,8 +64,8 @@ type Kill = {
   next: 'same' | 'back';
 };
 
-/** When something happened in a run, and what. */
-type Instant = { ms: number; what: string };
+/** When something happened in a run, what, and for the which time. */
+type Instant = { ms: number; what: string; nth: number };
 
 type Result = { killed: boolean; between: boolean; what: string; nextMs: number; complaints: string[] };
 
@@ -182,9 +182,9 @@ export function killed(path: Path): void {
       const poolsOf = (name: Name) => {
         const instants = traces.get(name) ?? [];
         const halfFirst = (list: readonly Instant[]) => {
-          const names = shuffled(list.map(({ what }) => what));
-          const isHalf = (what: string) => what.startsWith('half ');
-          return [...names.filter(isHalf), ...names.filter((what) => !isHalf(what))];
+          const mixed = shuffled(list);
+          const isHalf = ({ what }: Instant) => what.startsWith('half ');
+          return [...mixed.filter(isHalf), ...mixed.filter((instant) => !isHalf(instant))];
         };
         const isInside = ({ ms }: Instant) => isBetween(instants, ms);
         const commands = writes(instants).filter(
@@ -192,12 +192,12 @@ export function killed(path: Path): void {
         );
         const inside = [...new Set(commands.map(({ what }) => what.replace('before ', 'inside ')))];
         return {
-          between: [...inside, ...halfFirst(instants.filter(isInside))],
+          between: [...inside.map((what) => ({ what, nth: 1 })), ...halfFirst(instants.filter(isInside))],
           around: halfFirst(instants.filter((instant) => !isInside(instant))),
         };
       };
       const pools = { one: poolsOf('one'), other: poolsOf('other') };
-      const take = (name: Name, pool: 'between' | 'around'): string | undefined => {
+      const take = (name: Name, pool: 'between' | 'around'): Pick<Instant, 'what' | 'nth'> | undefined => {
         if (pools[name][pool].length === 0) pools[name] = poolsOf(name);
         return pools[name][pool].shift();
       };
@@ -206,9 +206,10 @@ export function killed(path: Path): void {
         // One of four at random instants, of the others one of five before the first writing command or after the last.
         const at = kills.length % 4 === 3 ? undefined : take(to, kills.length % 5 === 4 ? 'around' : 'between');
         const kill: Kill = {
-          at: at ?? random() * 0.9 * (traces.get(to)?.at(-1)?.ms ?? 0),
+          at: at?.what ?? random() * 0.9 * (traces.get(to)?.at(-1)?.ms ?? 0),
+          nth: at?.nth ?? 1,
           whom: some('node', 'all'),
-          next: at?.startsWith('inside') ? 'back' : some('same', 'back'),
+          next: at?.what.startsWith('inside') ? 'back' : some('same', 'back'),
         };
         kills.push(kill);
         if (kill.next === 'same') to = otherThan(to);
@@ -232,7 +233,11 @@ export function killed(path: Path): void {
       await slow(0);
       const killed = status === null;
       const ms = instants.at(-1)?.ms ?? 0;
-      const what = `${from} → ${to}: ${typeof kill.at === 'number' ? `${Math.round(kill.at)} ms, ${instants.at(-1)?.what}` : kill.at} (${kill.whom})`;
+      const where =
+        typeof kill.at === 'number'
+          ? `${Math.round(kill.at)} ms, ${instants.at(-1)?.what}`
+          : `${kill.at}, ${kill.nth ?? 1}.`;
+      const what = `${from} → ${to}: ${where} (${kill.whom})`;
       const complaints = killed ? await halfFiles() : [];
 
       const asked = kill.next === 'same' ? to : from;
@@ -288,9 +293,13 @@ export function killed(path: Path): void {
       }
       const [status] = (await ended) as [number | null];
       const trace = (await lab.router.read('/mnt/trace')) ?? '';
+      const times = new Map<string, number>();
       const instants = trace.split('\n').flatMap((line): Instant[] => {
         const [, ms, what] = /^(\S+) (.*)$/.exec(line) ?? [];
-        return what === undefined ? [] : [{ ms: Number(ms), what }];
+        if (what === undefined) return [];
+        const nth = (times.get(what) ?? 0) + 1;
+        times.set(what, nth);
+        return [{ ms: Number(ms), what, nth }];
       });
       // Of a killed child the pipes may live on in its own children.
       return { status, instants, stderr: status === null ? '' : await stderr };
