@@ -1,7 +1,8 @@
-// `npm run build`: dist/kylin-vr.js, one executable file with everything in it, and its source map.
+// `npm run build`: dist/kylin-vr.js, one executable file with everything in it, and its source map; and in dist/packaged the same
+// in two files, as the packages have it.
 
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { build, type Plugin, transform } from 'esbuild';
 import { payload } from '../src/machine/payload.ts';
@@ -90,18 +91,27 @@ for (const { path, text } of outputFiles) {
 
 const id = createHash('sha256').update(program).digest('hex').slice(0, 16);
 const source = await readFile('packaging/loader.cjs', 'utf8');
-const headWith = async (linesBefore: number): Promise<string> => {
-  const placed = Object.entries(chunks).map(([name, chunk]) => [name, { ...chunk, line: linesBefore + chunk.line }]);
-  const constants = { id, length: program.length, chunks: Object.fromEntries(placed) };
+const loaderWith = async (linesBefore: number): Promise<string> => {
+  const constants = { id, length: program.length, chunks, linesBefore };
   const { code } = await transform(source, { define: { KYLIN_VR_PROGRAM: JSON.stringify(constants) } });
-  return `#!/usr/bin/env node\n${code}/* PROGRAM\n`;
+  return `#!/usr/bin/env node\n${code}`;
 };
-const linesBefore = (await headWith(0)).split('\n').length - 1;
+const PROGRAM = '/* PROGRAM\n';
+const linesBefore = ((await loaderWith(0)) + PROGRAM).split('\n').length - 1;
+const loader = await loaderWith(linesBefore);
 
-await mkdir('dist', { recursive: true });
-await writeFile('dist/kylin-vr.js', `${await headWith(linesBefore)}${program}*/\n`);
-await chmod('dist/kylin-vr.js', 0o755);
+async function writeProgram(folder: string, files: Readonly<Record<string, string>>): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  for (const [name, text] of Object.entries(files)) await writeFile(`${folder}/${name}`, text);
+  await chmod(`${folder}/kylin-vr.js`, 0o755);
+  // Here, below a package.json that says ESM, it does need one.
+  await writeFile(`${folder}/package.json`, '{ "type": "commonjs" }\n');
+}
+
+await writeProgram('dist', { 'kylin-vr.js': `${loader}${PROGRAM}${program}*/\n` });
+// Another name for each build, and one that comes first: who unpacks a new version over an old one has its program there before
+// its loader.
+await rm('dist/packaged', { recursive: true, force: true });
+await writeProgram('dist/packaged', { [`chunks-${id}.js`]: program, 'kylin-vr.js': loader });
 const sections = maps.map(({ line, map }) => ({ offset: { line: linesBefore + line, column: 0 }, map }));
 await writeFile('dist/kylin-vr.js.map', JSON.stringify({ version: 3, file: 'kylin-vr.js', sections }));
-// Here, below a package.json that says ESM, it does need one.
-await writeFile('dist/package.json', '{ "type": "commonjs" }\n');

@@ -2,7 +2,7 @@
 
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { constants, gzipSync } from 'node:zlib';
 import { createProgram } from '../src/cli.ts';
 import { completionScript } from '../src/commands/completion.ts';
@@ -33,14 +33,22 @@ export const docFolder = (flavour: Flavour): string => `/usr/share/doc/${flavour
 export const dateOf = ({ epoch }: Release): Date => new Date(epoch * 1000);
 
 /** Made by `npm run build`. */
-const DIST = 'dist/kylin-vr.js';
+const DIST = 'dist/packaged';
 
 export function contentsOf(format: Format, flavour: Flavour, release: Release): Content[] {
   const standalone = flavour === 'kylin-vr-standalone';
   // The first line names the interpreter: no launcher has to be started first. The installed copy is found by both names.
-  const program = readFileSync(DIST, 'utf8').replace(/^#!.*/, `#!${standalone ? PRIVATE_NODE : '/usr/bin/node'}`);
+  const loader = readFileSync(`${DIST}/kylin-vr.js`, 'utf8').replace(
+    /^#!.*/,
+    `#!${standalone ? PRIVATE_NODE : '/usr/bin/node'}`,
+  );
+  const chunks = readdirSync(DIST).filter((name) => name.startsWith('chunks-'));
+  const program = [
+    file(`${LIB}/kylin-vr.js`, 0o755, loader),
+    ...chunks.map((name) => file(`${LIB}/${name}`, 0o644, readFileSync(`${DIST}/${name}`))),
+  ];
   return [
-    file(`${LIB}/kylin-vr.js`, 0o755, program),
+    ...program,
     { kind: 'link' as const, path: PROGRAM, target: `..${LIB.slice('/usr'.length)}/kylin-vr.js` },
     ...(standalone ? withNode(program) : []),
     // Packages own nothing in /usr/local: what belongs there is made by `kylin-vr install` (scripts/after.sh).
@@ -142,14 +150,14 @@ function bundled(): Bundled[] {
 }
 
 /** The Node that builds is the one that is packed, without its symbols, an eighth of it; and the program's code, compiled by it. */
-function withNode(program: string): Content[] {
+function withNode(program: readonly Content[]): Content[] {
   const folder = mkdtempSync(join(tmpdir(), 'kylin-vr-node-'));
   try {
     const own = join(folder, 'lib/kylin-vr');
     mkdirSync(own, { recursive: true });
     mkdirSync(join(folder, 'code'));
     run('strip', ['-o', join(own, 'node'), process.execPath]);
-    writeFileSync(join(own, 'kylin-vr.js'), program);
+    for (const each of program) if (each.kind === 'file') writeFileSync(join(own, basename(each.path)), each.bytes);
     // In its place on a guest: stack traces name the file by which it was compiled. Strings are kept with their hashes, which have
     // another seed in every process; whoever takes them hashes anew, and the seed is the one flag that it need not share (with
     // --hash-seed V8 refuses them).

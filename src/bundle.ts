@@ -3,6 +3,8 @@
 export type Bundle = {
   /** Another one for each build. */
   id: string;
+  /** The program as one file, in ISO 8859-1. */
+  text: () => string;
   /** Nothing of it was compiled anew. */
   isFromCache: () => boolean;
   /** Keeps the compiled code for the next run, in that folder or where the loader looks for it. Never throws. */

@@ -37,7 +37,7 @@ const context: Context = {
       stderr: context.stderr,
       ...(keep === 'file' && { file: PATHS.log }),
     }),
-  ...(process.argv[1]?.endsWith('.ts') ? {} : { program: process.argv[1] ?? '' }),
+  ...(BUNDLE && { program: BUNDLE.text }),
   byGuestAgent: async () => {
     try {
       return readFileSync(`/proc/${process.ppid}/comm`, 'utf8').trim() === 'qemu-ga';

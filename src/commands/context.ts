@@ -30,8 +30,8 @@ export type Context = {
   colour: boolean;
   /** `file`: keep it in the log file too. */
   logger: (options: GlobalOptions, keep: 'file' | 'stderr only') => Promise<Logger>;
-  /** The file that this program is in; undefined where it runs from the sources. */
-  program?: string;
+  /** This program as one file, in ISO 8859-1; undefined where it runs from the sources. */
+  program?: () => string;
   /** The process that started us is the QEMU guest agent. */
   byGuestAgent: () => Promise<boolean>;
   /** Calls `work` with SIGINT and SIGTERM put off until it ends; `onSignal` says so to whoever sent one. */

@@ -104,13 +104,12 @@ async function wantedOn(
   const wanted: Wanted[] = FILES.map(({ path, mode, source }) => file(path, mode, payload[source]));
 
   const program = await read(PROGRAM);
-  const own = context.program === undefined ? undefined : await host.readBytes(context.program);
-  if (own === undefined) {
+  if (context.program === undefined) {
     if (program.kind === 'absent')
       progress.warn(`${PROGRAM} is missing: this runs from the sources, npm run build first`);
   } else if (program.kind === 'absent' || recorded(PROGRAM)) {
     // In a package it names the Node of the package.
-    const text = contentOf(own).replace(/^#!.*/, '#!/usr/bin/env node');
+    const text = context.program().replace(/^#!.*/, '#!/usr/bin/env node');
     wanted.push({ path: PROGRAM, entry: { kind: 'file', content: text, mode: 0o755 } });
   }
 

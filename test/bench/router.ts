@@ -4,19 +4,12 @@ import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import {
-  ADDRESSES,
-  createLab,
-  type Lab,
-  type LabHost,
-  type LabOptions,
-  NICS,
-  PROGRAM,
-  type Router,
-} from '../lab/lab.ts';
+import { ADDRESSES, createLab, type Lab, type LabHost, type LabOptions, NICS, type Router } from '../lab/lab.ts';
 
 export const NODE = process.execPath;
 export const BARE_NODE = [NODE, '-e', '0'];
+/** As the packages have it. */
+export const PROGRAM = resolve(import.meta.dirname, '../../dist/packaged/kylin-vr.js');
 export const kylinVr = (...args: string[]): string[] => [NODE, PROGRAM, ...args];
 
 export type Timed = { ms: number; status: number; stdout: string; stderr: string };

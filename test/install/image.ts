@@ -69,12 +69,13 @@ function walk(root: string, below = ''): { path: string; mode: string; target?: 
 
 export type Ended = { status: number; stdout: string; stderr: string };
 
-/** A machine with a program to install; `PROGRAM_TEXT` stands for its bytes. */
+/** Stands for the bytes of the program that is to be installed. */
 export const PROGRAM_TEXT = '#!/usr/bin/env node\nthe program\n';
+export const program = () => PROGRAM_TEXT;
 
 export async function run(
   args: readonly string[],
-  options: { host?: (host: Host) => Host; program?: string } = {},
+  options: { host?: (host: Host) => Host; program?: () => string } = {},
 ): Promise<Ended> {
   const ended: Ended = { status: -1, stdout: '', stderr: '' };
   const notAsked = () => {
@@ -104,13 +105,4 @@ export async function run(
     ended.stderr += `${error.message}\n`;
   }
   return ended;
-}
-
-/** A file with PROGRAM_TEXT, in a folder that goes with the test. */
-export function programFile(t: TestContext): string {
-  const folder = mkdtempSync(join(tmpdir(), 'kylin-vr-program-'));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const file = join(folder, 'kylin-vr.js');
-  writeFileSync(file, PROGRAM_TEXT);
-  return file;
 }

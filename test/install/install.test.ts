@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Host } from '../../src/machine/host.ts';
 import { payload } from '../../src/machine/payload.ts';
 import { kylinVr, PROGRAM, unprivileged } from '../cli/program.ts';
-import { type Files, imageOf, listing, PROGRAM_TEXT, programFile, put, run, snapshot, times } from './image.ts';
+import { type Files, imageOf, listing, PROGRAM_TEXT, program, put, run, snapshot, times } from './image.ts';
 
 /** What a guest has that can run us. */
 const TOOLS: Files = Object.fromEntries(
@@ -40,7 +40,7 @@ const text = (root: string, path: string) => readFileSync(join(root, path), 'utf
 describe('install --root', () => {
   it('puts everything in its place, with its mode, and enables it', async (t) => {
     const root = imageOf(t, TOOLS);
-    const { status, stderr } = await run(['install', '--root', root], { program: programFile(t) });
+    const { status, stderr } = await run(['install', '--root', root], { program });
     assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
     assert.deepEqual(
       listing(root).filter((line) => !line.startsWith('d') && !Object.keys(TOOLS).some((path) => line.endsWith(path))),
@@ -74,9 +74,8 @@ describe('install --root', () => {
 
   it('of a package: what it puts into an image runs with the Node that is there; an image with the package has its own', async (t) => {
     const packed = { content: '#!/usr/lib/kylin-vr/node\nthe program\n', mode: 0o755 };
-    const elsewhere = imageOf(t, { '/kylin-vr.js': packed });
     const root = imageOf(t, TOOLS);
-    await run(['install', '--root', root], { program: join(elsewhere, 'kylin-vr.js') });
+    await run(['install', '--root', root], { program: () => packed.content });
     assert.equal(text(root, '/usr/bin/kylin-vr'), PROGRAM_TEXT);
 
     const { '/usr/bin/node': _, ...withoutNode } = TOOLS;
@@ -85,7 +84,7 @@ describe('install --root', () => {
       [{ '/usr/bin/kylin-vr': packed, '/usr/lib/kylin-vr/node': '' }, /^$/],
     ] as const) {
       const image = imageOf(t, { ...withoutNode, ...files });
-      const { status, stderr } = await run(['install', '--root', image], { program: programFile(t) });
+      const { status, stderr } = await run(['install', '--root', image], { program });
       assert.equal(status, 0);
       assert.match(stderr, said);
     }
@@ -93,7 +92,7 @@ describe('install --root', () => {
 
   it('says each thing that it did on a line', async (t) => {
     const root = imageOf(t, WITH_01);
-    const { stdout } = await run(['install', '--root', root], { program: programFile(t) });
+    const { stdout } = await run(['install', '--root', root], { program });
     const lines = stdout.split('\n');
     for (const line of [
       '+ folder /var/lib/kylin-vr',
@@ -112,7 +111,7 @@ describe('install --root', () => {
 
   it('--json prints one object', async (t) => {
     const root = imageOf(t, TOOLS);
-    const { status, stdout, stderr } = await run(['install', '--root', root, '--json'], { program: programFile(t) });
+    const { status, stdout, stderr } = await run(['install', '--root', root, '--json'], { program });
     const { steps, durationMs, ...rest } = JSON.parse(stdout) as {
       steps: { kind: string; text: string }[];
       durationMs: number;
@@ -131,7 +130,7 @@ describe('install --root', () => {
 
   it('makes the links that systemctl enable makes', async (t) => {
     const ours = imageOf(t, TOOLS);
-    await run(['install', '--root', ours], { program: programFile(t) });
+    await run(['install', '--root', ours], { program });
     const theirs = imageOf(t);
     for (const name of [
       'kylin-vr.service',
@@ -154,7 +153,6 @@ describe('install --root', () => {
   for (const [name, files] of ROOTS) {
     it(`twice is once: ${name}`, async (t) => {
       const root = imageOf(t, files);
-      const program = programFile(t);
       await run(['install', '--root', root], { program });
       const [before, touched] = [snapshot(root), times(root)];
       const { status, stdout } = await run(['install', '--root', root], { program });
@@ -166,7 +164,6 @@ describe('install --root', () => {
     it(`uninstall leaves it as it was, byte for byte: ${name}`, async (t) => {
       const root = imageOf(t, files);
       const before = snapshot(root);
-      const program = programFile(t);
       await run(['install', '--root', root], { program });
       assert.notDeepEqual(snapshot(root), before);
       const { status, stdout, stderr } = await run(['uninstall', '--root', root]);
@@ -177,7 +174,6 @@ describe('install --root', () => {
     });
 
     it(`killed after any change, it can be finished or taken back: ${name}`, async (t) => {
-      const program = programFile(t);
       const whole = imageOf(t, files);
       await run(['install', '--root', whole], { program });
       for (let changes = 0; ; changes += 3) {
@@ -228,7 +224,7 @@ function dyingAfter(changes: number): (host: Host) => Host {
 describe('what is the operator’s', () => {
   it('his configuration is kept by install and uninstall', async (t) => {
     const root = imageOf(t, WITH_01);
-    await run(['install', '--root', root], { program: programFile(t) });
+    await run(['install', '--root', root], { program });
     assert.equal(text(root, '/etc/kylin-vr/kylin-vr.yaml'), OLD_CONFIG);
     put(root, '/etc/kylin-vr/kylin-vr.yaml', { content: 'if_list: []\n# later\n', mode: 0o600 });
     await run(['uninstall', '--root', root]);
@@ -237,7 +233,7 @@ describe('what is the operator’s', () => {
 
   it('so is one that he wrote in place of the template', async (t) => {
     const root = imageOf(t, TOOLS);
-    await run(['install', '--root', root], { program: programFile(t) });
+    await run(['install', '--root', root], { program });
     put(root, '/etc/kylin-vr/kylin-vr.yaml', { content: OLD_CONFIG, mode: 0o600 });
     const { stderr } = await run(['uninstall', '--root', root]);
     assert.equal(stderr, '');
@@ -246,13 +242,13 @@ describe('what is the operator’s', () => {
 
   it('a configuration that was lost is not replaced by the template, which would take the network down', async (t) => {
     const root = imageOf(t, { ...TOOLS, '/var/lib/kylin-vr/last-good.yaml': OLD_CONFIG });
-    await run(['install', '--root', root], { program: programFile(t) });
+    await run(['install', '--root', root], { program });
     assert.equal(existsSync(join(root, '/etc/kylin-vr/kylin-vr.yaml')), false);
   });
 
   it('an edit of qemu-ga’s settings stays, and the calls are closed all the same', async (t) => {
     const root = imageOf(t, EL8);
-    await run(['install', '--root', root], { program: programFile(t) });
+    await run(['install', '--root', root], { program });
     put(root, '/etc/sysconfig/qemu-ga', `${text(root, '/etc/sysconfig/qemu-ga')}NEW=1\n`);
     await run(['uninstall', '--root', root]);
     assert.equal(text(root, '/etc/sysconfig/qemu-ga'), `${BLOCKED}NEW=1\n`);
@@ -260,7 +256,7 @@ describe('what is the operator’s', () => {
 
   it('a file of ours that was changed since is left, and said', async (t) => {
     const root = imageOf(t, TOOLS);
-    await run(['install', '--root', root], { program: programFile(t) });
+    await run(['install', '--root', root], { program });
     put(root, '/etc/logrotate.d/kylin-vr', 'daily\n');
     const { status, stderr } = await run(['uninstall', '--root', root]);
     assert.equal(status, 0);
@@ -270,14 +266,14 @@ describe('what is the operator’s', () => {
 
   it('a program of a package is left where it is', async (t) => {
     const root = imageOf(t, { ...TOOLS, '/usr/bin/kylin-vr': { content: 'of the package', mode: 0o755 } });
-    await run(['install', '--root', root], { program: programFile(t) });
+    await run(['install', '--root', root], { program });
     await run(['uninstall', '--root', root]);
     assert.equal(text(root, '/usr/bin/kylin-vr'), 'of the package');
   });
 
   it('files of a package are left, and uninstall says so; what enables them goes', async (t) => {
     const root = imageOf(t, TOOLS);
-    await run(['install', '--root', root], { program: programFile(t) });
+    await run(['install', '--root', root], { program });
     rmSync(join(root, '/var/lib/kylin-vr/installed.json'));
     const { stdout, stderr } = await run(['uninstall', '--root', root]);
     assert.match(stdout, /^- link \/etc\/systemd\/system\/multi-user\.target\.wants\/kylin-vr\.service /m);
@@ -292,7 +288,7 @@ describe('what is the operator’s', () => {
     const masked = imageOf(t, EL8);
     symlinkSync('/dev/null', join(masked, '/etc/systemd/system/kylin-vr.service'));
     assert.equal(
-      (await run(['install', '--root', masked], { program: programFile(t) })).stderr,
+      (await run(['install', '--root', masked], { program })).stderr,
       'warning: /etc/systemd/system/kylin-vr.service masks the unit\n',
     );
     const own = imageOf(t, {
@@ -300,7 +296,7 @@ describe('what is the operator’s', () => {
       '/etc/systemd/system/kylin-vr.service': '[Service]\nExecStart=/usr/bin/kylin-vr start\n',
     });
     assert.equal(
-      (await run(['install', '--root', own], { program: programFile(t) })).stderr,
+      (await run(['install', '--root', own], { program })).stderr,
       'warning: /etc/systemd/system/kylin-vr.service stands in for ours\n',
     );
   });
@@ -309,7 +305,7 @@ describe('what is the operator’s', () => {
 describe('what install says', () => {
   const warnings = async (root: string, ...args: string[]) =>
     (
-      JSON.parse((await run(['install', '--root', root, '--json', ...args], { program: '/dev/null' })).stdout) as {
+      JSON.parse((await run(['install', '--root', root, '--json', ...args], { program: () => '' })).stdout) as {
         warnings: { message: string }[];
       }
     ).warnings.map(({ message }) => message);
@@ -403,7 +399,7 @@ describe('install and uninstall refuse', () => {
     const outside = imageOf(t);
     mkdirSync(join(root, '/usr/lib'));
     symlinkSync(outside, join(root, '/usr/lib/udev'));
-    const { status, stderr } = await run(['install', '--root', root], { program: programFile(t) });
+    const { status, stderr } = await run(['install', '--root', root], { program });
     assert.equal(status, 64);
     assert.match(stderr, /usr\/lib\/udev is a link to .*, out of the image: make it a relative one\n$/);
     assert.deepEqual(snapshot(outside), []);
@@ -436,5 +432,15 @@ describe('the built program', () => {
       );
     assert.match(kylinVr('uninstall', '--root', root).stdout, /^uninstall: changed/m);
     assert.deepEqual(snapshot(root), snapshot(imageOf(t, TOOLS)));
+  });
+
+  it('as the packages have it, in two files, installs the one file', (t) => {
+    const packaged = join(dirname(PROGRAM), 'packaged');
+    const root = imageOf(t, TOOLS);
+    const { status, stderr } = spawnSync(join(packaged, 'kylin-vr.js'), ['install', '--root', root], {
+      encoding: 'utf8',
+    });
+    assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
+    assert.ok(readFileSync(join(root, '/usr/bin/kylin-vr')).equals(readFileSync(PROGRAM)));
   });
 });
