@@ -55,7 +55,8 @@ export async function runInTurn(
   request: RunRequest,
   carryOut: (host: Host) => Promise<Report> = (host) => run(host, request),
 ): Promise<ExitStatus> {
-  const log = await context.logger(options, 'file');
+  // Once the event loop comes round, so pino loads while the first commands run, and not before them.
+  const logger = new Promise(setImmediate).then(() => context.logger(options, 'file'));
   const line = progressLine(context);
   const {
     result: report,
@@ -80,7 +81,7 @@ export async function runInTurn(
   );
   if (unrecorded !== undefined) report.warnings.push({ message: unrecorded.message });
   const show = await issuePrinter(context, options, report);
-  if (!coalesced) logReport(log, report, show);
+  if (!coalesced) logReport(await logger, report, show);
   if (options.json) printJson(context, { ...report, coalesced });
   else printReport(context, report, coalesced);
   if (context.terminal) {
