@@ -37,7 +37,7 @@ export type Ahead = {
 
 /** For the holder of the lock: what is asked before another run has ended is of no use. */
 export async function askAhead(host: Host, request: RunRequest): Promise<Ahead | undefined> {
-  const memory = BUNDLE === undefined ? undefined : await readKept<Memory>(host, PATHS.quiet);
+  const memory = BUNDLE === undefined ? undefined : await readKept(host, PATHS.quiet, memoryIn);
   if (memory?.program !== BUNDLE?.id || memory?.asked !== askedBy(request)) return undefined;
   const { answers, same } = askAgain(host, memory.conversation);
   const { convergence, configWarnings } = memory;
@@ -69,10 +69,36 @@ export async function rememberQuiet(
     convergence: { ...convergence, result },
     conversation: heard,
   };
-  await host.write(PATHS.quiet, JSON.stringify(memory), 0o600).catch((error: unknown) => {
+  await host.write(PATHS.quiet, textFor(memory), 0o600).catch((error: unknown) => {
     // Without it the next run takes longer.
     if (!(error instanceof AgentError)) throw error;
   });
+}
+
+/**
+ * A line of JSON, and then the long texts as they are, by their lengths: of 4,000 EIPs they are two megabytes, which JSON.parse takes
+ * 10 ms to read.
+ */
+type Head = Omit<Memory, 'config' | 'conversation'> & {
+  configLength: number;
+  questions: [question: string, length: number][];
+};
+
+function textFor({ config, conversation, ...rest }: Memory): string {
+  const questions = conversation.map(([question, said]): [string, number] => [question, said.length]);
+  const head: Head = { ...rest, configLength: config.length, questions };
+  return [`${JSON.stringify(head)}\n`, config, ...conversation.map(([, said]) => said)].join('');
+}
+
+function memoryIn(text: string): Memory {
+  let at = text.indexOf('\n') + 1;
+  const { configLength, questions, ...rest } = JSON.parse(text.slice(0, at)) as Head;
+  const next = (length: number) => {
+    at += length;
+    return text.slice(at - length, at);
+  };
+  const config = next(configLength);
+  return { ...rest, config, conversation: questions.map(([question, length]) => [question, next(length)]) };
 }
 
 const askedBy = ({ command, renderer }: RunRequest): string => JSON.stringify([command, renderer]);

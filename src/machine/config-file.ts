@@ -49,13 +49,17 @@ const writableByOthers = (mode: number): boolean => (mode & 0o022) !== 0;
 /** Nobody else could have written it. */
 const isRootsAlone = ({ uid, mode }: FileInfo): boolean => uid === 0 && !writableByOthers(mode);
 
-/** JSON that we keep; undefined where there is none, or where others than root could have written it. */
-export async function readKept<T>(host: Host, path: string): Promise<T | undefined> {
+/** What we keep; undefined where there is none, where others than root could have written it, and where `parse` throws. */
+export async function readKept<T>(
+  host: Host,
+  path: string,
+  parse: (text: string) => T = JSON.parse,
+): Promise<T | undefined> {
   const [file, folder] = [await host.info(path), await host.info(dirname(path))];
   if (file === undefined || file.symlink || file.directory || !isRootsAlone(file)) return undefined;
   if (folder === undefined || !isRootsAlone(folder)) return undefined;
   try {
-    return JSON.parse((await host.read(path)) ?? '') as T;
+    return parse((await host.read(path)) ?? '');
   } catch {
     return undefined;
   }

@@ -23,8 +23,8 @@ export const PATHS = {
   backup: '/var/lib/kylin-vr/backup',
   /** What the last configuration that was read means, JSON. */
   parsed: '/run/kylin-vr/parsed.json',
-  /** What the last run with nothing to do was told by the machine, JSON. */
-  quiet: '/run/kylin-vr/quiet.json',
+  /** What the last run with nothing to do was told by the machine. */
+  quiet: '/run/kylin-vr/quiet',
   /** V8's compiled code of this program (packaging/loader.cjs). */
   codeCache: '/var/cache/kylin-vr',
   /** What `install` changed, and how it was before. */

@@ -330,9 +330,11 @@ export function killed(path: Path): void {
         if (file === CLAIMS[path].file) known.push(CLAIMS[path].content);
         const whole = /\.json$/.test(file)
           ? isJson(content)
-          : /last-good|history/.test(file)
-            ? (Object.values(CONFIGS) as string[]).includes(content)
-            : known.includes(content);
+          : file.endsWith('/quiet')
+            ? isWholeMemory(content)
+            : /last-good|history/.test(file)
+              ? (Object.values(CONFIGS) as string[]).includes(content)
+              : known.includes(content);
         return whole ? [] : [`${file} is half: ${content}`];
       });
       if (![...found.values()].includes(CLAIMS[path].content)) complaints.push('the foreign profile is lost');
@@ -371,6 +373,17 @@ const isJson = (content: string): boolean => {
   } catch {
     return false;
   }
+};
+
+/** src/quiet.ts: a line of JSON, and texts of the lengths that it names. */
+const isWholeMemory = (content: string): boolean => {
+  const end = content.indexOf('\n') + 1;
+  if (!isJson(content.slice(0, end))) return false;
+  const { configLength, questions } = JSON.parse(content.slice(0, end)) as {
+    configLength: number;
+    questions: [string, number][];
+  };
+  return content.length - end === questions.reduce((sum, [, length]) => sum + length, configLength);
 };
 
 const writes = (instants: readonly Instant[]) =>

@@ -7,7 +7,7 @@ import { EIPS, elastic } from '../lab/table.ts';
 
 const PARSED = '/run/kylin-vr/parsed.json';
 /** Who has it reads nothing else (quiet.test.ts). */
-const QUIET = '/run/kylin-vr/quiet.json';
+const QUIET = '/run/kylin-vr/quiet';
 
 describe('what a router keeps to be quick', { concurrency: false }, () => {
   let lab: Lab;

@@ -8,7 +8,7 @@ import { createLab, type Lab } from '../lab/lab.ts';
 import { EIPS, elastic } from '../lab/table.ts';
 import { recordTools } from '../lab/tools.ts';
 
-const QUIET = '/run/kylin-vr/quiet.json';
+const QUIET = '/run/kylin-vr/quiet';
 
 /** Each with the step that mends it. */
 const DRIFTS: readonly [name: string, script: string, step: RegExp][] = [

@@ -111,7 +111,7 @@ it('the walk goes each way between two configurations once', () => {
 const TOUCHED = [
   '/run/kylin-vr',
   '/run/kylin-vr/last-run.json',
-  '/run/kylin-vr/quiet.json',
+  '/run/kylin-vr/quiet',
   '/run/kylin-vr/waiting',
   '/var/log/kylin-vr/kylin-vr.log',
 ];
