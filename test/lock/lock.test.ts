@@ -207,7 +207,7 @@ describe('a child of a killed holder', { concurrency: true }, () => {
   it('is ended before the next one works, and writes no more', async (t) => {
     const lab = openLab(t);
     const child = await killHolderWithChild(t, lab);
-    const next = await startHolder(lab, { workMs: 3_000 });
+    const next = await startHolder(lab, { workMs: 6_000 });
     assert.ok(isGone(child));
     await next.ended;
     assert.ok(!lab.log().includes('child'));
@@ -247,7 +247,7 @@ describe('a child of a killed holder', { concurrency: true }, () => {
 });
 
 async function killHolderWithChild(t: TestContext, lab: Lab): Promise<number> {
-  const holder = await startHolder(lab, { workMs: LONG, childMs: 2_500 });
+  const holder = await startHolder(lab, { workMs: LONG, childMs: 5_000 });
   const child = Number((await holder.says('child')).slice('child '.length));
   await kill(holder);
   assert.ok(!isGone(child), `${t.name}: the child lives`);
