@@ -1,8 +1,8 @@
-// One command that is given nothing on standard input, from its start to its end. Most runs only read, and loading execa
-// takes them a third of what starting Node takes (12 ms of 35, with the code cache): it is for commands that are fed.
+// One command, from its start to its end. Its standard streams are files where that can be, and pipes where not; one that is fed
+// by a pipe is for execa, which takes a third of what starting Node takes to load (12 ms of 35, with the code cache).
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, constants, existsSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 
 /** How it ended: with a status, by a signal, or, with a `code`, not even begun. */
@@ -15,27 +15,31 @@ export type Ended = {
   stderr: string;
 };
 
-/** A status is for the caller to judge. What a command that its timeout killed has left open is not waited for. */
-export function runUnfed(
+/** File descriptors for standard input, output and error. */
+export type StandardFiles = readonly [stdin: number | 'ignore', stdout: number, stderr: number];
+
+/**
+ * Closes the files. A status is for the caller to judge. What a command that its timeout killed has left open is not waited for.
+ */
+export function runCommand(
   command: string,
   args: readonly string[],
-  { env, timeoutMs }: { env: NodeJS.ProcessEnv; timeoutMs: number },
+  { env, timeoutMs, files }: { env: NodeJS.ProcessEnv; timeoutMs: number; files: StandardFiles | undefined },
 ): Promise<Ended> {
   return new Promise((resolve) => {
     const ended: Ended = { timedOut: false, stdout: '', stderr: '' };
-    const files = outputFiles();
     let child: ChildProcess;
     try {
-      child = spawn(command, args, { env, stdio: ['ignore', ...(files ?? (['pipe', 'pipe'] as const))], ...OWN_GROUP });
+      child = spawn(command, args, { env, stdio: [...(files ?? (['ignore', 'pipe', 'pipe'] as const))], ...OWN_GROUP });
     } catch (error) {
-      for (const file of files ?? []) closeSync(file);
+      closeAll(files);
       // Of the failures to start a process some come as an event, and some (ENOMEM, E2BIG) are thrown.
       resolve({ ...ended, code: (error as NodeJS.ErrnoException).code ?? 'UNKNOWN' });
       return;
     }
-    const [stdout, stderr] = files
-      ? [contentOf(files[0]), contentOf(files[1])]
-      : [collect(child.stdout), collect(child.stderr)];
+    const printed = files
+      ? () => ({ stdout: contentOf(files[1]), stderr: contentOf(files[2]) })
+      : collected(child.stdout, child.stderr);
     const timer = setTimeout(() => {
       ended.timedOut = true;
       killGroup(child.pid);
@@ -50,9 +54,49 @@ export function runUnfed(
       clearTimeout(timer);
       if (status !== null && status >= 0) ended.exitCode = status;
       if (signal !== null) ended.signal = signal;
-      resolve({ ...ended, stdout: stdout(), stderr: stderr() });
+      resolve({ ...ended, ...printed() });
+      closeAll(files);
     });
   });
+}
+
+/**
+ * In memory, without a name, gone when they are closed. Three commands that print into files instead of pipes save a fifth of what
+ * starting Node takes, in Node's streams; and one that prints more than a pipe holds (64 KiB) goes on while this process is busy.
+ * Undefined where there can be none (not root, no room), and with SELinux, which may not let a command use a file of ours.
+ */
+export function standardFiles(input?: string): StandardFiles | undefined {
+  if (existsSync('/sys/fs/selinux/enforce')) return undefined;
+  const opened: number[] = [];
+  const open = () => {
+    const file = openSync('/run', O_TMPFILE | constants.O_RDWR, 0o600);
+    opened.push(file);
+    return file;
+  };
+  try {
+    return [input === undefined ? 'ignore' : filled(open(), Buffer.from(input)), open(), open()];
+  } catch {
+    closeAll(opened);
+    return undefined;
+  }
+}
+
+/** open(2): __O_TMPFILE, which Node does not name, with O_DIRECTORY, which is another one on arm64. */
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
+
+/** Is read from its beginning. */
+function filled(file: number, bytes: Buffer): number {
+  for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at, at);
+  return file;
+}
+
+function contentOf(file: number): string {
+  const bytes = Buffer.allocUnsafe(fstatSync(file).size);
+  return bytes.subarray(0, readSync(file, bytes, 0, bytes.length, 0)).toString();
+}
+
+function closeAll(files: readonly (number | 'ignore')[] = []): void {
+  for (const file of files) if (file !== 'ignore') closeSync(file);
 }
 
 /**
@@ -71,36 +115,14 @@ export function killGroup(pid: number | undefined): void {
   }
 }
 
-/**
- * For what it prints, in memory and without a name; gone when they are closed. Three commands that print into files instead of
- * pipes save a fifth of what starting Node takes, in Node's streams, and one that prints more than a pipe holds (64 KiB) goes on
- * while this process is busy. Undefined where there can be none (not root), and with SELinux, where a command may run in a domain
- * that must not write to a file of ours.
- */
-function outputFiles(): [number, number] | undefined {
-  if (existsSync('/sys/fs/selinux/enforce')) return undefined;
-  const files: number[] = [];
-  try {
-    for (let n = 0; n < 2; n++) files.push(openSync('/run', O_TMPFILE | constants.O_RDWR, 0o600));
-    return files as [number, number];
-  } catch {
-    for (const file of files) closeSync(file);
-    return undefined;
-  }
-}
-
-/** open(2): __O_TMPFILE, which Node does not name, with O_DIRECTORY, which is another one on arm64. */
-const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
-
-const contentOf = (file: number) => (): string => {
-  const bytes = Buffer.allocUnsafe(fstatSync(file).size);
-  const size = readSync(file, bytes, 0, bytes.length, 0);
-  closeSync(file);
-  return bytes.subarray(0, size).toString();
-};
-
-function collect(stream: Readable | null): () => string {
-  const pieces: Buffer[] = [];
-  stream?.on('data', (piece: Buffer) => pieces.push(piece));
-  return () => Buffer.concat(pieces).toString();
+function collected(...streams: (Readable | null)[]): () => Pick<Ended, 'stdout' | 'stderr'> {
+  const pieces = streams.map((stream) => {
+    const list: Buffer[] = [];
+    stream?.on('data', (piece: Buffer) => list.push(piece));
+    return list;
+  });
+  return () => {
+    const [stdout = '', stderr = ''] = pieces.map((list) => Buffer.concat(list).toString());
+    return { stdout, stderr };
+  };
 }

@@ -15,7 +15,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { CommandError, HostError, UnsupportedError } from '../errors.ts';
 import { secretName } from '../hash.ts';
-import { killGroup, OWN_GROUP, runUnfed } from './command.ts';
+import { killGroup, OWN_GROUP, runCommand, standardFiles } from './command.ts';
 
 export type RunOptions = {
   input?: string;
@@ -84,11 +84,12 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     async run(argv, options = {}) {
       const [command, ...args] = argv;
       const timeout = options.timeoutMs ?? COMMAND_TIMEOUT_MS;
-      const given = { env, timeoutMs: timeout };
+      const { input } = options;
+      const files = standardFiles(input);
       const result =
-        options.input === undefined
-          ? await runUnfed(command, args, given)
-          : await runFed(command, args, { ...given, input: options.input });
+        input === undefined || files !== undefined
+          ? await runCommand(command, args, { env, timeoutMs: timeout, files })
+          : await runFed(command, args, { env, timeoutMs: timeout, input });
       if (result.code === 'ENOENT') throw missing(command);
       if (result.timedOut)
         throw new CommandError(argv, undefined, result.stderr, `no end after ${timeout / 1000} s, killed`);
@@ -263,7 +264,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
   return host;
 }
 
-/** As runUnfed, for a command that reads its standard input. */
+/** As runCommand, for one that is fed by a pipe. */
 async function runFed(
   command: string,
   args: readonly string[],
