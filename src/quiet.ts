@@ -7,7 +7,7 @@ import type { Issue } from './config/issue.ts';
 import type { Convergence } from './converge.ts';
 import { AgentError } from './errors.ts';
 import { readKept } from './machine/config-file.ts';
-import { type Answers, askAgain, type Conversation } from './machine/conversation.ts';
+import { type Answers, askAgain, type Conversation, noting } from './machine/conversation.ts';
 import type { Host } from './machine/host.ts';
 import { PATHS } from './machine/paths.ts';
 import type { RunRequest } from './order.ts';
@@ -39,13 +39,18 @@ export type Ahead = {
 export async function askAhead(host: Host, request: RunRequest): Promise<Ahead | undefined> {
   const memory = BUNDLE === undefined ? undefined : await readKept(host, PATHS.quiet, memoryIn);
   if (memory?.program !== BUNDLE?.id || memory?.asked !== askedBy(request)) return undefined;
-  const { answers, same } = askAgain(host, memory.conversation);
+  const { answers, same, answered } = askAgain(host, memory.conversation);
   const { convergence, configWarnings } = memory;
   return {
     answers,
-    quiet: async (bytes) =>
-      textOf(bytes) === memory.config && (await same) ? { convergence, configWarnings } : undefined,
-    answered: same,
+    quiet: async (bytes) => {
+      if (textOf(bytes) === memory.config) return (await same()) ? { convergence, configWarnings } : undefined;
+      // What has changed is about NICs, as a rule: what nmcli says to that takes as long as reading the file.
+      const { readManagers } = await import('./machine/networkmanager.ts');
+      readManagers(noting(host, answers)).catch(() => {});
+      return undefined;
+    },
+    answered,
   };
 }
 
@@ -55,19 +60,20 @@ export async function rememberQuiet(
   found: Pick<Memory, 'configWarnings'> & {
     bytes: Uint8Array;
     convergence: Convergence;
-    heard: Conversation | undefined;
+    heard: () => Conversation | undefined;
   },
 ): Promise<void> {
-  const { bytes, configWarnings, convergence, heard } = found;
+  const { bytes, configWarnings, convergence } = found;
   const { result } = convergence;
-  if (BUNDLE === undefined || heard === undefined || result !== 'unchanged') return;
+  const conversation = BUNDLE === undefined || result !== 'unchanged' ? undefined : found.heard();
+  if (BUNDLE === undefined || conversation === undefined || result !== 'unchanged') return;
   const memory: Memory = {
     program: BUNDLE.id,
     asked: askedBy(request),
     config: textOf(bytes),
     configWarnings,
     convergence: { ...convergence, result },
-    conversation: heard,
+    conversation,
   };
   await host.write(PATHS.quiet, textFor(memory), 0o600).catch((error: unknown) => {
     // Without it the next run takes longer.

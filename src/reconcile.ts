@@ -246,8 +246,7 @@ async function bringInLine(
   const { host: asked, heard } = attentive(host, ahead?.answers);
   const renderer = await chooseRenderer(asked, request.renderer);
   const convergence = await converge(host, config, renderer, scopeOf(request), begin, asked);
-  if (configWarnings !== undefined)
-    await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard: heard() });
+  if (configWarnings !== undefined) await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
   return convergence;
 }
 

@@ -17,7 +17,15 @@ import { type BoundNic, bindNics, carrierOf, type NicBinding } from './network/n
 import { movedKey, type Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';
-import { type BridgeType, bridgeKey, chainKey, compare, type NetworkState, type Port } from './network/state.ts';
+import {
+  type BridgeType,
+  bridgeKey,
+  chainKey,
+  compare,
+  hostPart,
+  type NetworkState,
+  type Port,
+} from './network/state.ts';
 import type { Step } from './network/step.ts';
 
 export type Survey = {
@@ -207,12 +215,13 @@ function recordedPorts({ owned, links }: Machine): Port[] {
 
 /** Foreign addresses are left where they are. */
 function portWarnings({ addresses }: Machine, { bound }: NicBinding, wanted: NetworkState): string[] {
-  const ours = new Set(wanted.addresses.map(({ spec }) => spec.split('/', 1)[0]));
-  return bound.flatMap(({ device, bridge }) =>
+  const bridged = bound.filter(({ bridge }) => bridge !== undefined);
+  const ours = new Set(bridged.length === 0 ? [] : wanted.addresses.map(({ spec }) => hostPart(spec)));
+  return bridged.flatMap(({ device, bridge }) =>
     bridge === undefined
       ? []
       : addresses
-          .filter((address) => address.device === device && !ours.has(address.spec.split(/[/ ]/, 1)[0]))
+          .filter((address) => address.device === device && !ours.has(hostPart(address.spec)))
           .map(
             ({ spec }) =>
               `the address ${spec} stays on ${device} and does not work there, on a port of ${bridge.name}: ` +

@@ -7,7 +7,7 @@ import type { Host } from './host.ts';
 export type Conversation = readonly (readonly [question: string, said: string])[];
 
 /** Answers of this run, by question. */
-export type Answers = ReadonlyMap<string, Promise<unknown>>;
+export type Answers = Map<string, Promise<unknown>>;
 
 const READING = ['run', 'which', 'read', 'list', 'info', 'readLink', 'sysctl'] as const;
 
@@ -18,7 +18,7 @@ export function attentive(
   host: Host,
   ahead: Answers = new Map(),
 ): { host: Host; heard: () => Conversation | undefined } {
-  const heard = new Map<string, string>();
+  const heard = new Map<string, { args: unknown[]; answer: unknown }>();
   let failed = false;
   const calls = READING.map((name) => [
     name,
@@ -26,7 +26,7 @@ export function attentive(
       const question = JSON.stringify([name, ...args]);
       try {
         const answer = await (ahead.get(question) ?? (host as unknown as Reading)[name](...args));
-        heard.set(question, saidIn(args, answer));
+        heard.set(question, { args, answer });
         return answer;
       } catch (error) {
         failed = true;
@@ -36,30 +36,58 @@ export function attentive(
   ]);
   return {
     host: { ...host, ...(Object.fromEntries(calls) as Partial<Host>) },
-    // In an order of its own, since answers come as they come; backwards, iptables-save, which takes longest, is asked first.
-    heard: () => (failed ? undefined : [...heard].sort().reverse()),
+    heard: () => {
+      if (failed) return undefined;
+      // In an order of its own, since answers come as they come; backwards, iptables-save, which takes longest, is asked first.
+      const questions = [...heard.keys()].sort().reverse();
+      return questions.map((question) => {
+        const { args = [], answer } = heard.get(question) ?? {};
+        return [question, saidIn(args, answer)];
+      });
+    },
   };
 }
 
-/** `same`: every answer is as it was before; settles when all are there, and never fails. */
-export function askAgain(host: Host, before: Conversation): { answers: Answers; same: Promise<boolean> } {
-  const answers = new Map<string, Promise<unknown>>();
-  const asBefore = before.map(async ([question, said]) => {
+/** `same`: whether every answer is as it was before. `answered` settles when all are there. Neither fails. */
+export function askAgain(
+  host: Host,
+  before: Conversation,
+): { answers: Answers; same: () => Promise<boolean>; answered: Promise<unknown> } {
+  const answers: Answers = new Map();
+  const asked = before.map(([question, said]) => {
     const [name, ...args] = JSON.parse(question) as [keyof Reading, ...unknown[]];
     const answer = (host as unknown as Reading)[name](...args);
     answers.set(question, answer);
-    try {
-      return saidIn(args, await answer) === said;
-    } catch {
-      return false;
-    }
+    return { args, said, answer };
   });
-  return { answers, same: Promise.all(asBefore).then((all) => all.every(Boolean)) };
+  const answered = Promise.allSettled(asked.map(({ answer }) => answer));
+  const same = async () => {
+    for (const { args, said, answer } of asked)
+      if (!(await answer.then((now) => isStill(said, args, now)).catch(() => false))) return false;
+    return true;
+  };
+  return { answers, same, answered };
 }
 
+/** Most of what commands print has nothing in it that does not last: it is compared as it is. */
+const isStill = (said: string, args: readonly unknown[], answer: unknown): boolean =>
+  (isOutput(answer) && answer.stdout === said) || saidIn(args, answer) === said;
+
+const isOutput = (answer: unknown): answer is { stdout: string } =>
+  typeof answer === 'object' && answer !== null && 'stdout' in answer;
+
+/** A host whose answers to commands are there for who asks the same later. */
+export const noting = (host: Host, answers: Answers): Host => ({
+  ...host,
+  run: (...question) => {
+    const answer = host.run(...question);
+    answers.set(JSON.stringify(['run', ...question]), answer);
+    return answer;
+  },
+});
+
 function saidIn([argv]: readonly unknown[], answer: unknown): string {
-  const isOutput = typeof answer === 'object' && answer !== null && 'stdout' in answer;
-  return isOutput && Array.isArray(argv) ? lasting(argv[0], String(answer.stdout)) : (JSON.stringify(answer) ?? '');
+  return isOutput(answer) && Array.isArray(argv) ? lasting(argv[0], answer.stdout) : (JSON.stringify(answer) ?? '');
 }
 
 /**

@@ -41,19 +41,20 @@ export async function readManagers(host: Host): Promise<Map<string, ManagedDevic
 export async function applyProfiles(host: Host, steps: readonly Step[]): Promise<string[]> {
   const foreign = steps.flatMap((step) => ('keep' in step ? (step.keep ?? []) : []));
   await recordForeign(host, foreign);
+  // One thread serves all calls: when it answers it has done what it was asked for before.
+  const isDone = async () => (foreign.length > 0 ? nmcli(host, IS_RUNNING) : undefined);
   try {
-    for (const step of steps) {
+    for (const [n, step] of steps.entries()) {
       if (step.kind === 'load-profiles' || step.kind === 'forget-profiles') await loadProfiles(host, step.paths);
       if (step.kind === 'load-profiles' && step.keep !== undefined) await isLetGo(host, step.keep, steps);
       if (step.kind === 'release-device') await releaseDevice(host, step.device);
       if (step.kind === 'return-device') await returnDevice(host, step);
       if (step.kind === 'apply-profile') {
         await applyProfile(host, step);
-        await putBack(host, step.keep ?? []);
+        await both(putBack(host, step.keep ?? []), n === steps.length - 1 ? isDone() : undefined);
       }
     }
-    // One thread serves all calls: when it answers it has done what it was asked for before.
-    if (foreign.length > 0) await nmcli(host, IS_RUNNING);
+    if (steps.at(-1)?.kind !== 'apply-profile') await isDone();
   } catch (error) {
     // Its record stays: who is killed or slow may take away more.
     await putBack(host, foreign).catch(() => []);
@@ -62,6 +63,11 @@ export async function applyProfiles(host: Host, steps: readonly Step[]): Promise
   const lost = await putBack(host, foreign);
   await forgetForeign(host);
   return cannotPutBack(lost);
+}
+
+/** Side by side, each to its end. */
+async function both(...work: (Promise<unknown> | undefined)[]): Promise<void> {
+  for (const ended of await Promise.allSettled(work)) if (ended.status === 'rejected') throw ended.reason;
 }
 
 export const cannotPutBack = (lost: readonly Foreign[]): string[] =>

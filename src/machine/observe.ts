@@ -26,6 +26,7 @@ import {
   type Bridge,
   bridgeKey,
   type File,
+  hostPart,
   isOurFile,
   isOurJump,
   type Jump,
@@ -184,13 +185,14 @@ export async function observe(
   const onDevice = <T extends { mac: string; on?: string }>(
     items: readonly T[],
     key: (item: T & { device: string }) => string,
-  ) =>
-    new Set(
-      items.flatMap((item) => {
-        const device = item.on ?? deviceOf.get(item.mac);
-        return device === undefined ? [] : [key({ ...item, device })];
-      }),
-    );
+  ) => {
+    const keys = new Set<string>();
+    for (const item of items) {
+      const device = item.on ?? deviceOf.get(item.mac);
+      if (device !== undefined) keys.add(key({ ...item, device }));
+    }
+    return keys;
+  };
   const owned = onDevice(machine.owned.addresses, addressKey);
   const devices = new Set(bound.map(({ device }) => device));
   const bridged = observeBridges(machine, desired, owned);
@@ -301,8 +303,6 @@ function networkText(spec: string): string {
   return network === undefined ? spec : formatNetwork(network);
 }
 
-const hostPart = (spec: string): string => spec.split(/[/ ]/, 1)[0] ?? spec;
-
 /**
  * Of which addresses on a device we say whether they may be: all of them on a NIC; on one that is a port or is to be one, and
  * on its bridge, only those that belong to the NIC.
@@ -324,7 +324,8 @@ function underOurRule(
   desired: readonly Address[],
 ): Address[] {
   const wanted = new Set(desired.map(addressKey));
-  const hosts = new Set(desired.map(({ spec }) => hostPart(spec)));
+  const mixed = [...ruled.values()].includes('its own');
+  const hosts = new Set(mixed ? desired.map(({ spec }) => hostPart(spec)) : []);
   return addresses
     .filter(({ device, spec }) => {
       const rule = ruled.get(device);

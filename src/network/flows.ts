@@ -2,7 +2,7 @@
 // asked for the first packet of a flow only (OSSN-0020). Pure: reads rules as iptables prints them.
 
 import { formatIpv4 } from './ipv4.ts';
-import { CHAIN_PREFIX, type Chain } from './state.ts';
+import { CHAIN_PREFIX, type Chain, chainKey } from './state.ts';
 
 /**
  * Flows in conntrack; fields that are set must all match. Ports are those of the original destination, inclusive.
@@ -52,6 +52,13 @@ export function flowCuts(
   };
   for (const address of removed) cut(address, { originalDestination: address }, { replyDestination: address });
 
+  // Most changes cut nothing, and the chains that differ show that: of 1,000 EIPs all take a tenth of what starting Node takes.
+  const isNew = (mapping: Mapping, earlier: ReadonlyMap<string, Mapping>) =>
+    !earlier.has(mapping.key) && mapping.incoming && present.has(mapping.eip) && mapping.filter.protocol !== 'tcp';
+  const [from, to] = [natMappings(without(observed, desired)), natMappings(without(desired, observed))];
+  if ([...from.keys()].every((key) => to.has(key)) && ![...to.values()].some((mapping) => isNew(mapping, from)))
+    return [...cuts.values()];
+
   const [before, after] = [natMappings(observed), natMappings(desired)];
   const gone = new Set(removed);
   const afterByEip = byEip(after.values());
@@ -60,12 +67,21 @@ export function flowCuts(
     const filters = ledElsewhere(mapping, afterByEip.get(mapping.eip) ?? []);
     if (filters.length > 0) cut(mapping.of, ...filters);
   }
-  for (const mapping of after.values()) {
-    if (before.has(mapping.key) || !mapping.incoming || !present.has(mapping.eip)) continue;
-    if (mapping.filter.protocol !== 'tcp')
+  for (const mapping of after.values())
+    if (isNew(mapping, before))
       cut(`${mapping.of} (UDP)`, { ...mapping.filter, replySource: mapping.eip, protocol: 'udp' });
-  }
   return [...cuts.values()];
+}
+
+/** The chains that the others do not have as they are. */
+function without(chains: readonly Chain[], others: readonly Chain[]): Chain[] {
+  const rulesOf = new Map(others.map((chain) => [chainKey(chain), chain.rules]));
+  return chains.filter((chain) => {
+    const rules = rulesOf.get(chainKey(chain));
+    return (
+      rules === undefined || rules.length !== chain.rules.length || rules.some((rule, n) => rule !== chain.rules[n])
+    );
+  });
 }
 
 /** The flows of a mapping, but for the ports that one of the others leads to the same port of the same VM. */

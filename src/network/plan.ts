@@ -13,6 +13,7 @@ import {
   chainKey,
   compare,
   type File,
+  hostPart,
   isOurJump,
   type Jump,
   jumpKey,
@@ -585,5 +586,3 @@ function planCuts(desired: NetworkState, observation: Observation, removed: read
   const present = new Set(state.addresses.map(({ spec }) => hostPart(spec)));
   return flowCuts(desired.chains, state.chains, gone, present).map((cut) => ({ kind: 'cut-flows', ...cut }));
 }
-
-const hostPart = (spec: string): string => spec.split(/[/ ]/, 1)[0] ?? spec;

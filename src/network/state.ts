@@ -92,6 +92,9 @@ export const FILE_MARK = '# Made by kylin-vr';
 
 export const addressKey = (address: Address): string => `${address.device} ${address.spec}`;
 
+/** `203.0.113.37/24` → `203.0.113.37` */
+export const hostPart = (spec: string): string => /^[^/ ]*/.exec(spec)?.[0] ?? spec;
+
 export const routeKey = (route: Route): string =>
   `${route.dest} via ${route.via} dev ${route.device} metric ${route.metric} proto ${route.protocol}`;
 
