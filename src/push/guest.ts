@@ -21,14 +21,14 @@ const NEEDED = [
 /** Throws where the agent is set up to refuse what a push needs. */
 export async function checkAgent(channel: AgentChannel): Promise<void> {
   const info = (await channel.call('guest-info')) as {
-    version?: string;
+    version: string;
     supported_commands?: { name: string; enabled: boolean }[];
   };
   const enabled = new Set(info.supported_commands?.filter((command) => command.enabled).map(({ name }) => name));
   const refused = NEEDED.filter((name) => !enabled.has(name));
   if (refused.length === 0) return;
   throw new AgentError(
-    `the guest agent (${info.version ?? 'of an unknown version'}) refuses ${refused.join(', ')}: run kylin-vr install in the ` +
+    `the guest agent (${info.version}) refuses ${refused.join(', ')}: run kylin-vr install in the ` +
       "guest, or take them out of the agent's block list (BLACKLIST_RPC, --block-rpcs) or put them on its allow list " +
       '(--allow-rpcs) in /etc/sysconfig/qemu-ga or /etc/qemu/qemu-ga.conf, and restart qemu-guest-agent',
     EXIT.failed,

@@ -43,8 +43,6 @@ const NOT_YET = [
   'NetworkManager did not read the profile',
   'Open vSwitch did not do it',
   'a foreign file where ours has to be',
-  'of an unknown version',
-  'writing, piece …',
 ];
 
 const isProse = (text: string): boolean => /[a-z]{2,},? [a-z]{2,}/i.test(text) && !/^-[a-z] /.test(text);

@@ -196,6 +196,18 @@ describe('push', { concurrency: false }, () => {
     assert.match(shown.at(-1) ?? '', /^\S+agent: \S*unchanged\S*, 0 steps in \d+ ms\r\n$/);
   });
 
+  it('on a terminal shows how far a file is that takes its time', async (t) => {
+    const proxy = await startProxy(join(folder, 'long'), socket(), 'guest-file-write', 'wait a second');
+    t.after(() => proxy.close());
+    const file = join(folder, 'new.yaml');
+    await writeFile(file, `${one}${'# a comment of no importance\n'.repeat(2000)}`);
+    const command = `${process.execPath} ${PROGRAM} push --dry-run --socket ${proxy.path} ${file}`;
+    const { stdout } = await lab.host('out').run(['script', '-qec', command, '/dev/null'], { env: { TERM: 'xterm' } });
+    const shown = stdout.split('\r\u001b[K');
+    for (const text of [1, 2].map((n) => `${proxy.path}: writing, piece ${n} of 2`))
+      assert.ok(shown.includes(text), `${text} in ${stdout}`);
+  });
+
   it('without a guest is wrong usage', async () => {
     const { status, stderr } = await lab.host('out').run([process.execPath, PROGRAM, 'push', 'x.yaml']);
     assert.equal(status, 64);
