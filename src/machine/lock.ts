@@ -270,7 +270,8 @@ async function endChildrenOfDead(dir: string): Promise<void> {
     if (monotonicMs() - started > CHILDREN_END_MS) {
       const names = ending.map(({ pid, name }) => `pid ${pid} (${name})`).join(', ');
       throw new LockedError(
-        `children of a run that was killed do not end, although killed themselves: ${names}; try again when they are gone, or reboot`,
+        `nothing was changed: children of a run that was killed do not end, although killed themselves: ${names}; ` +
+          'see what each waits for with cat /proc/PID/stack; try again when they are gone, or reboot',
       );
     }
     await sleep(RESCAN_MS);

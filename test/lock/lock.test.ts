@@ -244,7 +244,56 @@ describe('a child of a killed holder', { concurrency: true }, () => {
     await startHolder(lab);
     assert.ok(isGone(child));
   });
+
+  it('that does not end, although killed, is named, and nothing is begun', async (t) => {
+    const lab = openLab(t);
+    const dead = newOwnerId().replace(/^\d+/, '1');
+    leaveLock(lab, dead);
+    const child = await unending(t, { KYLIN_VR_HOLDER: dead });
+    const { code, stdout, stderr } = await lab.start().ended;
+    assert.deepEqual([code, stdout], [75, '']);
+    assert.equal(
+      stderr,
+      `nothing was changed: children of a run that was killed do not end, although killed themselves: pid ${child} (sleep); ` +
+        'see what each waits for with cat /proc/PID/stack; try again when they are gone, or reboot\n',
+    );
+    assert.deepEqual(lab.files('dead'), [dead], 'the next one looks again');
+  });
 });
+
+/**
+ * Gives a process that no SIGKILL ends before the test does: the first one of a pid namespace waits for every other one in it, and
+ * that one is a zombie for as long as its parent, outside, does not look.
+ */
+async function unending(t: TestContext, env: Record<string, string>): Promise<number> {
+  const start = async (argv: readonly string[], variables = {}) => {
+    const started = spawn(argv[0] ?? '', argv.slice(1), { env: { ...process.env, ...variables } });
+    t.after(() => started.kill('SIGKILL'));
+    const [said] = await once(started.stdout, 'data');
+    return Number(said);
+  };
+  // /proc is the one outside.
+  const first = await start([
+    ...['setpriv', '--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', 'env'],
+    ...[...Object.entries(env).map(([name, value]) => `${name}=${value}`), 'sh', '-c'],
+    'read pid rest < /proc/self/stat; echo $pid; exec sleep 600',
+  ]);
+  const inside = 'sleep 600 > /dev/null & echo 1; exec sleep 600';
+  await start([
+    'setpriv',
+    '--pdeathsig',
+    'KILL',
+    'nsenter',
+    '--no-fork',
+    '--pid',
+    '--target',
+    `${first}`,
+    'sh',
+    '-c',
+    inside,
+  ]);
+  return first;
+}
 
 async function killHolderWithChild(t: TestContext, lab: Lab): Promise<number> {
   const holder = await startHolder(lab, { workMs: LONG, childMs: 5_000 });
@@ -279,6 +328,18 @@ describe('waiting', { concurrency: true }, () => {
       stderr,
       new RegExp(`, stopped; gave up after \\d+ s: let it go on with kill -CONT ${holder.pid}, or `),
     );
+  });
+
+  it('for one that is just taking it says so', async (t) => {
+    const lab = openLab(t);
+    const other = await stoppedAt(lab, 'writeFileSync');
+    const { code, stderr } = await lab.start({ timeoutMs: 0 }).ended;
+    assert.deepEqual(
+      [code, stderr],
+      [75, `another run has just taken the lock ${lab.dir}/lock; gave up after 0 s: try again\n`],
+    );
+    other.process.kill('SIGCONT');
+    assert.equal((await other.ended).code, 0);
   });
 
   it('shows after a second who is waited for, and not again for ten', async (t) => {

@@ -36,8 +36,6 @@ const NOT_YET = [
   'systemd does not run here',
   '--description=kylin-vr: take back',
   // a process that the kernel does not let go; two processes in the same microseconds; a record that becomes read-only in between
-  'children of a run that was killed do not end',
-  'another run has just taken the lock',
   '…; the change cannot wait',
   // tools that answer and do not do it
   'NetworkManager did not read the profile',
