@@ -271,7 +271,9 @@ async function wait(host: Host, change: PendingChange, report: Report): Promise<
     await startWaiting(host, change);
   } catch (error) {
     if (!(error instanceof AgentError)) throw error;
-    throw new AgentError(`${error.message}; the change cannot wait, and is taken back by the next run`, EXIT.failed);
+    const end =
+      'the change cannot wait for its confirmation, and the next run takes it back: kylin-vr rollback does it now';
+    throw new AgentError(`${error.message}; ${end}`, EXIT.failed);
   }
   const { seconds } = change;
   const deadline = new Date(Date.now() + seconds * 1000).toISOString();

@@ -90,21 +90,28 @@ export async function takeUp(host: Host, progress: Progress, changes: readonly C
 async function reloadFirewalld(host: Host, progress: Progress, changes: readonly Change[]): Promise<void> {
   const gone = changes.some(({ path, to }) => path === FIREWALLD_POLICY && to.kind === 'absent');
   const reloads = await isActive(host, 'kylin-vr-reload.path');
-  if (gone || (!reloads && (await host.info(PATHS.owned)) !== undefined)) {
+  if (gone)
     progress.warn(
-      'firewalld learns of its policy with firewall-cmd --reload, which flushes our rules: kylin-vr reload puts them back',
+      'firewalld keeps the policy that was removed until firewall-cmd --reload, which flushes our rules too: run it when the ' +
+        'network that still runs is not needed any more',
     );
-    return;
+  else if (!reloads && (await host.info(PATHS.owned)) !== undefined)
+    progress.warn(
+      'firewalld does not know its new policy yet: run firewall-cmd --reload, which flushes our rules, and then kylin-vr reload',
+    );
+  else {
+    await progress.run(host, 'firewall-cmd', '--reload');
+    if (reloads) await progress.run(host, 'systemctl', 'start', 'kylin-vr-reload.service');
   }
-  await progress.run(host, 'firewall-cmd', '--reload');
-  if (reloads) await progress.run(host, 'systemctl', 'start', 'kylin-vr-reload.service');
 }
 
 /** Not from within: it would end us, and the host would never learn how this ended. */
 async function restartGuestAgent(host: Host, progress: Progress): Promise<void> {
   if (!(await isActive(host, AGENT))) return;
   if (((await host.read('/proc/self/cgroup')) ?? '').includes(`/${AGENT}`))
-    progress.warn(`the guest agent runs this: it takes up its new settings with systemctl restart ${AGENT}`);
+    progress.warn(
+      `the guest agent runs this, and its restart would end it: it takes up its new settings with systemctl restart ${AGENT} in the guest`,
+    );
   else await progress.run(host, 'systemctl', 'restart', AGENT);
 }
 

@@ -78,7 +78,8 @@ export async function rootOf(host: Host, root: string | undefined): Promise<stri
 
 async function takeUpUnits(host: Host, progress: Progress, options: InstallOptions, changed: boolean): Promise<void> {
   if ((await host.info('/run/systemd/system')) === undefined) {
-    if (options.now) progress.warn('systemd does not run here: nothing was started');
+    if (options.now)
+      progress.warn('systemd does not run here: nothing was started; kylin-vr reload applies the configuration');
     return;
   }
   const service = 'kylin-vr.service';

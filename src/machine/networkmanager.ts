@@ -119,8 +119,8 @@ async function applyProfile(host: Host, step: Extract<Step, { kind: 'apply-profi
   } catch (error) {
     if (!(error instanceof CommandError) || error.exitCode !== UNKNOWN) throw error;
     throw failure(
-      `NetworkManager did not read the profile of ${device}: its log says why; if it does not know the format, choose ` +
-        'another one with --renderer',
+      `NetworkManager did not read the profile of ${device}: journalctl -u NetworkManager says why; if it reads no ifcfg ` +
+        'files, move /etc/sysconfig/network-scripts away (or use --renderer keyfile)',
       error,
     );
   }

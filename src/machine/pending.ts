@@ -142,12 +142,13 @@ export async function armTimer(
   takeBack: readonly [string, ...string[]],
 ): Promise<void> {
   if (await hasSystemd(host)) {
+    const description = `kylin-vr: take back the change of run ${change.run} unless it is confirmed`;
     const timer: [string, ...string[]] = [
       'systemd-run',
       '--quiet',
       '--collect',
       `--unit=${unitOf(change)}`,
-      `--description=kylin-vr: take back the change of run ${change.run} unless it is confirmed`,
+      `--description=${description}`,
       `--on-active=${change.seconds}s`,
       '--timer-property=AccuracySec=100ms',
       ...takeBack,

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Context, GlobalOptions } from '../../src/commands/context.ts';
 import { triggerOf } from '../../src/commands/reload.ts';
@@ -17,8 +17,10 @@ import { chooseRenderer } from '../../src/survey.ts';
 import { fileOf, kylinVr } from '../cli/program.ts';
 import { createLab, type Lab, PROGRAM } from '../lab/lab.ts';
 import type { RunResult } from '../lab/namespace.ts';
+import { createManagedLab } from '../lab/path.ts';
 import { elastic } from '../lab/table.ts';
 import { recordTools, type Tools } from '../lab/tools.ts';
+import { createTree } from '../packages/tree.ts';
 
 function isSaid(text: string, said: string): void {
   const pieces = text.split('…').map((piece) => piece.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
@@ -159,6 +161,32 @@ describe('on a router', { concurrency: false }, () => {
     isSaid(
       'the network could not be brought back to what it was before: it is left as it is',
       warnings.map(({ message }) => message).join('\n'),
+    );
+  });
+
+  it('a change that cannot wait: its record cannot be written any more', async (t) => {
+    t.after(() => shell('umount /var/lib/kylin-vr'));
+    t.after(() => settle());
+    await lab.configure(more);
+    const seal =
+      'case "$*" in -batch*) findmnt /var/lib/kylin-vr > /dev/null || mount -o bind,ro /var/lib/kylin-vr /var/lib/kylin-vr ;; esac';
+    await tools.before('ip', seal);
+    const ended = await lab.kylin('reload', '--confirm-within', '60', '--json');
+    await tools.before('ip');
+    assert.equal(ended.status, 69);
+    isSaid(
+      'writing /var/lib/kylin-vr/pending.json: EROFS: …; make it writable (findmnt; dmesg tells of a faulty disk); the change cannot wait for its confirmation, and the next run takes it back: kylin-vr rollback does it now',
+      (JSON.parse(ended.stdout) as { errors: { message: string }[] }).errors[0]?.message ?? '',
+    );
+  });
+
+  it('a foreign file where ours has to be', async (t) => {
+    const folder = '/etc/NetworkManager/system-connections';
+    t.after(() => shell('rm -r /etc/NetworkManager'));
+    await lab.router.write(`${folder}/kylin-vr-eth1.nmconnection`, '[connection]\nid=guests\ntype=wifi\n', 0o600);
+    isSaid(
+      `- file ${folder}/kylin-vr-eth1.nmconnection (a foreign file where ours has to be), kept as /var/lib/kylin-vr/backup/kylin-vr-eth1.nmconnection`,
+      said(await lab.kylin('plan', '--renderer', 'keyfile')),
     );
   });
 
@@ -314,6 +342,71 @@ describe('on a router', { concurrency: false }, () => {
     isSaid(
       'kylin-vr: ip -batch -: status 2: no; nothing was uninstalled, and kylin-vr.service is stopped',
       ended.stderr,
+    );
+  });
+});
+
+describe('where a NetworkManager runs that reads no ifcfg files', () => {
+  it('files of that format', async (t) => {
+    const lab = await createManagedLab('keyfile');
+    t.after(() => lab.close());
+    await lab.configure(elastic.config);
+    await lab.router.run(['mkdir', '-p', '/etc/sysconfig/network-scripts'], { check: true });
+    const { status, stdout } = await lab.kylin('reload', '--json');
+    assert.equal(status, 69);
+    isSaid(
+      'NetworkManager did not read the profile of eth0: journalctl -u NetworkManager says why; if it reads no ifcfg files, move /etc/sysconfig/network-scripts away (or use --renderer keyfile) (nmcli …: status 10: …); the network is as it was before; mend the cause and run kylin-vr reload',
+      (JSON.parse(stdout) as { errors: { message: string }[] }).errors[0]?.message ?? '',
+    );
+    await lab.router.run(['mv', '/etc/sysconfig/network-scripts', '/etc/sysconfig/old'], { check: true });
+    assert.equal((await lab.kylin('reload')).status, 0, 'what it says helps');
+  });
+});
+
+describe('on a running system that it is installed on', { concurrency: false }, () => {
+  /** Shell, in which "$*" is what systemctl is told; without it systemd does not run. */
+  const running = async (t: TestContext, systemctl?: string) => {
+    const tree = await createTree(t);
+    const shell = (script: string) => tree.run('sh', '-ec', script);
+    await tree.write('/run/kylin-vr', readFileSync(PROGRAM, 'utf8'), '0755');
+    await shell(`[ -e /usr/bin/node ] || ln -s ${process.execPath} /usr/bin/node`);
+    if (systemctl !== undefined) {
+      await shell('mkdir -p /run/systemd/system');
+      await tree.write('/usr/sbin/systemctl', `#!/bin/sh\n${systemctl}\n`, '0755');
+    }
+    return { tree, shell, kylin: async (args: string) => said(await shell(`exec node /run/kylin-vr ${args} 2>&1`)) };
+  };
+  const said = ({ stdout, stderr }: RunResult) => `${stdout}${stderr}`;
+
+  it('without systemd there is nothing to start', async (t) => {
+    const { kylin } = await running(t);
+    isSaid(
+      'warning: systemd does not run here: nothing was started; kylin-vr reload applies the configuration',
+      await kylin('install --now'),
+    );
+  });
+
+  it('firewalld is told by the operator where its reload would take our rules, and nobody would put them back', async (t) => {
+    const { tree, shell, kylin } = await running(t, 'case "$*" in *is-active*kylin-vr*) exit 3 ;; esac');
+    await shell('mkdir -p /usr/lib/firewalld/policies /var/lib/kylin-vr; echo > /usr/sbin/firewalld');
+    await tree.write('/var/lib/kylin-vr/owned.json', '{}');
+    isSaid(
+      'warning: firewalld does not know its new policy yet: run firewall-cmd --reload, which flushes our rules, and then kylin-vr reload',
+      await kylin('install --firewalld'),
+    );
+    isSaid(
+      'warning: firewalld keeps the policy that was removed until firewall-cmd --reload, which flushes our rules too: run it when the network that still runs is not needed any more',
+      await kylin('uninstall'),
+    );
+  });
+
+  it('the guest agent that runs the installation is not ended by it', async (t) => {
+    const { tree, shell } = await running(t, ':');
+    await tree.write('/etc/default/qemu-guest-agent', 'DAEMON_ARGS="--block-rpcs=guest-exec"\n');
+    await tree.write('/run/cgroup', '0::/system.slice/qemu-guest-agent.service\n');
+    isSaid(
+      'warning: the guest agent runs this, and its restart would end it: it takes up its new settings with systemctl restart qemu-guest-agent.service in the guest',
+      said(await shell('mount --bind /run/cgroup /proc/$$/cgroup; exec node /run/kylin-vr install')),
     );
   });
 });

@@ -42,7 +42,10 @@ test('the timer of systemd takes the change back when the session that made it i
       },
     );
     assert.match(stdout, /kylin-vr confirm keeps it; else it is taken back\nleft\n$/);
-    assert.match(await timers(machine), /^kylin-vr-rollback-[0-9a-f]{8}\.timer +loaded active waiting /);
+    assert.match(
+      await timers(machine),
+      /^kylin-vr-rollback-[0-9a-f]{8}\.timer +loaded active waiting +kylin-vr: take back the change of run [0-9a-f]{8} unless it is confirmed$/m,
+    );
     await machine.run(['systemctl', 'kill', '--signal=KILL', 'session-ssh.scope'], { check: true });
     await eventually(() => isPending(machine), 'decided', SOON_MS);
     await eventually(() => network(machine), found, SOON_MS);
