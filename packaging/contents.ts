@@ -76,9 +76,20 @@ function completions(format: Format): Content[] {
   ];
 }
 
+/** The READMEs, and what they lead to, as it lies in the repository: each link finds what it names. */
+const DOCUMENTS = [
+  'README.md',
+  'README.zh-CN.md',
+  'RELIABILITY.md',
+  'SECURITY.md',
+  'docs/control-plane.md',
+  'docs/migration.md',
+  'docs/terminal.svg',
+];
+
 function documents(format: Format, flavour: Flavour, release: Release): Content[] {
   const folder = docFolder(flavour);
-  const texts = ['README.md', 'README.zh-CN.md'].map((name) => file(`${folder}/${name}`, 0o644, readFileSync(name)));
+  const texts = DOCUMENTS.map((name) => file(`${folder}/${name}`, 0o644, readFileSync(name)));
   const changes = readFileSync('CHANGELOG.md', 'utf8');
   if (format === 'rpm')
     return [

@@ -77,7 +77,9 @@ ${Object.entries(scripts)
   .map(([section, name]) => `%${section}\n${script(name).replaceAll('%', '%%')}`)
   .join('\n')}
 %files
-${['/usr/lib/kylin-vr', docFolder(flavour), `/usr/share/licenses/${flavour}`].map((path) => `%dir %attr(0755,root,root) ${path}`).join('\n')}
+${foldersOf(flavour)
+  .map((path) => `%dir %attr(0755,root,root) ${path}`)
+  .join('\n')}
 ${contents.map((content) => fileLine(flavour, content)).join('\n')}
 
 %changelog
@@ -85,6 +87,14 @@ ${contents.map((content) => fileLine(flavour, content)).join('\n')}
 - Version ${release.version}: CHANGELOG.md has what is new.
 `;
 }
+
+/** Ours alone: they go with the package. */
+const foldersOf = (flavour: Flavour): string[] => [
+  '/usr/lib/kylin-vr',
+  docFolder(flavour),
+  `${docFolder(flavour)}/docs`,
+  `/usr/share/licenses/${flavour}`,
+];
 
 function relations(flavour: Flavour): string {
   // nodejs of EL has epoch 1 and that of NodeSource epoch 2: to rpm, 1:10 is more than 20. The other name has none.

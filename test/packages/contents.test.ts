@@ -7,6 +7,7 @@ import { before, describe, it } from 'node:test';
 import { manPages } from '../../packaging/man.ts';
 import { FILES } from '../../src/installation/tree.ts';
 import { type Built, build, command, packing, REPOSITORY, temporary } from './built.ts';
+import { deadLinks } from './links.ts';
 
 const folder = temporary();
 let deb: Built;
@@ -94,6 +95,23 @@ describe('the packages', () => {
       for (const file of ['LICENSE', 'copyright']) has(installed, `/usr/share/licenses/${name}/${file}`);
       has(installed, '/usr/share/zsh/site-functions/_kylin-vr');
     }
+  });
+
+  it('hold documents whose links lead somewhere', async () => {
+    const unpackers = { deb: 'dpkg-deb --fsys-tarfile "$1" | tar -x', rpm: 'rpm2archive - < "$1" | tar -xz' };
+    for (const [format, built] of Object.entries({ deb, rpm }) as ['deb' | 'rpm', Built][])
+      for (const [name, file] of [
+        ['kylin-vr', built.plain],
+        ['kylin-vr-standalone', built.standalone],
+      ] as const) {
+        const root = join(folder, `${format}-${name}`);
+        mkdirSync(root);
+        const script = `cd "$2"; ${unpackers[format]} --wildcards './usr/share/doc/*'`;
+        await command(['bash', '-eo', 'pipefail', '-c', script, 'bash', file, root]);
+        const { links, dead } = deadLinks(join(root, 'usr/share/doc', name));
+        assert.ok(links >= 14, `${links} links`);
+        assert.deepEqual(dead, [], file);
+      }
   });
 
   it('the deb depends on Node 20 and the tools; the standalone one on the libraries of its own Node', async () => {

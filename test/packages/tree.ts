@@ -5,7 +5,7 @@ import { createNamespace, type RunResult } from '../lab/namespace.ts';
 
 const ROOT = '/mnt/root';
 
-/** No systemd runs in it. */
+/** No systemd runs in it, and nothing of ours is there that this machine may have. */
 const SETUP = `
   mount --make-rprivate /
   mount -t tmpfs tmpfs /mnt
@@ -13,7 +13,7 @@ const SETUP = `
   mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work ${ROOT}
   for folder in run tmp; do mount -t tmpfs tmpfs ${ROOT}/$folder; done
   for folder in proc sys dev; do mount --rbind /$folder ${ROOT}/$folder; done
-  rm -rf ${ROOT}/var/lib/rpm
+  rm -rf ${ROOT}/var/lib/rpm ${ROOT}/etc/kylin-vr ${ROOT}/var/*/kylin-vr
 `;
 
 const RUN = { timeoutMs: 120_000 };
