@@ -69,6 +69,8 @@ function cureFor(cause: unknown): string {
   const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
   if (code === 'ENOSPC' || code === 'EDQUOT') return '; make room there (df, df -i)';
   if (code === 'EROFS') return '; make it writable (findmnt; dmesg tells of a faulty disk)';
+  if (code === 'EACCES') return '; root may, unless SELinux keeps it from it (ausearch -m avc)';
+  if (code === 'EPERM') return '; forbidden even to root: made immutable (lsattr), or kept from this container';
   return '';
 }
 

@@ -148,7 +148,10 @@ async function confirm(
 ): Promise<void> {
   if (change === undefined) {
     const refusal = await readRefusal(host);
-    const last = refusal === undefined ? '' : `; the last change was taken back: ${refusal.why}`;
+    const last =
+      refusal === undefined
+        ? ': kylin-vr status shows what is in force'
+        : `; the last change was taken back: ${refusal.why}; kylin-vr reload --confirm-within SECONDS tries it again`;
     throw new UsageError(`nothing waits for a confirmation${last}`);
   }
   const inTime = change.phase === 'waiting' && (await secondsLeft(host, change, asked)) > 0;

@@ -53,7 +53,7 @@ export class Progress {
       this.done('run-command', `! ${argv.join(' ')}`);
     } catch (error) {
       if (!(error instanceof CommandError || error instanceof UnsupportedError)) throw error;
-      this.warn(error.message);
+      this.warn(`${error.message}; run it again when the cause is gone`);
     }
   }
 

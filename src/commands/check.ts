@@ -46,7 +46,7 @@ export async function check(
 /** The file's bytes, or why there are none. */
 async function read(context: Context, file: string): Promise<Uint8Array | string> {
   try {
-    return (await context.host().readBytes(file)) ?? `${file}: does not exist`;
+    return (await context.host().readBytes(file)) ?? `${file}: does not exist: write it, or name another one`;
   } catch (error) {
     if (error instanceof AgentError) return error.message;
     throw error;

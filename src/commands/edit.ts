@@ -18,7 +18,8 @@ export type EditOptions = GlobalOptions & { reload: boolean };
 export async function list(context: Context, options: GlobalOptions, noun: NounName): Promise<ExitStatus> {
   const host = context.host();
   const bytes = await host.readBytes(options.config);
-  if (bytes === undefined) throw new AgentError(`${options.config}: does not exist`, EXIT.config);
+  if (bytes === undefined)
+    throw new AgentError(`${options.config}: does not exist: write it, or give another with --config`, EXIT.config);
   const parsed = await loadConfig(bytes);
   if (!parsed.ok) {
     const text = new TextDecoder().decode(bytes);

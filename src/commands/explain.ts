@@ -69,7 +69,9 @@ export async function explain(context: Context, options: ExplainOptions): Promis
 
 async function read(host: Host, path: string): Promise<{ bytes: Uint8Array } | { errors: { message: string }[] }> {
   const bytes = await host.readBytes(path);
-  return bytes === undefined ? { errors: [{ message: 'does not exist' }] } : { bytes };
+  return bytes === undefined
+    ? { errors: [{ message: 'does not exist: write it, or give another with --config' }] }
+    : { bytes };
 }
 
 function packetOf({ from, to }: ExplainOptions): Packet {

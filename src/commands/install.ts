@@ -121,8 +121,12 @@ async function wantedOn(
   for (const { path, is01 } of LEFTOVERS) {
     const entry = await read(path);
     if (entry.kind === 'file' && is01(textOf(entry.content))) wanted.push({ path, entry: ABSENT, reason: 'of 0.1' });
-    else if (entry.kind === 'link' && entry.target === '/dev/null') progress.warn(`${path} masks the unit`);
-    else if (entry.kind !== 'absent') progress.warn(`${path} stands in for ours`);
+    else if (entry.kind === 'link' && entry.target === '/dev/null')
+      progress.warn(`${path} masks the unit, and nothing starts: remove that link`);
+    else if (entry.kind !== 'absent')
+      progress.warn(
+        `${path} stands in for ours, which has no effect: take it away, or mend it by what is below /usr/lib`,
+      );
   }
   const units = FILES.filter(({ path }) => dirname(path) === UNIT_FOLDER);
   const links = enablingLinks(Object.fromEntries(units.map(({ path, source }) => [basename(path), payload[source]])));
@@ -151,7 +155,7 @@ async function wantedOn(
       progress.warn(
         `firewalld is here, and where it runs nothing is forwarded without a policy: kylin-vr install --firewalld makes one (${FIREWALLD_POLICY})`,
       );
-  } else if (options.firewalld) progress.warn('firewalld is not here: nothing to admit our NICs to');
+  } else if (options.firewalld) progress.warn('firewalld is not here: install it first, or leave --firewalld out');
   return wanted;
 }
 
@@ -184,6 +188,8 @@ const TOOL_PACKAGES = {
 const UNIT_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin'];
 const NO_NODE = `node is not in ${UNIT_PATH.join(':')}, where units look for it: install Node 20, or link it there`;
 
+const HAVE_IT = 'as EL 8, Kylin V10, Debian 11 and later have it';
+
 /** What is missing on this machine, or too old: without it no configuration could be applied. */
 async function lackingTools(host: Host): Promise<string[]> {
   const lacking: string[] = [];
@@ -198,12 +204,12 @@ async function lackingTools(host: Host): Promise<string[]> {
       },
     );
   if ((await host.which('ip')) && (await refuses(['ip', '-json', 'link', 'show', 'dev', 'lo'])))
-    lacking.push(`iproute2 is too old (${await firstLine(host, ['ip', '-V'])}): ip -json needs 4.18`);
+    lacking.push(`iproute2 is too old (${await firstLine(host, ['ip', '-V'])}): ip -json needs 4.18, ${HAVE_IT}`);
   if (await host.which('iptables-restore')) {
     const version = await firstLine(host, ['iptables-restore', '--version']);
     const [, major = '0', minor = '0', patch = '0'] = /v(\d+)\.(\d+)\.(\d+)/.exec(version) ?? [];
     if (Number(major) * 10_000 + Number(minor) * 100 + Number(patch) < 10_602)
-      lacking.push(`iptables is too old (${version}): iptables-restore --wait needs 1.6.2`);
+      lacking.push(`iptables is too old (${version}): iptables-restore --wait needs 1.6.2, ${HAVE_IT}`);
   }
   if (!(await hasNode(host, '/'))) lacking.push(NO_NODE);
   return lacking;

@@ -39,7 +39,7 @@ export async function push(context: Context, options: PushOptions, file: string)
   if (targets.length === 0) throw new UsageError('push needs a guest: --domain NAME (libvirt) or --socket PATH');
   const host = context.host();
   const bytes = await host.readBytes(file);
-  if (bytes === undefined) throw new AgentError(`${file}: does not exist`, EXIT.config);
+  if (bytes === undefined) throw new AgentError(`${file}: does not exist: name the file to push`, EXIT.config);
   const parsed = parseConfig(bytes);
   const issues = parsed.ok ? [] : parsed.errors;
   const text = new TextDecoder().decode(bytes);
@@ -74,7 +74,10 @@ async function pushToAll(
   const line = progressLine(context);
   const check = () => {
     if (stop !== undefined)
-      throw new AgentError(`stopped by ${stop}; a reload that has begun in the guest goes on there`, EXIT.failed);
+      throw new AgentError(
+        `stopped by ${stop}; a reload that has begun in the guest goes on there: kylin-vr status in the guest tells how it ends`,
+        EXIT.failed,
+      );
   };
   const results: Pushed[] = [];
   const queue = [...targets.entries()];

@@ -143,5 +143,8 @@ async function flush(context: Context, options: UninstallOptions, progress: Prog
   const { error } = convergence;
   if (error === undefined) return undefined;
   if (!(error instanceof AgentError)) throw error;
-  return new AgentError(`${error.message}; nothing was uninstalled, and kylin-vr.service is stopped`, EXIT.failed);
+  return new AgentError(
+    `${error.message}; nothing was uninstalled, and kylin-vr.service is stopped: mend the cause and run kylin-vr uninstall --flush again, or systemctl start kylin-vr`,
+    EXIT.failed,
+  );
 }

@@ -65,7 +65,9 @@ export function parseSave(text: string): SavedRules {
 }
 
 const notUnderstood = (what: string): UnsupportedError =>
-  new UnsupportedError(`iptables-save printed something that is not understood: ${what.slice(0, 100)}`);
+  new UnsupportedError(
+    `iptables-save printed something that is not understood: ${what.slice(0, 100)} (please report it, with iptables --version)`,
+  );
 
 export type FirewallStep = Extract<
   Step,

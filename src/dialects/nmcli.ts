@@ -34,7 +34,9 @@ export function parseDevices(text: string): Map<string, ManagedDevice> {
   const managed = new Map<string, ManagedDevice>();
   for (const line of text.split('\n')) {
     if (line.trim() !== '' && !line.includes(':'))
-      throw new UnsupportedError(`nmcli printed something that is not understood: ${line.slice(0, 100)}`);
+      throw new UnsupportedError(
+        `nmcli printed something that is not understood: ${line.slice(0, 100)} (please report it, with nmcli --version)`,
+      );
     // A colon within a field is `\:`; the names of our NICs have none, and neither have states and UUIDs.
     const [, device, state = '', profile] = /^([^:]+):([^:]*):([0-9a-f-]*)$/.exec(line) ?? [];
     if (device === undefined || state === 'unmanaged' || state === 'unavailable') continue;

@@ -51,7 +51,8 @@ export function planUninstall(
     else if (now.kind === 'file' && before.kind === 'file' && QEMU_GA_FILES.some((file) => file === path)) {
       const content = contentOf(closeCalls(textOf(now.content), textOf(before.content)));
       if (content !== now.content) changes.push(changeTo(path, now, { ...now, content }));
-    } else if (!keep.includes(path)) kept.push(`${path} was changed since it was installed: left as it is`);
+    } else if (!keep.includes(path))
+      kept.push(`${path} was changed since it was installed: left as it is, remove it if nobody needs it`);
   }
   return { changes, kept };
 }

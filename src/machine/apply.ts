@@ -133,7 +133,7 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
       ).catch((error: unknown) => {
         if (!(error instanceof AgentError)) throw error;
         warnings.push(
-          `established flows of ${batch.steps.map(({ of }) => of).join(', ')} may live on: ${error.message}`,
+          `established flows of ${batch.steps.map(({ of }) => of).join(', ')} may live on: ${error.message}; they end by themselves when they are idle`,
         );
       });
       return;
@@ -203,7 +203,7 @@ async function cutFlows(host: Host, filters: readonly FlowFilter[]): Promise<voi
     const flows = parseFlows(stdout);
     if (flows.length === 0 && stdout.trim() !== '')
       throw new UnsupportedError(
-        `conntrack -L printed something that is not understood: ${stdout.trim().slice(0, 100)}`,
+        `conntrack -L printed something that is not understood: ${stdout.trim().slice(0, 100)} (please report it, with conntrack --version)`,
       );
     const calls = filters.flatMap((filter) => {
       const found = flows.filter((flow) => matches(filter, flow));

@@ -21,7 +21,7 @@ export async function readTrusted(
   const refuse = (message: string) => ({ errors: [{ message }] });
   if (file === undefined || folder === undefined)
     return refuse('does not exist: write it, or give another with --config');
-  if (file.directory) return refuse('is a folder, not a file');
+  if (file.directory) return refuse('is a folder: remove it and write a file there, or give another with --config');
   if (file.symlink) return refuse('is a symbolic link: put the file itself there');
   const warnings: Issue[] = [];
   if (file.uid !== 0) return refuse(`belongs to uid ${file.uid}: it must be root's (chown root ${path})`);

@@ -3,6 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { DestinationStream, Level, Logger, StreamEntry } from 'pino';
+import { HostError } from '../errors.ts';
 
 export type { Logger } from 'pino';
 
@@ -45,7 +46,7 @@ function toFile(
 ): StreamEntry[] {
   const refused = (error: unknown) =>
     stderr(
-      `kylin-vr: the log ${file} cannot be written: ${error instanceof Error ? error.message : error}; the run goes on without it\n`,
+      `kylin-vr: ${new HostError(`the log ${file} cannot be written`, error).message}; the run goes on without it\n`,
     );
   try {
     mkdirSync(dirname(file), { recursive: true, mode: 0o750 });

@@ -72,7 +72,8 @@ async function both(...work: (Promise<unknown> | undefined)[]): Promise<void> {
 
 export const cannotPutBack = (lost: readonly Foreign[]): string[] =>
   lost.map(
-    (each) => `${foreignText(each)} went with what NetworkManager changed, and the kernel does not take it back`,
+    (each) =>
+      `${foreignText(each)} went with what NetworkManager changed, and the kernel does not take it back: add it anew where it is still needed`,
   );
 
 /** Reads files anew, all of them where none is named; profiles whose file is gone are forgotten. */

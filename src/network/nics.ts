@@ -62,7 +62,10 @@ export function bindNics(nics: readonly Nic[], links: readonly ObservedLink[]): 
     const [first] = matches;
     if (first === undefined) binding.pending.push(nic);
     else if (matches.length > 1)
-      binding.broken.push({ nic, reason: `${matches.map((link) => link.device).join(' and ')} have the same MAC` });
+      binding.broken.push({
+        nic,
+        reason: `${matches.map((link) => link.device).join(' and ')} have the same MAC: give one of them another`,
+      });
     else binding.bound.push({ ...nic, device: first.device });
   }
   return binding;

@@ -44,7 +44,11 @@ export async function writeGuestFile(
 ): Promise<void> {
   const handle = await channel.call('guest-file-open', { path, mode: 'w' }).catch((error: unknown) => {
     if (error instanceof GuestAgentError && /No such file/.test(error.message))
-      throw new AgentError(`${error.message}: is kylin-vr installed in the guest?`, EXIT.failed, { cause: error });
+      throw new AgentError(
+        `${error.message}: install kylin-vr in the guest, or say with --config where its file is`,
+        EXIT.failed,
+        { cause: error },
+      );
     throw error;
   });
   try {
@@ -83,7 +87,7 @@ export async function runInGuest(
   const { pid } = (await channel.call('guest-exec', { path, arg: args, 'capture-output': true }).catch((error) => {
     if (error instanceof GuestAgentError)
       throw new AgentError(
-        `${path} cannot be run in the guest: ${error.message}; is it installed there?`,
+        `${path} cannot be run in the guest: ${error.message}; install it there, and push again`,
         EXIT.failed,
         { cause: error },
       );
@@ -116,7 +120,7 @@ export async function mustRun(channel: AgentChannel, argv: readonly string[], ti
   const { status, stdout, stderr } = await runInGuest(channel, argv, timeoutMs);
   if (status !== 0)
     throw new AgentError(
-      `${argv.join(' ')} ended ${status} in the guest: ${stderr.trim() || stdout.trim()}`,
+      `${argv.join(' ')} ended ${status} in the guest: ${stderr.trim() || stdout.trim()}; the guest's own file is as it was: mend that there, and push again`,
       EXIT.failed,
     );
   return stdout;

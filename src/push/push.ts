@@ -88,7 +88,7 @@ function reported({ status, stdout, stderr }: GuestRun): { status: ExitStatus; r
     const { result = status === EXIT.ok ? 'unchanged' : 'failed', ...report } = JSON.parse(stdout) as GuestReport;
     return { status: known, report: { result, ...report } };
   } catch {
-    const message = `kylin-vr ended ${status} in the guest and said: ${(stderr || stdout).trim() || 'nothing'}`;
+    const message = `kylin-vr ended ${status} in the guest without a report; run kylin-vr status there; it said: ${(stderr || stdout).trim() || 'nothing'}`;
     return { status: known === EXIT.ok ? EXIT.failed : known, report: { result: 'failed', errors: [{ message }] } };
   }
 }

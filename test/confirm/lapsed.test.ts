@@ -85,7 +85,7 @@ describe('a change that nobody confirms', { concurrency: true }, () => {
         [status, stderr],
         [
           64,
-          `kylin-vr: nothing waits for a confirmation; the last change was taken back: it was not confirmed within ${SOON} s\n`,
+          `kylin-vr: nothing waits for a confirmation; the last change was taken back: it was not confirmed within ${SOON} s; kylin-vr reload --confirm-within SECONDS tries it again\n`,
         ],
       );
     });

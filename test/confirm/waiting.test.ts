@@ -154,7 +154,10 @@ describe('a change that waits for its confirmation', { concurrency: false }, () 
 
   it('confirm with nothing that waits ends 64', async () => {
     const { status, stderr } = await lab.kylin('confirm');
-    assert.deepEqual([status, stderr], [64, 'kylin-vr: nothing waits for a confirmation\n']);
+    assert.deepEqual(
+      [status, stderr],
+      [64, 'kylin-vr: nothing waits for a confirmation: kylin-vr status shows what is in force\n'],
+    );
   });
 
   it('where the network stays as it is there is nothing to confirm', async () => {

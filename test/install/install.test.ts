@@ -260,7 +260,10 @@ describe('what is the operator’s', () => {
     put(root, '/etc/logrotate.d/kylin-vr', 'daily\n');
     const { status, stderr } = await run(['uninstall', '--root', root]);
     assert.equal(status, 0);
-    assert.equal(stderr, 'warning: /etc/logrotate.d/kylin-vr was changed since it was installed: left as it is\n');
+    assert.equal(
+      stderr,
+      'warning: /etc/logrotate.d/kylin-vr was changed since it was installed: left as it is, remove it if nobody needs it\n',
+    );
     assert.equal(text(root, '/etc/logrotate.d/kylin-vr'), 'daily\n');
   });
 
@@ -289,7 +292,7 @@ describe('what is the operator’s', () => {
     symlinkSync('/dev/null', join(masked, '/etc/systemd/system/kylin-vr.service'));
     assert.equal(
       (await run(['install', '--root', masked], { program })).stderr,
-      'warning: /etc/systemd/system/kylin-vr.service masks the unit\n',
+      'warning: /etc/systemd/system/kylin-vr.service masks the unit, and nothing starts: remove that link\n',
     );
     const own = imageOf(t, {
       ...TOOLS,
@@ -297,7 +300,7 @@ describe('what is the operator’s', () => {
     });
     assert.equal(
       (await run(['install', '--root', own], { program })).stderr,
-      'warning: /etc/systemd/system/kylin-vr.service stands in for ours\n',
+      'warning: /etc/systemd/system/kylin-vr.service stands in for ours, which has no effect: take it away, or mend it by what is below /usr/lib\n',
     );
   });
 });
@@ -359,7 +362,7 @@ describe('what install says', () => {
     await run(['uninstall', '--root', root]);
     assert.deepEqual(snapshot(root), before);
     assert.deepEqual(await warnings(imageOf(t, TOOLS), '--firewalld'), [
-      'firewalld is not here: nothing to admit our NICs to',
+      'firewalld is not here: install it first, or leave --firewalld out',
     ]);
     const old = imageOf(t, { ...TOOLS, '/usr/sbin/firewalld': '' });
     assert.match(

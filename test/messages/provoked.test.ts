@@ -123,7 +123,7 @@ describe('on a router', { concurrency: false }, () => {
     await lab.configure(elastic.config);
     const left = JSON.parse((await lab.kylin('reload', '--json')).stdout) as { warnings: { message: string }[] };
     isSaid(
-      'established flows of … may live on: conntrack -D leaves flows that it was asked to delete',
+      'established flows of … may live on: conntrack -D leaves flows that it was asked to delete; they end by themselves when they are idle',
       left.warnings.map(({ message }) => message).join('\n'),
     );
   });
@@ -265,6 +265,22 @@ describe('on a router', { concurrency: false }, () => {
     );
   });
 
+  it('a file that is not there', async () => {
+    const none = '/etc/kylin-vr/none.yaml';
+    for (const [args, text] of [
+      [['eip', 'list', '--config', none], `${none}: does not exist: write it, or give another with --config`],
+      [['push', '--domain', 'vm7', none], `${none}: does not exist: name the file to push`],
+      [
+        ['explain', '--config', none, '--from', '192.0.2.1', '--to', '203.0.113.50'],
+        `${none}: does not exist: write it, or give another with --config`,
+      ],
+    ] as const) {
+      const ended = await lab.kylin(...args);
+      assert.equal(ended.status, 65);
+      isSaid(`kylin-vr: ${text}`, said(ended));
+    }
+  });
+
   it('a file that is wrong, and one that nobody has applied', async (t) => {
     t.after(() => settle());
     await lab.configure('if_list: 1\n');
@@ -322,8 +338,8 @@ describe('on a router', { concurrency: false }, () => {
     assert.equal(ended.status, 69);
     isSaid('kylin-vr: nothing was installed: …', ended.stderr);
     for (const text of [
-      'iproute2 is too old (ip utility, iproute2-ss161212): ip -json needs 4.18',
-      'iptables is too old (iptables v1.4.21): iptables-restore --wait needs 1.6.2',
+      'iproute2 is too old (ip utility, iproute2-ss161212): ip -json needs 4.18, as EL 8, Kylin V10, Debian 11 and later have it',
+      'iptables is too old (iptables v1.4.21): iptables-restore --wait needs 1.6.2, as EL 8, Kylin V10, Debian 11 and later have it',
     ])
       isSaid(`…${text}…`, ended.stderr);
     assert.equal((await shell('ls /usr/local/sbin /usr/sbin | grep -c "^kylin-vr$" || true')).stdout.trim(), '0');
@@ -340,7 +356,7 @@ describe('on a router', { concurrency: false }, () => {
     await tools.before('ip');
     assert.equal(ended.status, 69);
     isSaid(
-      'kylin-vr: ip -batch -: status 2: no; nothing was uninstalled, and kylin-vr.service is stopped',
+      'kylin-vr: ip -batch -: status 2: no; nothing was uninstalled, and kylin-vr.service is stopped: mend the cause and run kylin-vr uninstall --flush again, or systemctl start kylin-vr',
       ended.stderr,
     );
   });
@@ -387,13 +403,18 @@ describe('on a running system that it is installed on', { concurrency: false }, 
   });
 
   it('firewalld is told by the operator where its reload would take our rules, and nobody would put them back', async (t) => {
-    const { tree, shell, kylin } = await running(t, 'case "$*" in *is-active*kylin-vr*) exit 3 ;; esac');
+    const { tree, shell, kylin } = await running(
+      t,
+      'case "$*" in *is-active*kylin-vr*) exit 3 ;; *daemon-reload*) echo no >&2; exit 1 ;; esac',
+    );
     await shell('mkdir -p /usr/lib/firewalld/policies /var/lib/kylin-vr; echo > /usr/sbin/firewalld');
     await tree.write('/var/lib/kylin-vr/owned.json', '{}');
+    const installed = await kylin('install --firewalld');
     isSaid(
       'warning: firewalld does not know its new policy yet: run firewall-cmd --reload, which flushes our rules, and then kylin-vr reload',
-      await kylin('install --firewalld'),
+      installed,
     );
+    isSaid('warning: systemctl daemon-reload: status 1: no; run it again when the cause is gone', installed);
     isSaid(
       'warning: firewalld keeps the policy that was removed until firewall-cmd --reload, which flushes our rules too: run it when the network that still runs is not needed any more',
       await kylin('uninstall'),
@@ -469,14 +490,18 @@ describe('anywhere', () => {
 
   it('what the machine does not let us do', async () => {
     const host = linuxHost();
-    const cases: [doing: Promise<unknown>, text: string][] = [
-      [host.setMode('/nowhere/x', 0o600), 'setting the mode of /nowhere/x: ENOENT: …'],
-      [host.makeFolder('/nowhere/x', 0o700), 'making the folder /nowhere/x: ENOENT: …'],
-      [host.removeFolder('/proc/self'), 'removing the folder /proc/self: ENOTDIR: …'],
-      [host.setSysctl('net/ipv4/nothing', '1'), 'setting sysctl … to 1: …'],
+    const cases: [doing: () => Promise<unknown>, text: string][] = [
+      [() => host.setMode('/nowhere/x', 0o600), 'setting the mode of /nowhere/x: ENOENT: …'],
+      [
+        () => host.setMode('/proc/self/stat', 0o600),
+        'setting the mode of /proc/self/stat: EPERM: …; forbidden even to root: made immutable (lsattr), or kept from this container',
+      ],
+      [() => host.makeFolder('/nowhere/x', 0o700), 'making the folder /nowhere/x: ENOENT: …'],
+      [() => host.removeFolder('/proc/self'), 'removing the folder /proc/self: ENOTDIR: …'],
+      [() => host.setSysctl('net/ipv4/nothing', '1'), 'setting sysctl … to 1: …'],
     ];
     for (const [doing, text] of cases)
-      await assert.rejects(doing, (error: Error) => {
+      await assert.rejects(doing(), (error: Error) => {
         isSaid(text, error.message);
         return true;
       });

@@ -92,7 +92,7 @@ describe('binding NICs to links', () => {
     [
       'two that came with one MAC are ambiguous: neither is used',
       [link('eth0', { mac }), link('eth8', { mac })],
-      'eth0 and eth8 have the same MAC',
+      'eth0 and eth8 have the same MAC: give one of them another',
     ],
     ['one whose name cannot be used is as if it were not there', [link('eth;0', { mac })], 'pending'],
   ];
@@ -107,7 +107,7 @@ describe('binding NICs to links', () => {
     assert.deepEqual(bindNics(nics, links), {
       bound: [{ ...UPLINK, device: 'eth0' }],
       pending: [SUBNET_B],
-      broken: [{ nic: SUBNET_A, reason: 'eth1 and eth8 have the same MAC' }],
+      broken: [{ nic: SUBNET_A, reason: 'eth1 and eth8 have the same MAC: give one of them another' }],
     });
   });
 });

@@ -148,7 +148,10 @@ describe('push', { concurrency: false }, () => {
     const { status, stderr } = await push(one);
     await guestProgram('');
     assert.equal(status, 1);
-    assert.match(stderr, /kylin-vr ended 1 in the guest and said: no such module/);
+    assert.match(
+      stderr,
+      /kylin-vr ended 1 in the guest without a report; run kylin-vr status there; it said: no such module$/m,
+    );
     assert.deepEqual(await leftovers(), ['kylin-vr.yaml']);
   });
 
@@ -161,14 +164,20 @@ describe('push', { concurrency: false }, () => {
     const other = (name: string, script: string) =>
       lab.router.write(`${GUEST_BIN}/${name}`, `#!/bin/sh\n${script}\n`, 0o755);
     const away = (name: string) => lab.router.run(['rm', `${GUEST_BIN}/${name}`], { check: true });
-    await failsWith(/No such file or directory: is kylin-vr installed in the guest\?$/m, '--config', '/nowhere/x.yaml');
+    await failsWith(
+      /No such file or directory: install kylin-vr in the guest, or say with --config where its file is$/m,
+      '--config',
+      '/nowhere/x.yaml',
+    );
     await other('sha256sum', "echo '0000000000000000000000000000000000000000000000000000000000000000  x'");
     await failsWith(
       /\.yaml arrived damaged in the guest \(SHA-256 0{64}, sent was [0-9a-f]{64}\): the guest's own file is as it was; push again$/m,
     );
     await away('sha256sum');
     await other('chmod', 'echo no >&2; exit 3');
-    await failsWith(/chmod 0600 \S+ ended 3 in the guest: no$/m);
+    await failsWith(
+      /chmod 0600 \S+ ended 3 in the guest: no; the guest's own file is as it was: mend that there, and push again$/m,
+    );
     await away('chmod');
     await guestProgram('kill -9 $$');
     await failsWith(/kylin-vr was ended by signal 9 in the guest: see dmesg there, then push again$/m);
@@ -179,7 +188,7 @@ describe('push', { concurrency: false }, () => {
       '1',
     );
     await away('kylin-vr');
-    await failsWith(/kylin-vr cannot be run in the guest: .*; is it installed there\?$/m);
+    await failsWith(/kylin-vr cannot be run in the guest: .*; install it there, and push again$/m);
     await guestProgram('');
     assert.deepEqual(await leftovers(), ['kylin-vr.yaml']);
   });
@@ -280,7 +289,10 @@ describe('push', { concurrency: false }, () => {
       child.kill('SIGINT');
       assert.equal(await ended, 69);
       assert.match(stderr, /SIGINT: stopping; what is open in the guests is closed first/);
-      assert.match(stderr, /stopped by SIGINT; a reload that has begun in the guest goes on there\n/);
+      assert.match(
+        stderr,
+        /stopped by SIGINT; a reload that has begun in the guest goes on there: kylin-vr status in the guest tells how it ends\n/,
+      );
       isClosed();
       assert.equal(await inGuest(CONFIG), one);
       assert.deepEqual(await leftovers(), ['kylin-vr.yaml']);

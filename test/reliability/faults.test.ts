@@ -320,7 +320,7 @@ for (const iptables of ['nft', 'legacy'] as const)
         () => broken(save, 'echo rubbish; exit 0'),
         69,
         'old',
-        /^iptables-save printed something that is not understood: rubbish/,
+        /^iptables-save printed something that is not understood: rubbish \(please report it, with iptables --version\)/,
       ],
       [
         'iptables-save prints half',
@@ -334,7 +334,7 @@ for (const iptables of ['nft', 'legacy'] as const)
         () => broken('conntrack', 'echo rubbish; exit 0'),
         0,
         'new',
-        /^established flows of .*: conntrack -L printed something that is not understood: rubbish/,
+        /^established flows of .*: conntrack -L printed something that is not understood: rubbish \(please report it, with conntrack --version\); they end/,
       ],
       [
         'iptables-restore has no memory',
@@ -402,7 +402,7 @@ describe('nmcli does not work, and NetworkManager does', { concurrency: false },
       () => broken('nmcli', 'echo rubbish; exit 0'),
       69,
       'old',
-      /^nmcli printed something that is not understood: rubbish/,
+      /^nmcli printed something that is not understood: rubbish \(please report it, with nmcli --version\)/,
     ],
     ['prints nothing', () => broken('nmcli', 'exit 0'), 0, 'new', /^$/],
   ];

@@ -303,7 +303,11 @@ describe('bad input', { concurrency: true }, () => {
         'mv $F /run/elsewhere; ln -s /run/elsewhere $F',
         'is a symbolic link: put the file itself there',
       ],
-      ['a folder', 'mv $F /run/elsewhere; mkdir $F', 'is a folder, not a file'],
+      [
+        'a folder',
+        'mv $F /run/elsewhere; mkdir $F',
+        'is a folder: remove it and write a file there, or give another with --config',
+      ],
     ];
     for (const [what, script, message] of REFUSED)
       it(`${what} is refused`, async () => {

@@ -140,7 +140,9 @@ function nics(path: Path): void {
   it('two NICs with one MAC: neither is used, all else is done, and it is said', async () => {
     await lab.router.plug({ ...NICS.b, device: 'eth7' });
     const { report } = await kylin(lab, 'reload');
-    assert.deepEqual(report.warnings, [{ message: `NIC ${B} is not used: eth2 and eth7 have the same MAC` }]);
+    assert.deepEqual(report.warnings, [
+      { message: `NIC ${B} is not used: eth2 and eth7 have the same MAC: give one of them another` },
+    ]);
     assert.deepEqual(await states(lab), [0, true, `eth0 active, eth1 active, ${B} error`]);
     await lab.router.unplug({ ...NICS.b, device: 'eth7' });
     await kylin(lab, 'reload');

@@ -453,7 +453,7 @@ function bystanders(path: ManagedPath): void {
       const { warnings } = await reload(lab, withEips(['203.0.113.50']));
       assert.deepEqual(lostOnes(warnings), [
         'route 172.30.0.0/16 via 203.0.113.9 dev eth0 proto boot src 203.0.113.51 went with what NetworkManager changed, ' +
-          'and the kernel does not take it back',
+          'and the kernel does not take it back: add it anew where it is still needed',
       ]);
       assert.equal(await bystandersOf(lab), there);
       await reload(lab, two);
