@@ -52,7 +52,7 @@ async function inRpm(file: string): Promise<string[]> {
 const common = (entries: readonly string[]) =>
   entries
     .filter((line) => !/ \/usr\/share\/(doc|licenses|lintian|zsh)\//.test(line))
-    .map((line) => line.replace(/\/$/, '').replace(/code-[\w.-]+\.bin$/, 'code-BUILD.bin'))
+    .map((line) => line.replace(/\/$/, '').replace(/(code|chunks)-[\w.-]+\.(bin|js)$/, '$1-BUILD.$2'))
     .sort();
 
 const PACKED = FILES.filter(({ path }) => !path.startsWith('/usr/local/')).map(
@@ -64,6 +64,7 @@ const ALSO = [
   'drwxr-x--- /var/log/kylin-vr',
   'lrwxrwxrwx /usr/bin/kylin-vr -> ../lib/kylin-vr/kylin-vr.js',
   '-rwxr-xr-x /usr/lib/kylin-vr/kylin-vr.js',
+  '-rw-r--r-- /usr/lib/kylin-vr/chunks-BUILD.js',
   '-rw-r--r-- /usr/share/bash-completion/completions/kylin-vr',
   '-rw-r--r-- /usr/share/fish/vendor_completions.d/kylin-vr.fish',
   '-rw-r--r-- /usr/share/man/man5/kylin-vr.yaml.5.gz',
