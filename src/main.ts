@@ -81,7 +81,7 @@ function keepsCode(): boolean {
     BUNDLE?.isFromCache() === false &&
     context.isRoot &&
     args.some((word) => word === 'start' || word === 'reload' || word === 'install') &&
-    !args.some((word) => word.startsWith('--root'))
+    !args.some((word) => word.startsWith('--root') || word === '--help' || word === '-h')
   );
 }
 

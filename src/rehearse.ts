@@ -38,7 +38,7 @@ const LINKS = JSON.stringify(
 
 const paper: Host = {
   run: async ([command, ...args]) => ({
-    stdout: command === 'ip' && args.includes('-json') ? (args.includes('address') ? LINKS : '[]') : '',
+    stdout: command !== 'ip' || !args.includes('-json') ? '' : args.includes('-b') ? `${LINKS}\n[]\n` : '[]',
     status: 0,
   }),
   launch: async () => {},

@@ -47,6 +47,17 @@ export type ObservedAddress = Address & {
   dynamic: boolean;
 };
 
+/** For `ip -json -details -b -`: without a family ip shows the routes of IPv4. */
+export const SHOW_NICS = 'address show\nroute show table main\n';
+
+/** What it prints → what `address show` prints and what `route show` does, each on a line. */
+export function parseNics(text: string): { addresses: string; routes: string } {
+  const [addresses, routes, ...more] = text.split(/\n(?=.)/);
+  if (addresses === undefined || routes === undefined || more.length > 0)
+    throw notUnderstood(new ShapeError(`is ${text.length} characters, and not two lines`));
+  return { addresses, routes };
+}
+
 /** Reads `ip -json -details address show`. Addresses: IPv4 of global scope. Throws where it is not what ip prints. */
 export function parseAddresses(json: string): { links: ObservedLink[]; addresses: ObservedAddress[] } {
   const links: ObservedLink[] = [];
@@ -78,7 +89,7 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
   return { links, addresses };
 }
 
-/** Reads `ip -json -4 route show table main`: the routes through one gateway, best first within a destination. */
+/** Reads `ip -json -details route show table main`: the routes through one gateway, best first within a destination. */
 export function parseRoutes(json: string): Route[] {
   return parseList(json, route).flatMap(({ dst, gateway, dev, protocol, metric }): Route[] =>
     gateway === undefined || dev === undefined
@@ -111,10 +122,14 @@ function parseList<T>(json: string, item: Shape<T>): T[] {
       'list',
     );
   } catch (cause) {
-    const words = cause instanceof Error ? cause.message : String(cause);
-    const message = `ip -json printed something that is not understood (${words}); needs iproute2 4.18 or later`;
-    throw new UnsupportedError(message, { cause });
+    throw notUnderstood(cause);
   }
+}
+
+function notUnderstood(cause: unknown): UnsupportedError {
+  const words = cause instanceof Error ? cause.message : String(cause);
+  const message = `ip -json printed something that is not understood (${words}); needs iproute2 4.18 or later`;
+  return new UnsupportedError(message, { cause });
 }
 
 const isEmptyObject = (value: unknown): boolean =>

@@ -1,5 +1,5 @@
-// One command, from its start to its end. Its standard streams are files where that can be, and pipes where not; one that is fed
-// by a pipe is for execa, which takes a third of what starting Node takes to load (12 ms of 35, with the code cache).
+// One command, from its start to its end. Its standard streams are files where that can be, and pipes where not. One that a pipe
+// has to be fed to bit by bit is for execa, which takes a third of what starting Node takes to load (12 ms, with the code cache).
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, constants, existsSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
@@ -15,8 +15,10 @@ export type Ended = {
   stderr: string;
 };
 
-/** File descriptors for standard input, output and error. */
-export type StandardFiles = readonly [stdin: number | 'ignore', stdout: number, stderr: number];
+/** Standard input, output and error: files, or pipes, with what goes into the first. */
+export type Streams =
+  | { files: readonly [stdin: number | 'ignore', stdout: number, stderr: number] }
+  | { input: string | undefined };
 
 /**
  * Closes the files. A status is for the caller to judge. What a command that its timeout killed has left open is not waited for.
@@ -24,19 +26,23 @@ export type StandardFiles = readonly [stdin: number | 'ignore', stdout: number, 
 export function runCommand(
   command: string,
   args: readonly string[],
-  { env, timeoutMs, files }: { env: NodeJS.ProcessEnv; timeoutMs: number; files: StandardFiles | undefined },
+  { env, timeoutMs, streams }: { env: NodeJS.ProcessEnv; timeoutMs: number; streams: Streams },
 ): Promise<Ended> {
   return new Promise((resolve) => {
     const ended: Ended = { timedOut: false, stdout: '', stderr: '' };
+    const { files, input } = { files: undefined, input: undefined, ...streams };
     let child: ChildProcess;
     try {
-      child = spawn(command, args, { env, stdio: [...(files ?? (['ignore', 'pipe', 'pipe'] as const))], ...OWN_GROUP });
+      const stdio = files ?? ([input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] as const);
+      child = spawn(command, args, { env, stdio: [...stdio], ...OWN_GROUP });
     } catch (error) {
       closeAll(files);
       // Of the failures to start a process some come as an event, and some (ENOMEM, E2BIG) are thrown.
       resolve({ ...ended, code: (error as NodeJS.ErrnoException).code ?? 'UNKNOWN' });
       return;
     }
+    // One that ends without reading it says so by its status.
+    child.stdin?.on('error', () => {}).end(input);
     const printed = files
       ? () => ({ stdout: contentOf(files[1]), stderr: contentOf(files[2]) })
       : collected(child.stdout, child.stderr);
@@ -65,7 +71,7 @@ export function runCommand(
  * starting Node takes, in Node's streams; and one that prints more than a pipe holds (64 KiB) goes on while this process is busy.
  * Undefined where there can be none (not root, no room), and with SELinux, which may not let a command use a file of ours.
  */
-export function standardFiles(input?: string): StandardFiles | undefined {
+export function standardFiles(input: string | undefined): Streams | undefined {
   if (existsSync('/sys/fs/selinux/enforce')) return undefined;
   const opened: number[] = [];
   const open = () => {
@@ -74,12 +80,16 @@ export function standardFiles(input?: string): StandardFiles | undefined {
     return file;
   };
   try {
-    return [input === undefined ? 'ignore' : filled(open(), Buffer.from(input)), open(), open()];
+    return { files: [input === undefined ? 'ignore' : filled(open(), Buffer.from(input)), open(), open()] };
   } catch {
     closeAll(opened);
     return undefined;
   }
 }
+
+/** Undefined where the input may be more than a pipe takes at once (POSIX: 4,096 bytes at least). */
+export const pipes = (input: string | undefined): Streams | undefined =>
+  input === undefined || Buffer.byteLength(input) <= 4096 ? { input } : undefined;
 
 /** open(2): __O_TMPFILE, which Node does not name, with O_DIRECTORY, which is another one on arm64. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;

@@ -15,7 +15,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { CommandError, HostError, UnsupportedError } from '../errors.ts';
 import { secretName } from '../hash.ts';
-import { killGroup, OWN_GROUP, runCommand, standardFiles } from './command.ts';
+import { killGroup, OWN_GROUP, pipes, runCommand, standardFiles } from './command.ts';
 
 export type RunOptions = {
   input?: string;
@@ -85,11 +85,11 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
       const [command, ...args] = argv;
       const timeout = options.timeoutMs ?? COMMAND_TIMEOUT_MS;
       const { input } = options;
-      const files = standardFiles(input);
+      const streams = standardFiles(input) ?? pipes(input);
       const result =
-        input === undefined || files !== undefined
-          ? await runCommand(command, args, { env, timeoutMs: timeout, files })
-          : await runFed(command, args, { env, timeoutMs: timeout, input });
+        streams === undefined
+          ? await runFed(command, args, { env, timeoutMs: timeout, input: input ?? '' })
+          : await runCommand(command, args, { env, timeoutMs: timeout, streams });
       if (result.code === 'ENOENT') throw missing(command);
       if (result.timedOut)
         throw new CommandError(argv, undefined, result.stderr, `no end after ${timeout / 1000} s, killed`);
@@ -264,7 +264,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
   return host;
 }
 
-/** As runCommand, for one that is fed by a pipe. */
+/** As runCommand, for one that is fed more than a pipe holds. */
 async function runFed(
   command: string,
   args: readonly string[],

@@ -69,8 +69,7 @@ describe('a run that finds what the last one with nothing to do found', { concur
     const kept = await remembered();
     assert.equal((await reload()).result, 'unchanged');
     assert.deepEqual((await tools.taken()).map(({ command }) => command).sort(), [
-      'ip -json -4 route show table main',
-      'ip -json -details address show',
+      'ip -json -details -b -',
       'iptables-save',
     ]);
     assert.equal(await remembered(), kept);
