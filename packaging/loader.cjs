@@ -17,8 +17,8 @@ const fs = require('node:fs');
 const { basename, dirname, join } = require('node:path');
 const { Script } = require('node:vm');
 
-// By the build: its hash, where the chunks are, and how many lines of the one file come before them.
-const { id, length, chunks, linesBefore } = KYLIN_VR_PROGRAM;
+// By the build: its hash, where the packs are, which chunk is in which, and how many lines of the one file come before them.
+const { id, length, packs, chunks, linesBefore } = KYLIN_VR_PROGRAM;
 
 const CACHE_FOLDER = '/var/cache/kylin-vr';
 const NAME = `code-${id}-${process.version}-${process.arch}.bin`;
@@ -47,7 +47,7 @@ function text() {
 
 const isRoots = (stat) => stat.uid === 0 && (stat.mode & 0o022) === 0;
 
-/** A cache file is: the length of its index as eight characters, the index, the code of each chunk. */
+/** A cache file is: the length of its index as eight characters, the index, the code of each pack. */
 function openCache(folder) {
   try {
     const stat = fs.lstatSync(folder);
@@ -67,6 +67,7 @@ const AFTER = '*/\n';
 const { programFile, program, isBeside } = openProgram();
 const start = isBeside ? 0 : fs.fstatSync(program).size - AFTER.length - length;
 const cache = openCache(dirname(__filename)) ?? openCache(CACHE_FOLDER);
+const compiled = new Map();
 const loaded = new Map();
 
 function codeOf(name) {
@@ -78,28 +79,34 @@ function codeOf(name) {
   }
 }
 
-function load(name) {
-  const known = loaded.get(name);
-  if (known !== undefined) return known.module.exports;
-  const { offset, size, line } = chunks[name];
+/** A pack: an object with a function for each of its chunks. */
+function compile(name) {
+  const { offset, size, line } = packs[name];
   const source = readAt(program, start + offset, size)
     .latin1Slice()
     .replaceAll('*KYLIN_VR_END/', '*/');
-  const script = new Script(
-    `(function (exports, require, module, __filename, __dirname, KYLIN_VR_BUNDLE) {${source}\n})`,
-    {
-      filename: programFile,
-      // Lines as in that file, for stack traces and the source map.
-      lineOffset: isBeside ? line : linesBefore + line,
-      cachedData: codeOf(name),
-    },
-  );
-  const chunk = { script, module: { exports: {} } };
-  loaded.set(name, chunk);
-  const requireFrom = (wanted) => (wanted.startsWith('./') ? load(basename(wanted)) : require(wanted));
-  script.runInThisContext()(chunk.module.exports, requireFrom, chunk.module, __filename, __dirname, bundle);
-  return chunk.module.exports;
+  const script = new Script(`({${source}})`, {
+    filename: programFile,
+    // Lines as in that file, for stack traces and the source map.
+    lineOffset: isBeside ? line : linesBefore + line,
+    cachedData: codeOf(name),
+  });
+  const pack = { script, functions: script.runInThisContext() };
+  compiled.set(name, pack);
+  return pack;
 }
+
+function load(name) {
+  const known = loaded.get(name);
+  if (known !== undefined) return known.exports;
+  const pack = compiled.get(chunks[name]) ?? compile(chunks[name]);
+  const module = { exports: {} };
+  loaded.set(name, module);
+  pack.functions[name](module.exports, requireFrom, module, __filename, __dirname, bundle);
+  return module.exports;
+}
+
+const requireFrom = (wanted) => (wanted.startsWith('./') ? load(basename(wanted)) : require(wanted));
 
 /** Keeps the code that has been compiled until now, for the next run. Where that cannot be, the next run is slower: no matter. */
 function saveCode(folder = CACHE_FOLDER) {
@@ -111,7 +118,7 @@ function saveCode(folder = CACHE_FOLDER) {
     const index = {};
     const code = [];
     let offset = 0;
-    for (const [name, { script }] of loaded) {
+    for (const [name, { script }] of compiled) {
       const data = script.createCachedData();
       index[name] = { offset, size: data.length };
       code.push(data);
@@ -130,7 +137,7 @@ function saveCode(folder = CACHE_FOLDER) {
 const bundle = {
   id,
   text,
-  isFromCache: () => cache !== undefined && [...loaded.values()].every(({ script }) => !script.cachedDataRejected),
+  isFromCache: () => cache !== undefined && [...compiled.values()].every(({ script }) => !script.cachedDataRejected),
   saveCode,
 };
 load('main.js');

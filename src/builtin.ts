@@ -1,9 +1,10 @@
 // A module of Node's that is loaded when it is called for, not when the program starts: crypto and tty take a tenth of what
-// starting Node takes, each, and a run with nothing to do needs neither. (process.getBuiltinModule came with Node 20.16.)
+// starting Node takes, each, and a run with nothing to do needs neither.
 
-import { createRequire } from 'node:module';
+/** Before Node 20.16 there is no process.getBuiltinModule, but the built program has this. */
+declare const require: (name: string) => unknown;
 
-const load = createRequire('/');
+const load = (name: string): unknown => (process.getBuiltinModule ?? require)(name);
 
-export const crypto = (): typeof import('node:crypto') => load('node:crypto');
-export const tty = (): typeof import('node:tty') => load('node:tty');
+export const crypto = () => load('node:crypto') as typeof import('node:crypto');
+export const tty = () => load('node:tty') as typeof import('node:tty');

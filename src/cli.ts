@@ -2,11 +2,10 @@
 
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { Shell } from './commands/completion.ts';
-import type { Context, GlobalOptions } from './commands/context.ts';
+import { type Context, DEFAULTS, type GlobalOptions } from './commands/context.ts';
 import { NOUN_FORMS, type NounName } from './config/nouns.ts';
 import { EXIT, type ExitStatus } from './errors.ts';
 import { LOG_LEVELS } from './machine/log.ts';
-import { PATHS } from './machine/paths.ts';
 import { TRIGGERS } from './trigger.ts';
 
 const EXIT_STATUSES = `
@@ -42,10 +41,10 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
   const program = new Command('kylin-vr')
     .description('Makes this machine the VPC router that one YAML file describes.')
     .version(VERSION)
-    .option('--config <file>', 'the configuration', PATHS.config)
-    .option('--json', 'print one JSON object', false)
-    .option('--lock-timeout <seconds>', 'how long to wait for another run', seconds, 60)
-    .addOption(new Option('--log-level <level>', 'what is logged').choices(LOG_LEVELS).default('info'))
+    .option('--config <file>', 'the configuration', DEFAULTS.config)
+    .option('--json', 'print one JSON object', DEFAULTS.json)
+    .option('--lock-timeout <seconds>', 'how long to wait for another run', seconds, DEFAULTS.lockTimeout)
+    .addOption(new Option('--log-level <level>', 'what is logged').choices(LOG_LEVELS).default(DEFAULTS.logLevel))
     .addOption(
       new Option('--renderer <name>', 'persistent files to write (default: what this guest uses)').choices([
         'ifcfg',

@@ -76,7 +76,6 @@ export async function converge(
     }
     const outcome = await applySteps(host, current.steps);
     done.push(...outcome.done);
-    warnings.push(...outcome.warnings);
     let next: Survey;
     try {
       next = outcome.failed === undefined ? await settled(look, current.steps) : await look();
@@ -84,6 +83,9 @@ export async function converge(
       // What cannot be verified is taken back, too.
       failure = outcome.failed?.error ?? asError(error);
       break;
+    } finally {
+      await outcome.announced;
+      warnings.push(...outcome.warnings);
     }
     const dead = scope === 'boot' ? [] : await deadAfter(current.steps, next, look);
     if (dead.length > 0) {
@@ -237,6 +239,7 @@ async function bringBack(
     const { steps } = await look();
     const outcome = await applySteps(host, settingsLast(steps));
     done = outcome.done;
+    await outcome.announced;
     warnings.push(...outcome.warnings);
     const { steps: remaining } = outcome.failed === undefined ? await settled(look, steps) : await look();
     if (remaining.length === 0) {

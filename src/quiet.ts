@@ -35,10 +35,17 @@ export type Ahead = {
   answered: Promise<unknown>;
 };
 
-/** For the holder of the lock: what is asked before another run has ended is of no use. */
-export async function askAhead(host: Host, request: RunRequest): Promise<Ahead | undefined> {
+/**
+ * For the holder of the lock: what is asked before another run has ended is of no use. Without a memory, what every run asks: the
+ * answers are there when the configuration is read.
+ */
+export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> {
   const memory = BUNDLE === undefined ? undefined : await readKept(host, PATHS.quiet, memoryIn);
-  if (memory?.program !== BUNDLE?.id || memory?.asked !== askedBy(request)) return undefined;
+  if (memory === undefined || memory.program !== BUNDLE?.id || memory.asked !== askedBy(request)) {
+    const answers: Answers = new Map();
+    const { askMachine } = await import('./machine/observe.ts');
+    return { answers, quiet: async () => undefined, answered: askMachine(noting(host, answers)) };
+  }
   const { answers, same, answered } = askAgain(host, memory.conversation);
   const { convergence, configWarnings } = memory;
   return {

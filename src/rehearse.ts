@@ -1,7 +1,9 @@
 // A reload of a small router on a machine of paper: nothing is read, nothing is done. It is there to be compiled: what it went
 // through is what the code cache holds (packaging/loader.cjs). What is still left out is compiled when it is met, 20 µs a function.
 
-import { type Host, linuxHost } from './machine/host.ts';
+import { runCli } from './cli.ts';
+import type { Context } from './commands/context.ts';
+import { type Host, linuxHost, runFed } from './machine/host.ts';
 import { createLogger } from './machine/log.ts';
 import { run } from './reconcile.ts';
 
@@ -64,8 +66,11 @@ const paper: Host = {
 
 export async function rehearse(): Promise<void> {
   await run(paper, { command: 'reload', trigger: 'operator', configPath: '/rehearsal' });
-  // What a machine of paper does without: a command that is fed, a log, a lock; and a file that needs the YAML parser.
+  // What a machine of paper does without: commands, by files and by pipes, a log, a lock, options; and a file that needs the YAML parser.
   await linuxHost().run(['true'], { input: '' });
+  await runFed('/bin/true', [], { env: {}, timeoutMs: 10_000, input: '' });
+  const silent = { stdout: () => {}, stderr: () => {} } as unknown as Context;
+  await runCli(['--help'], silent);
   const log = await createLogger({ level: 'info', terminal: false, stderr: () => {} });
   log.info({ run: '', warnings: [] }, 'rehearsed');
   await (await import('./config/load.ts')).loadConfig('{ if_list: [{ mac: 52:54:84:00:08:46 }] }');

@@ -2,17 +2,29 @@
 // validator for each shape in each process: 5 ms to load and 7 ms for 1,000 addresses, where this takes one. Pure.
 
 /** Gives the value as it is when it fits; throws ShapeError. */
-export type Shape<T> = (value: unknown, path: string) => T;
+export type Shape<T> = (value: unknown) => T;
 export type Of<S> = S extends Shape<infer T> ? T : never;
 
 export class ShapeError extends Error {
   override name = 'ShapeError';
+  readonly fault: string;
+  /** Keys and indices down to the value. */
+  readonly path: readonly (string | number)[];
+
+  constructor(fault: string, path: readonly (string | number)[] = []) {
+    super(path.length === 0 ? fault : `${path.join('.')}: ${fault}`);
+    this.fault = fault;
+    this.path = path;
+  }
 }
+
+const below = (key: string | number, error: unknown): unknown =>
+  error instanceof ShapeError ? new ShapeError(error.fault, [key, ...error.path]) : error;
 
 const primitive =
   <T>(type: 'string' | 'number' | 'boolean'): Shape<T> =>
-  (value, path) => {
-    if (typeof value !== type) throw new ShapeError(`${path}: must be a ${type}`);
+  (value) => {
+    if (typeof value !== type) throw new ShapeError(`must be a ${type}`);
     return value as T;
   };
 
@@ -22,14 +34,19 @@ export const boolean = primitive<boolean>('boolean');
 
 export const optional =
   <T>(shape: Shape<T>): Shape<T | undefined> =>
-  (value, path) =>
-    value === undefined ? undefined : shape(value, path);
+  (value) =>
+    value === undefined ? undefined : shape(value);
 
 export const array =
   <T>(item: Shape<T>): Shape<T[]> =>
-  (value, path) => {
-    if (!Array.isArray(value)) throw new ShapeError(`${path}: must be an array`);
-    for (let n = 0; n < value.length; n++) item(value[n], `${path}.${n}`);
+  (value) => {
+    if (!Array.isArray(value)) throw new ShapeError('must be an array');
+    let n = 0;
+    try {
+      for (; n < value.length; n++) item(value[n]);
+    } catch (error) {
+      throw below(n, error);
+    }
     return value;
   };
 
@@ -41,11 +58,19 @@ type ObjectOf<F extends Fields> = { [K in Exclude<keyof F, Optional<F>>]: Of<F[K
 
 /** Other keys may be there; they are nobody's matter. */
 export const object = <F extends Fields>(fields: F): Shape<ObjectOf<F>> => {
-  const shapes = Object.entries(fields);
-  return (value, path) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value))
-      throw new ShapeError(`${path}: must be an object`);
-    for (const [key, shape] of shapes) shape((value as Record<string, unknown>)[key], `${path}.${key}`);
+  const keys = Object.keys(fields);
+  return (value) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new ShapeError('must be an object');
+    let n = 0;
+    try {
+      // By index: 1,000 addresses are 8,000 fields, and an iterator makes two objects for each.
+      for (; n < keys.length; n++) {
+        const key = keys[n] as string;
+        fields[key]?.((value as Record<string, unknown>)[key]);
+      }
+    } catch (error) {
+      throw below(keys[n] as string, error);
+    }
     return value as ObjectOf<F>;
   };
 };

@@ -5,6 +5,7 @@ import { formatIssue } from '../config/issue.ts';
 import { type AgentError, NotRootError } from '../errors.ts';
 import type { Host } from '../machine/host.ts';
 import type { Logger } from '../machine/log.ts';
+import { PATHS } from '../machine/paths.ts';
 
 export type GlobalOptions = {
   config: string;
@@ -15,6 +16,9 @@ export type GlobalOptions = {
   renderer?: string;
   trigger?: string;
 };
+
+/** As the options are where none is given. */
+export const DEFAULTS: GlobalOptions = { config: PATHS.config, json: false, lockTimeout: 60, logLevel: 'info' };
 
 export type Context = {
   /** Called before a command, and neither for --help nor for --version: loads the host, which takes 9 ms. */

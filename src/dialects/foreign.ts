@@ -50,7 +50,7 @@ const FOR_EVER = 0xffff_ffff;
 
 /** Reads `ip -json -details address show`: every address, ours too. One that a neighbour has as well is left out. */
 export function parseForeignAddresses(json: string): Foreign[] {
-  return devices(JSON.parse(json.trim() || '[]'), 'list').flatMap(({ ifname: device = '', addr_info = [] }) =>
+  return devices(JSON.parse(json.trim() || '[]')).flatMap(({ ifname: device = '', addr_info = [] }) =>
     addr_info.flatMap((info): Foreign[] => {
       const { local, address, label, valid_life_time: valid = FOR_EVER, preferred_life_time: preferred } = info;
       if (local === undefined || info.dadfailed || (info.family !== 'inet' && info.family !== 'inet6')) return [];

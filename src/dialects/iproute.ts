@@ -117,10 +117,7 @@ function parseList<T>(json: string, item: Shape<T>): T[] {
   try {
     const list: unknown = JSON.parse(text);
     if (!Array.isArray(list)) throw new ShapeError('must be an array');
-    return array(item)(
-      list.filter((entry) => !isEmptyObject(entry)),
-      'list',
-    );
+    return array(item)(list.filter((entry) => !isEmptyObject(entry)));
   } catch (cause) {
     throw notUnderstood(cause);
   }

@@ -17,16 +17,20 @@ export type Outcome = {
   done: Step[];
   /** The first steps that failed, and why; those after them were not tried. */
   failed?: { steps: Step[]; error: Error };
-  /** What did not work but does not matter for the network's state. */
+  /** What did not work but does not matter for the network's state; complete when `announced` settles. */
   warnings: string[];
+  /** What is announced last changes nothing here: who verifies need not wait for it first. */
+  announced: Promise<unknown>;
 };
 
 /** Seconds that iptables-restore waits for another program's xtables lock. */
 const XTABLES_WAIT_S = 30;
 
 export async function applySteps(host: Host, steps: readonly Step[]): Promise<Outcome> {
-  const outcome: Outcome = { done: [], warnings: [] };
-  for (const batch of inBatches(steps)) {
+  const outcome: Outcome = { done: [], warnings: [], announced: Promise.resolve() };
+  const batches = inBatches(steps);
+  const last = batches.findLastIndex((batch) => !isAnnouncement(batch)) + 1;
+  for (const batch of batches.slice(0, last)) {
     try {
       await applyBatch(host, batch, outcome.warnings);
     } catch (error) {
@@ -35,8 +39,12 @@ export async function applySteps(host: Host, steps: readonly Step[]): Promise<Ou
     }
     outcome.done.push(...batch.steps);
   }
+  outcome.announced = Promise.all(batches.slice(last).map((batch) => applyBatch(host, batch, outcome.warnings)));
+  outcome.done.push(...batches.slice(last).flatMap((batch) => batch.steps));
   return outcome;
 }
+
+const isAnnouncement = ({ by, steps }: Batch): boolean => by === 'one' && steps[0].kind === 'announce-addresses';
 
 type Batch =
   | { by: 'ip'; steps: IpStep[] }

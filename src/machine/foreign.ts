@@ -85,7 +85,7 @@ export async function readLost(host: Host): Promise<Foreign[]> {
 async function readRecord(host: Host): Promise<Foreign[]> {
   const text = await host.read(PATHS.foreign);
   try {
-    if (text !== undefined) return record(JSON.parse(text), 'foreign') as Foreign[];
+    if (text !== undefined) return record(JSON.parse(text)) as Foreign[];
   } catch {}
   return [];
 }

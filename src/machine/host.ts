@@ -265,7 +265,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
 }
 
 /** As runCommand, for one that is fed more than a pipe holds. */
-async function runFed(
+export async function runFed(
   command: string,
   args: readonly string[],
   { env, timeoutMs, input }: { env: NodeJS.ProcessEnv; timeoutMs: number; input: string },

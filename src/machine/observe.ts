@@ -109,6 +109,9 @@ export async function readMachine(host: Host, asksOvs = false): Promise<Machine>
   };
 }
 
+/** Commands that readMachine always runs. Never fails. */
+export const askMachine = (host: Host): Promise<unknown> => Promise.allSettled([readNics(host), readRules(host)]);
+
 /**
  * Addresses and routes, by one process: to start another one takes 7 % of what starting Node takes, and three times that where
  * the CPUs have work.
@@ -138,7 +141,7 @@ async function readOwned(host: Host): Promise<Owned> {
   const text = await host.read(PATHS.owned);
   try {
     if (text !== undefined) {
-      return { ...NOTHING_OWNED, ...(ownedRecord(JSON.parse(text), PATHS.owned) as Partial<Owned>) };
+      return { ...NOTHING_OWNED, ...(ownedRecord(JSON.parse(text)) as Partial<Owned>) };
     }
   } catch {}
   return NOTHING_OWNED;

@@ -51,7 +51,7 @@ export async function readPending(host: Host): Promise<PendingChange | undefined
   const text = await host.read(PATHS.pending);
   if (text === undefined) return undefined;
   try {
-    const { trigger, phase: found, ...rest } = record(JSON.parse(text), PATHS.pending);
+    const { trigger, phase: found, ...rest } = record(JSON.parse(text));
     const phase = PHASES.find((name) => name === found);
     return phase === undefined || !isTrigger(trigger) ? undefined : { ...rest, trigger, phase };
   } catch {

@@ -139,18 +139,21 @@ function natMappings(chains: readonly Chain[]): Map<string, Mapping> {
         });
         continue;
       }
-      const [, eip, vmIp] = ONE_TO_ONE.exec(rule) ?? [];
-      if (eip !== undefined)
+      const toVm = ONE_TO_ONE.exec(rule);
+      if (toVm !== null) {
+        const [, eip = '', vmIp = ''] = toVm;
         add({
           key: `${eip} to ${vmIp}`,
           of: eip,
           eip,
-          filter: { originalDestination: eip, ...(vmIp !== undefined && { replySource: vmIp }) },
+          filter: { originalDestination: eip, replySource: vmIp },
           incoming: true,
           shift: 0,
         });
-      const [, source, to] = OWN_SOURCE.exec(rule) ?? [];
-      if (source !== undefined && to !== undefined)
+      }
+      const asEip = OWN_SOURCE.exec(rule);
+      if (asEip !== null) {
+        const [, source = '', to = ''] = asEip;
         add({
           key: `${source} as ${to}`,
           of: to,
@@ -158,6 +161,7 @@ function natMappings(chains: readonly Chain[]): Map<string, Mapping> {
           filter: { originalSource: source, replyDestination: to },
           incoming: false,
         });
+      }
     }
   }
   return mappings;

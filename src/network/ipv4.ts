@@ -96,5 +96,6 @@ export function isUnicast(network: Network): boolean {
 export function withinAny(networks: Iterable<Network>): (address: number) => boolean {
   const basesOf = new Map<number, Set<number>>();
   for (const { base, prefix } of networks) basesOf.set(prefix, (basesOf.get(prefix) ?? new Set()).add(base));
-  return (address) => [...basesOf].some(([prefix, bases]) => bases.has(networkOf(address, prefix).base));
+  const known = [...basesOf].map(([prefix, bases]) => ({ prefix, bases }));
+  return (address) => known.some(({ prefix, bases }) => bases.has(networkOf(address, prefix).base));
 }

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { describe, it } from 'node:test';
+import { createProgram } from '../../src/cli.ts';
+import { type Context, DEFAULTS } from '../../src/commands/context.ts';
 import { EXIT } from '../../src/errors.ts';
 import { inProcess, kylinVr, unprivileged } from './program.ts';
 
@@ -62,6 +64,19 @@ describe('help and version', () => {
       assert.equal(status, 0);
       assert.match(stdout, new RegExp(`^Usage: kylin-vr ${command} [^]*Global Options:[^]*--config <file>[^]*--json`));
     });
+});
+
+describe('a command line without options', () => {
+  // src/main.ts reads `start` and `reload` by itself, and with --trigger.
+  it('means what commander makes of it', () => {
+    const context = { stdout: () => {}, stderr: () => {} } as unknown as Context;
+    for (const command of ['start', 'reload']) {
+      const program = createProgram(context, () => {}, command);
+      program.commands[0]?.action(() => {});
+      program.parse([command], { from: 'user' });
+      assert.deepEqual(program.commands[0]?.optsWithGlobals(), DEFAULTS);
+    }
+  });
 });
 
 describe('a command line that is wrong ends 64 and changes nothing', () => {
