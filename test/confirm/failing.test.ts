@@ -36,7 +36,7 @@ describe('a reload that fails', { concurrency: true }, () => {
       // The survey that verifies is the second one: everything is done by then.
       await tools.before(
         'ip',
-        `case "$*" in *address*show*) n=$(cat /mnt/n 2> /dev/null || echo 0); echo $((n + 1)) > /mnt/n
+        `case "$*" in *json*-b*) n=$(cat /mnt/n 2> /dev/null || echo 0); echo $((n + 1)) > /mnt/n
            [ $n != 1 ] || { echo 'made to fail' >&2; exit 4; } ;; esac`,
       );
       const report = await json(lab, 'reload');

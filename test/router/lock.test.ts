@@ -161,7 +161,7 @@ describe('a change that fails', { concurrency: true }, () => {
               if [ $count = 0 ]; then cat > /mnt/given; head -2 /mnt/given | /bin/ip -batch -; echo 'made to fail' >&2; exit 1; fi ;;
           esac`,
         ],
-        ['the survey that verifies', 'ip', failing(2, '*address*show*', 'before')],
+        ['the survey that verifies', 'ip', failing(2, '*json*-b*', 'before')],
       ] as const;
 
       for (const [what, tool, script] of FAILURES)
