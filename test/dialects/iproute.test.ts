@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { batchLine, type IpStep, parseAddresses, parseRoutes } from '../../src/dialects/iproute.ts';
+import { batchLine, type IpStep, parseAddresses, parseNics, parseRoutes } from '../../src/dialects/iproute.ts';
 import { address, route } from '../network/planning.ts';
 import { sample } from './samples.ts';
 
@@ -116,6 +116,14 @@ describe('what is not the output of ip', () => {
         name: 'UnsupportedError',
         status: 69,
         message: /^ip -json printed something that is not understood \(.+\); needs iproute2 4\.18 or later$/,
+      });
+    });
+
+  for (const text of ['', '[{}]', '[{}]\n', '[{}]\n[]\n[]\n'])
+    it(`is refused where it is not addresses and routes: ${JSON.stringify(text)}`, () => {
+      assert.deepEqual(parseNics('[{}]\n[]\n'), { addresses: '[{}]', routes: '[]\n' });
+      assert.throws(() => parseNics(text), {
+        message: `ip -json printed something that is not understood (is ${text.length} characters, and not two lines); needs iproute2 4.18 or later`,
       });
     });
 

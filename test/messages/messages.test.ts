@@ -27,7 +27,7 @@ const GOLDEN = ['test/dialects/golden/ifcfg', 'test/dialects/golden/keyfile'];
 const OWN = 'test/messages/messages.test.ts';
 
 /** Words that nobody is told. */
-const NO_MESSAGE = ['stderr only', 'ip, afterwards', '# Made by kylin-vr', 'Exit status:'];
+const NO_MESSAGE = ['stderr only', 'ip, afterwards', '# Made by kylin-vr', 'Exit status:', 'address show'];
 
 const isProse = (text: string): boolean => /[a-z]{2,},? [a-z]{2,}/i.test(text) && !/^-[a-z] /.test(text);
 
