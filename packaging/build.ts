@@ -79,7 +79,7 @@ const PACKS: Readonly<Record<string, readonly string[]>> = {
   'command-line': ['src/cli.ts'],
   run: ['src/machine/host.ts', 'src/commands/reload.ts'],
   configuration: ['src/config/load.ts'],
-  change: ['src/survey.ts', 'src/converge.ts', 'src/machine/networkmanager.ts'],
+  change: ['src/survey.ts', 'src/converge.ts'],
 };
 
 /** Output → its pack. */

@@ -50,13 +50,8 @@ export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> 
   const { convergence, configWarnings } = memory;
   return {
     answers,
-    quiet: async (bytes) => {
-      if (textOf(bytes) === memory.config) return (await same()) ? { convergence, configWarnings } : undefined;
-      // What has changed is about NICs, as a rule: what nmcli says to that takes as long as reading the file.
-      const { readManagers } = await import('./machine/networkmanager.ts');
-      readManagers(noting(host, answers)).catch(() => {});
-      return undefined;
-    },
+    quiet: async (bytes) =>
+      textOf(bytes) === memory.config && (await same()) ? { convergence, configWarnings } : undefined,
     answered,
   };
 }
