@@ -85,6 +85,9 @@ const DOCUMENTS = [
   'docs/control-plane.md',
   'docs/migration.md',
   'docs/terminal.svg',
+  'docs/reload.svg',
+  'docs/one-more.svg',
+  'docs/connections.svg',
 ];
 
 function documents(format: Format, flavour: Flavour, release: Release): Content[] {

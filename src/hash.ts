@@ -10,9 +10,6 @@ export const sha1Of = (text: string): Buffer => crypto().createHash('sha1').upda
 
 export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 
-/** Eight hexadecimal digits that nobody can guess. */
-export const secretName = (): string => crypto().randomBytes(4).toString('hex');
-
 /** Eight hexadecimal digits that tell two things apart, and guard nothing. */
 export const shortName = (): string =>
   Math.floor(Math.random() * 2 ** 32)

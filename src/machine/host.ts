@@ -4,17 +4,19 @@ import { spawn } from 'node:child_process';
 // `promises` is loaded when it is first used, and not by a run that changes nothing: 0.9 ms.
 import {
   accessSync,
+  closeSync,
   constants,
   lstatSync,
+  openSync,
   promises,
   readdirSync,
   readFileSync,
   readlinkSync,
+  readSync,
   realpathSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { CommandError, HostError, UnsupportedError } from '../errors.ts';
-import { secretName } from '../hash.ts';
 import { killGroup, OWN_GROUP, pipes, runCommand, standardFiles } from './command.ts';
 
 export type RunOptions = {
@@ -309,6 +311,18 @@ function orUndefined<T>(path: string, reading: () => T): T | undefined {
 /** In the folder of the file itself: a rename does not cross file systems. The name is nobody's yet, nor to be guessed. */
 const temporaryFor = (path: string): string =>
   join(dirname(path), `.${basename(path)}.${secretName()}${TEMPORARY_SUFFIX}`);
+
+/** Eight hexadecimal digits that nobody can guess. Each run that writes needs some: not from crypto, which takes 3 ms to load. */
+function secretName(): string {
+  const random = openSync('/dev/urandom', 'r');
+  try {
+    const bytes = Buffer.alloc(4);
+    if (readSync(random, bytes) !== bytes.length) throw new Error('/dev/urandom gives too little');
+    return bytes.toString('hex');
+  } finally {
+    closeSync(random);
+  }
+}
 
 /** Makes a file's content, or a rename in a folder, last through a power cut. */
 async function syncPath(path: string): Promise<void> {

@@ -25,7 +25,6 @@ import {
   realpathSync,
   renameSync,
   rmdirSync,
-  rmSync,
   statSync,
   unlinkSync,
   utimesSync,
@@ -43,6 +42,7 @@ import {
   newOwnerId,
   type ProcessStat,
   processesWith,
+  removeFile,
   stateInWords,
   tolerate,
 } from './process.ts';
@@ -211,7 +211,7 @@ function enter({ dir, command, trigger }: LockOptions<unknown>, id: string): (()
     });
   } finally {
     if (!alone) {
-      rmSync(own, { force: true });
+      removeFile(own);
       removeLock();
     }
   }

@@ -86,7 +86,7 @@ const ownedRecord = object({
 /** `asksOvs`: the configuration names a bridge of Open vSwitch; where our record does, it is asked all the same. */
 export async function readMachine(host: Host, asksOvs = false): Promise<Machine> {
   const record = readOwned(host);
-  const [{ addresses, routes }, rules, strays, files, owned, lost, ovs] = await Promise.all([
+  const [{ onLinks, routes }, rules, strays, files, owned, lost, ovs] = await Promise.all([
     readNics(host),
     readRules(host),
     readStrays(host),
@@ -95,7 +95,6 @@ export async function readMachine(host: Host, asksOvs = false): Promise<Machine>
     readLost(host),
     record.then((known) => (asksOvs || namesOvs(known) ? readOvs(host) : undefined)),
   ]);
-  const onLinks = parseAddresses(addresses);
   return {
     ...onLinks,
     routes: parseRoutes(routes),
@@ -110,15 +109,18 @@ export async function readMachine(host: Host, asksOvs = false): Promise<Machine>
 }
 
 /** Commands that readMachine always runs. Never fails. */
-export const askMachine = (host: Host): Promise<unknown> => Promise.allSettled([readNics(host), readRules(host)]);
+export const askMachine = (host: Host): Promise<unknown> => Promise.allSettled([showNics(host), readRules(host)]);
 
 /**
  * Addresses and routes, by one process: to start another one takes 7 % of what starting Node takes, and three times that where
  * the CPUs have work.
  */
-async function readNics(host: Host): Promise<{ addresses: string; routes: string }> {
-  return parseNics((await host.run(['ip', '-json', '-details', '-b', '-'], { input: SHOW_NICS })).stdout);
+async function readNics(host: Host): Promise<{ onLinks: ReturnType<typeof parseAddresses>; routes: string }> {
+  const { addresses, routes } = parseNics((await showNics(host)).stdout);
+  return { onLinks: parseAddresses(addresses), routes };
 }
+
+const showNics = (host: Host) => host.run(['ip', '-json', '-details', '-b', '-'], { input: SHOW_NICS });
 
 /**
  * All tables at once: one by one takes twice the time, since iptables-nft-save lists them all for each. Where that fails for a

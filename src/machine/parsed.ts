@@ -4,22 +4,21 @@
 import { BUNDLE } from '../bundle.ts';
 import type { ParsedConfig } from '../config/interpret.ts';
 import { AgentError } from '../errors.ts';
-import { hashOf } from '../hash.ts';
 import { readKept } from './config-file.ts';
 import type { Host } from './host.ts';
 import { PATHS } from './paths.ts';
 
 type Valid = Extract<ParsedConfig, { ok: true }>;
 
-/** Of one program and the last bytes that it read and found valid. */
-type Kept = Omit<Valid, 'ok'> & { program: string; hash: string };
+/** Of one program and the last bytes that it read and found valid, as ISO 8859-1. */
+type Kept = Omit<Valid, 'ok'> & { program: string; text: string };
 
 /** `keep`: for the holder of the lock. */
 export async function readConfig(host: Host, bytes: Uint8Array, access: 'keep' | 'look'): Promise<ParsedConfig> {
   const program = BUNDLE?.id;
-  const hash = hashOf(bytes);
+  const text = Buffer.from(bytes).toString('latin1');
   const kept = program === undefined ? undefined : await readKept<Kept>(host, PATHS.parsed);
-  if (kept?.program === program && kept?.hash === hash) {
+  if (kept?.program === program && kept?.text === text) {
     const { config, warnings } = kept;
     // JSON knows no undefined.
     return { ok: true, config: { ...config, snats: config.snats }, warnings };
@@ -28,7 +27,7 @@ export async function readConfig(host: Host, bytes: Uint8Array, access: 'keep' |
   const parsed = await loadConfig(bytes);
   if (parsed.ok && program !== undefined && access === 'keep') {
     const { config, warnings } = parsed;
-    const kept: Kept = { program, hash, config, warnings };
+    const kept: Kept = { program, text, config, warnings };
     await host.write(PATHS.parsed, JSON.stringify(kept), 0o600).catch((error: unknown) => {
       // Without it the next run takes longer.
       if (!(error instanceof AgentError)) throw error;

@@ -6,11 +6,11 @@
 //   waiting/<owner>.result  its answer, a link to the last-run.json of then: the next run may come before he looks
 //   last-run.json           the result of the last run that ended well, and whom it served
 
-import { linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HostError } from '../errors.ts';
 import { type Held, type LockOptions, lockError, readJson, withLock } from './lock.ts';
-import { livingOwner, newOwnerId } from './process.ts';
+import { livingOwner, newOwnerId, removeFile } from './process.ts';
 
 export type TurnRequest = Omit<LockOptions<never>, 'instead'> & {
   /** What is asked for; `serves` of other runs judges by it. */
@@ -61,8 +61,8 @@ export async function takeTurn<R extends object>(
       return { result, coalesced: false };
     });
   } finally {
-    rmSync(own, { force: true });
-    rmSync(own + RESULT, { force: true });
+    removeFile(own);
+    removeFile(own + RESULT);
   }
 }
 
@@ -92,7 +92,7 @@ function listWaiting(waitingDir: string): { id: string; key: string }[] {
   const names = readdirSync(waitingDir);
   return names.flatMap((name) => {
     const id = name.replace(RESULT, '');
-    if (!livingOwner(id)) rmSync(join(waitingDir, name), { force: true });
+    if (!livingOwner(id)) removeFile(join(waitingDir, name));
     if (name !== id || names.includes(id + RESULT)) return [];
     // Undefined: just gone, or just coming and not yet complete; that one runs itself.
     const request = readJson<{ key: string }>(join(waitingDir, id));

@@ -3,7 +3,7 @@
 //   --quick        small sizes and few rounds: a look, no measurement
 //   --rounds N     paired runs of each (default 15)
 //   --json FILE    writes the figures there
-//   --save         writes them to results/bench.json, and the curves of the READMEs beside it
+//   --save         writes them to results/bench.json, and the curves of the READMEs to docs
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
@@ -14,6 +14,7 @@ import { ROWS, type Sizes } from './rows.ts';
 import { type Outcome, tableOf } from './table.ts';
 
 const RESULTS = join(import.meta.dirname, 'results');
+const DOCS = join(import.meta.dirname, '../../docs');
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -48,7 +49,7 @@ if (values.json !== undefined) await writeFile(values.json, figures);
 if (values.save) {
   await mkdir(RESULTS, { recursive: true });
   await writeFile(join(RESULTS, 'bench.json'), figures);
-  for (const [name, picture] of pictures()) await writeFile(join(RESULTS, name), picture);
+  for (const [name, picture] of pictures()) await writeFile(join(DOCS, name), picture);
 }
 
 /** Of the rows that were measured. */

@@ -28,7 +28,7 @@ export async function createBench(options: LabOptions | (() => Promise<Lab>) = {
 /** The command must end with 0. */
 export function stopwatch(host: LabHost): Stopwatch {
   const child = host.spawn([NODE, resolve(import.meta.dirname, 'stopwatch.mjs')]);
-  child.stderr?.pipe(process.stderr);
+  child.stderr?.on('data', (text) => process.stderr.write(text));
   const lines = createInterface({ input: child.stdout as Readable });
   return async (argv, options = {}) => {
     const answer = once(lines, 'line');
