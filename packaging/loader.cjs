@@ -29,14 +29,15 @@ function readAt(file, offset, size) {
   return bytes;
 }
 
+/** A file beside this one is taken only where this one has no program: others may write where somebody has put it (/tmp). */
 function openProgram() {
+  const own = fs.openSync(__filename, 'r');
+  const { size } = fs.fstatSync(own);
+  if (size > length)
+    return { programFile: __filename, program: own, start: size - AFTER.length - length, isBeside: false };
+  fs.closeSync(own);
   const beside = join(dirname(__filename), `chunks-${id}.js`);
-  try {
-    return { programFile: beside, program: fs.openSync(beside, 'r'), isBeside: true };
-  } catch (error) {
-    if (error.code !== 'ENOENT') throw error;
-    return { programFile: __filename, program: fs.openSync(__filename, 'r'), isBeside: false };
-  }
+  return { programFile: beside, program: fs.openSync(beside, 'r'), start: 0, isBeside: true };
 }
 
 /** As one file, to put elsewhere. */
@@ -64,8 +65,7 @@ function openCache(folder) {
 
 const BEFORE = '/* PROGRAM\n';
 const AFTER = '*/\n';
-const { programFile, program, isBeside } = openProgram();
-const start = isBeside ? 0 : fs.fstatSync(program).size - AFTER.length - length;
+const { programFile, program, start, isBeside } = openProgram();
 const cache = openCache(dirname(__filename)) ?? openCache(CACHE_FOLDER);
 const compiled = new Map();
 const loaded = new Map();

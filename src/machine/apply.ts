@@ -19,7 +19,7 @@ export type Outcome = {
   failed?: { steps: Step[]; error: Error };
   /** What did not work but does not matter for the network's state; complete when `announced` settles. */
   warnings: string[];
-  /** What is announced last changes nothing here: who verifies need not wait for it first. */
+  /** What is announced last changes nothing here: who verifies need not wait for it first. Never fails. */
   announced: Promise<unknown>;
 };
 
@@ -182,11 +182,10 @@ async function applyOne(
     case 'remove-stray-rules':
       return restore(host, step.stray.restore, renderStrayRemoval(step.stray));
     case 'announce-addresses':
+      // Whatever it is: by then the change may be verified.
       return announce(host, step.device, step.mac, step.addresses).catch((error: unknown) => {
-        if (!(error instanceof AgentError)) throw error;
-        warnings.push(
-          `${describe(step).slice(2)} failed, neighbours learn it by themselves in a while: ${error.message}`,
-        );
+        const why = error instanceof Error ? error.message : error;
+        warnings.push(`${describe(step).slice(2)} failed, neighbours learn it by themselves in a while: ${why}`);
       });
   }
 }

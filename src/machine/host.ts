@@ -4,15 +4,12 @@ import { spawn } from 'node:child_process';
 // `promises` is loaded when it is first used, and not by a run that changes nothing: 0.9 ms.
 import {
   accessSync,
-  closeSync,
   constants,
   lstatSync,
-  openSync,
   promises,
   readdirSync,
   readFileSync,
   readlinkSync,
-  readSync,
   realpathSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -312,17 +309,8 @@ function orUndefined<T>(path: string, reading: () => T): T | undefined {
 const temporaryFor = (path: string): string =>
   join(dirname(path), `.${basename(path)}.${secretName()}${TEMPORARY_SUFFIX}`);
 
-/** Eight hexadecimal digits that nobody can guess. Each run that writes needs some: not from crypto, which takes 3 ms to load. */
-function secretName(): string {
-  const random = openSync('/dev/urandom', 'r');
-  try {
-    const bytes = Buffer.alloc(4);
-    if (readSync(random, bytes) !== bytes.length) throw new Error('/dev/urandom gives too little');
-    return bytes.toString('hex');
-  } finally {
-    closeSync(random);
-  }
-}
+/** Eight hexadecimal digits that nobody can guess: the kernel's. Each run that writes needs some, and crypto takes 3 ms to load. */
+const secretName = (): string => readFileSync('/proc/sys/kernel/random/uuid', 'utf8').slice(0, 8);
 
 /** Makes a file's content, or a rename in a folder, last through a power cut. */
 async function syncPath(path: string): Promise<void> {

@@ -6,8 +6,10 @@ import {
   chmodSync,
   chownSync,
   copyFileSync,
+  existsSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -99,4 +101,12 @@ describe('the code cache beside the program', () => {
     const { given, taken } = use();
     assert.ok(taken <= given);
   });
+});
+
+it('a file beside the one-file program is not taken for its chunks', (t) => {
+  const { folder, use } = copyOf(t);
+  const id = /\bid: "([0-9a-f]{16})"/.exec(readFileSync(PROGRAM, 'latin1'))?.[1];
+  assert.ok(id !== undefined && existsSync(join(dirname(PROGRAM), `packaged/chunks-${id}.js`)));
+  writeFileSync(join(folder, `chunks-${id}.js`), 'process.exit(3)');
+  assert.deepEqual(use(), { given: 0, taken: 0 });
 });
