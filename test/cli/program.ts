@@ -1,7 +1,7 @@
 // The command line: the built program as a process (`npm run build` makes it), or in this process.
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -17,9 +17,17 @@ export function kylinVr(...args: string[]): Ended {
   return run(PROGRAM, ...args);
 }
 
-/** As a user who is not root. */
+/** As a user who is not root, with a copy: the folder of this repository may be closed to others. */
 export function unprivileged(...args: string[]): Ended {
-  return run('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, PROGRAM, ...args);
+  const folder = mkdtempSync(join(tmpdir(), 'kylin-vr-cli-'));
+  try {
+    chmodSync(folder, 0o755);
+    const program = join(folder, 'kylin-vr.js');
+    copyFileSync(PROGRAM, program);
+    return run('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, program, ...args);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** Without a process of its own: for what only parses, or only reads a file. */
