@@ -1,7 +1,7 @@
 // Processes as /proc shows them: which one it is, whether it lives, which ones carry a mark in their environment.
 // Synchronous, because /proc answers from memory: a scan of 300 processes takes milliseconds, with promises many times that.
 
-import { readdirSync, readFileSync, unlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, unlinkSync } from 'node:fs';
 import { shortName } from '../hash.ts';
 
 export type ProcessStat = { pid: number; name: string; state: string; threads: number; startTime: string };
@@ -87,9 +87,9 @@ export function tolerate<T>(codes: readonly string[], operation: () => T): T | u
   }
 }
 
-/** Where it is there. rmSync would load what removes folders. */
+/** Where it is there: a read-only file system refuses to remove what is not. rmSync would load what removes folders. */
 export function removeFile(path: string): void {
-  tolerate(['ENOENT'], () => unlinkSync(path));
+  if (existsSync(path)) tolerate(['ENOENT'], () => unlinkSync(path));
 }
 
 function bootId(): string {
