@@ -13,6 +13,7 @@ import {
   realpathSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { crypto } from '../builtin.ts';
 import { CommandError, HostError, UnsupportedError } from '../errors.ts';
 import { killGroup, OWN_GROUP, pipes, runCommand, standardFiles } from './command.ts';
 
@@ -309,8 +310,14 @@ function orUndefined<T>(path: string, reading: () => T): T | undefined {
 const temporaryFor = (path: string): string =>
   join(dirname(path), `.${basename(path)}.${secretName()}${TEMPORARY_SUFFIX}`);
 
+const UUID = '/proc/sys/kernel/random/uuid';
+
 /** Eight hexadecimal digits that nobody can guess: the kernel's. Each run that writes needs some, and crypto takes 3 ms to load. */
-const secretName = (): string => readFileSync('/proc/sys/kernel/random/uuid', 'utf8').slice(0, 8);
+function secretName(): string {
+  const uuid = orUndefined(UUID, () => readFileSync(UUID, 'utf8'));
+  // `install` in a chroot may have no /proc.
+  return uuid?.slice(0, 8) ?? crypto().randomBytes(4).toString('hex');
+}
 
 /** Makes a file's content, or a rename in a folder, last through a power cut. */
 async function syncPath(path: string): Promise<void> {
