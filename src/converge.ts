@@ -33,8 +33,9 @@ export type Convergence = {
 export type Checkpoint = { renderer: Renderer['name']; bound: BoundNic[]; state: NetworkState; owned: Owned };
 
 /**
- * A NIC that comes or goes while we work changes what is desired, and what NetworkManager did may call for other steps than
- * those that were tried (it stopped; a foreign route goes before its own): then we go on from there, but not for ever.
+ * A NIC that comes or goes while we work changes what is desired, and what others did may call for other steps than those
+ * that were tried (NetworkManager stopped; a foreign route goes before its own; an address is gone): then we go on from there,
+ * but not for ever.
  */
 const MOST_ROUNDS = 5;
 
@@ -99,7 +100,9 @@ export async function converge(
       return { result: 'changed', whole: first.whole, steps: done, warnings: [...warnings, ...next.warnings] };
     }
     failure = outcome.failed?.error ?? verifyError(next.steps);
-    if (sameNics(current, next) && (outcome.failed !== undefined || !isOther(next.steps, current.steps))) break;
+    const goesOn =
+      outcome.failed === undefined ? isOther(next.steps, current.steps) : tookAway(next.steps, current.steps);
+    if (sameNics(current, next) && !goesOn) break;
     current = next;
   }
   return rollBack(host, renderer, first, { done, warnings, failure: failure ?? new Error('no failure') });
@@ -160,6 +163,16 @@ function verifyError(remaining: readonly Step[]): AgentError {
     EXIT.failed,
   );
 }
+
+/**
+ * Whether an address that was there when these steps were planned has gone meanwhile: NetworkManager takes those of a NIC that was
+ * renamed or set down when it gets to that, and what failed for want of one works with it.
+ */
+const tookAway = (steps: readonly Step[], tried: readonly Step[]): boolean =>
+  isOther(
+    steps.filter(({ kind }) => kind === 'add-address'),
+    tried,
+  ) && steps.some(({ kind }) => kind === 'add-address');
 
 /** By the kernel's number too: a NIC that went and came back meanwhile has the same name, and nothing of what it had. */
 const sameNics = (a: Survey, b: Survey): boolean => JSON.stringify(nicsOf(a)) === JSON.stringify(nicsOf(b));

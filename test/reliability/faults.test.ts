@@ -440,6 +440,20 @@ describe('the machine changes meanwhile', { concurrency: false }, () => {
     assert.deepEqual([ended.status, ended.result, ended.network], [0, 'changed', 'new'], ended.said);
   });
 
+  it('an address goes that a new route needs: both are there', async () => {
+    await bench.settle('one');
+    const fault = once('ip', '*-batch*', '/bin/ip address del 10.10.1.254/24 dev eth1');
+    await fault.make(bench);
+    try {
+      await bench.reload(`${one}route_list:\n  - { dest: 172.25.0.0/16, via: 10.10.1.9 }\n`);
+      assert.match(await bench.shell('/bin/ip -4 -o address show dev eth1'), /10\.10\.1\.254/);
+      assert.match(await bench.shell('/bin/ip route'), /172\.25\.0\.0\/16 via 10\.10\.1\.9/);
+    } finally {
+      await fault.end(bench);
+    }
+    await bench.settle('one');
+  });
+
   it('a NIC goes: the rest is applied, and it is pending', async () => {
     await bench.settle('one');
     const fault = once('iptables-nft-restore', '*--noflush*', '/bin/ip link delete eth2');
