@@ -105,7 +105,7 @@ describe('the lock', { concurrency: true }, () => {
 
   it('of a stopped holder is never broken', async (t) => {
     const lab = openLab(t);
-    const holder = await startHolder(lab, { workMs: 500 });
+    const holder = await startHolder(lab, { workMs: 2_000 });
     holder.process.kill('SIGSTOP');
     const waiters = [1, 2, 3].map(() => lab.start());
     await sleep(15_000);

@@ -87,7 +87,8 @@ describe('of those that wait', { concurrency: true }, () => {
 
   it('a run that is killed serves nobody, and one of them runs next', async (t) => {
     const lab = openLab(t);
-    const { workers, letGo } = await crowdBehindHolder(lab, Array(10).fill({ key: 'explicit', workMs: 300 }));
+    writeFileSync(join(lab.dir, 'hang-once'), '');
+    const { workers, letGo } = await crowdBehindHolder(lab, Array(10).fill({ key: 'explicit', end: 'hang-once' }));
     const ending = letGo();
     await until('the first of them to run', () => runs(lab) === 2);
     const runner = workers.find((worker) => lab.log().at(-1) === `in ${worker.pid}`);

@@ -15,8 +15,8 @@ export type Task = {
   workMs?: number;
   /** Start a child that writes to the log after this long, and say its pid. */
   childMs?: number;
-  /** How work ends: well; by throwing; by process.exit; by throwing if the file `fail-once` can be removed. */
-  end?: 'throw' | 'exit' | 'fail-once';
+  /** How work ends: well; by throwing; by process.exit; by throwing, or never, if the file of that name can be removed. */
+  end?: 'throw' | 'exit' | 'fail-once' | 'hang-once';
   /** Take a turn with this key: `explicit` serves all, every other key its own kind. */
   key?: string;
   /** Stop (SIGSTOP) before the first call of this function that touches lock/ or kills a process. */
@@ -28,10 +28,11 @@ const log = (line: string) => fs.appendFileSync(join(task.dir, 'log'), `${line}\
 
 async function work({ marker }: Held): Promise<{ by: number }> {
   claimInside();
+  const hangs = task.end === 'hang-once' && removed(join(task.dir, 'hang-once'));
   log(`in ${process.pid}`);
   if (task.childMs !== undefined) startChild(marker, task.childMs);
   process.stdout.write('in\n');
-  await sleep(task.workMs ?? 0);
+  await sleep(hangs ? 60_000 : (task.workMs ?? 0));
   if (task.end === 'exit') process.exit(0);
   log(`out ${process.pid}`);
   fs.unlinkSync(join(task.dir, 'inside'));
