@@ -22,10 +22,9 @@ Exit status:
 /** Carries out one command line (without node and script). Gives the exit status; throws AgentError and bugs. */
 export async function runCli(args: readonly string[], context: Context): Promise<ExitStatus> {
   let status: ExitStatus = EXIT.ok;
-  const end = (ended: ExitStatus) => {
+  const program = createProgram(context, (ended) => {
     status = ended;
-  };
-  const program = createProgram(context, end, args[0]);
+  });
   try {
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {
@@ -36,8 +35,7 @@ export async function runCli(args: readonly string[], context: Context): Promise
   return status;
 }
 
-/** With all commands, or only the one that the command line begins with: to declare all takes 4 % of what starting Node takes. */
-export function createProgram(context: Context, end: (status: ExitStatus) => void, first?: string): Command {
+export function createProgram(context: Context, end: (status: ExitStatus) => void): Command {
   const program = new Command('kylin-vr')
     .description('Makes this machine the VPC router that one YAML file describes.')
     .version(VERSION)
@@ -70,15 +68,80 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
 
   const options = (command: Command) => command.optsWithGlobals<GlobalOptions>();
 
-  const nounCommand = (noun: NounName): Command => {
-    const { form, name, what } = NOUN_FORMS[noun];
+  program
+    .command('start')
+    .description('at boot: files, sysctls and rules before the network is up; a bad file: the last good one')
+    .action(async (_, command: Command) => {
+      const { reload } = await import('./commands/reload.ts');
+      end(await reload(context, options(command), 'start'));
+    });
+  program
+    .command('reload')
+    .description('change what differs from the file, verify it, take it back when that fails')
+    .option('--confirm-within <seconds>', 'take it back then, unless kylin-vr confirm comes before', confirmSeconds)
+    .action(async (own: { confirmWithin?: number }, command: Command) => {
+      const { reload } = await import('./commands/reload.ts');
+      end(await reload(context, { ...options(command), ...own }, 'reload'));
+    });
+  program
+    .command('check')
+    .description('is the file right? touches nothing, needs no root')
+    .argument('[file]', 'the file (default: that of --config)')
+    .option('--strict', 'warnings are errors', false)
+    .action(async (file: string | undefined, own: { strict: boolean }, command: Command) => {
+      const { check } = await import('./commands/check.ts');
+      end(await check(context, { ...options(command), ...own }, file));
+    });
+  program
+    .command('plan')
+    .description('what reload would do, step by step; touches nothing')
+    .option('--exit-code', 'end with status 2 when there is something to do', false)
+    .action(async (own: { exitCode: boolean }, command: Command) => {
+      const { plan } = await import('./commands/plan.ts');
+      end(await plan(context, { ...options(command), ...own }));
+    });
+  program
+    .command('status')
+    .description('desired against observed, per NIC, EIP and forward; the last run, and the time left to confirm')
+    .option('--counters', 'also the connections of each EIP and forward', false)
+    .option('--watch [seconds]', 'again and again, every 2 seconds or so many', seconds)
+    .addOption(
+      new Option('--format <name>', 'for people, or for node_exporter').choices(['text', 'prometheus']).default('text'),
+    )
+    .action(
+      async (own: { counters: boolean; watch?: number | true; format: 'text' | 'prometheus' }, command: Command) => {
+        const { status } = await import('./commands/status.ts');
+        const { watch, ...rest } = own;
+        const every = watch === undefined ? {} : { watch: watch === true ? 2 : watch };
+        const { watch: _, ...global } = options(command) as GlobalOptions & { watch?: unknown };
+        end(await status(context, { ...global, ...rest, ...every }));
+      },
+    );
+  program
+    .command('confirm')
+    .description('keep the change that reload --confirm-within made')
+    .action(async (_, command: Command) => {
+      const { confirm } = await import('./commands/confirm.ts');
+      end(await confirm(context, options(command)));
+    });
+  program
+    .command('rollback')
+    .description('take the last change back; the file stays as it is, and out of force until it changes')
+    .option('--to <number>', 'go to this one of the configurations that --list shows', wholeNumber)
+    .option('--list', 'show the last 10 configurations that were applied; 1 is the newest', false)
+    .addOption(new Option('--unconfirmed <run>', 'when its time is over, and only then').hideHelp())
+    .action(async (own: { to?: number; list: boolean; unconfirmed?: string }, command: Command) => {
+      const { rollback } = await import('./commands/rollback.ts');
+      end(await rollback(context, { ...options(command), ...own }));
+    });
+  for (const [noun, { form, name, what }] of Object.entries(NOUN_FORMS)) {
     const group = program.command(noun).description(`${what} of the file: list, add, remove; then reload`);
     group
       .command('list')
       .description(`one a line, as add takes them: ${form}`)
       .action(async (_, command: Command) => {
         const { list } = await import('./commands/edit.ts');
-        end(await list(context, options(command), noun));
+        end(await list(context, options(command), noun as NounName));
       });
     for (const [verb, argument] of [
       ['add', form],
@@ -91,176 +154,82 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
         .option('--no-reload', 'change the file only')
         .action(async (args: string[], own: { reload: boolean }, command: Command) => {
           const { edit } = await import('./commands/edit.ts');
-          end(await edit(context, { ...options(command), ...own }, { noun, verb, args }));
+          end(await edit(context, { ...options(command), ...own }, { noun: noun as NounName, verb, args }));
         });
-    return group;
-  };
-
-  const commands: Readonly<Record<string, () => Command>> = {
-    start: () =>
-      program
-        .command('start')
-        .description('at boot: files, sysctls and rules before the network is up; a bad file: the last good one')
-        .action(async (_, command: Command) => {
-          const { reload } = await import('./commands/reload.ts');
-          end(await reload(context, options(command), 'start'));
-        }),
-    reload: () =>
-      program
-        .command('reload')
-        .description('change what differs from the file, verify it, take it back when that fails')
-        .option('--confirm-within <seconds>', 'take it back then, unless kylin-vr confirm comes before', confirmSeconds)
-        .action(async (own: { confirmWithin?: number }, command: Command) => {
-          const { reload } = await import('./commands/reload.ts');
-          end(await reload(context, { ...options(command), ...own }, 'reload'));
-        }),
-    check: () =>
-      program
-        .command('check')
-        .description('is the file right? touches nothing, needs no root')
-        .argument('[file]', 'the file (default: that of --config)')
-        .option('--strict', 'warnings are errors', false)
-        .action(async (file: string | undefined, own: { strict: boolean }, command: Command) => {
-          const { check } = await import('./commands/check.ts');
-          end(await check(context, { ...options(command), ...own }, file));
-        }),
-    plan: () =>
-      program
-        .command('plan')
-        .description('what reload would do, step by step; touches nothing')
-        .option('--exit-code', 'end with status 2 when there is something to do', false)
-        .action(async (own: { exitCode: boolean }, command: Command) => {
-          const { plan } = await import('./commands/plan.ts');
-          end(await plan(context, { ...options(command), ...own }));
-        }),
-    status: () =>
-      program
-        .command('status')
-        .description('desired against observed, per NIC, EIP and forward; the last run, and the time left to confirm')
-        .option('--counters', 'also the connections of each EIP and forward', false)
-        .option('--watch [seconds]', 'again and again, every 2 seconds or so many', seconds)
-        .addOption(
-          new Option('--format <name>', 'for people, or for node_exporter')
-            .choices(['text', 'prometheus'])
-            .default('text'),
-        )
-        .action(
-          async (
-            own: { counters: boolean; watch?: number | true; format: 'text' | 'prometheus' },
-            command: Command,
-          ) => {
-            const { status } = await import('./commands/status.ts');
-            const { watch, ...rest } = own;
-            const every = watch === undefined ? {} : { watch: watch === true ? 2 : watch };
-            const { watch: _, ...global } = options(command) as GlobalOptions & { watch?: unknown };
-            end(await status(context, { ...global, ...rest, ...every }));
-          },
-        ),
-    confirm: () =>
-      program
-        .command('confirm')
-        .description('keep the change that reload --confirm-within made')
-        .action(async (_, command: Command) => {
-          const { confirm } = await import('./commands/confirm.ts');
-          end(await confirm(context, options(command)));
-        }),
-    rollback: () =>
-      program
-        .command('rollback')
-        .description('take the last change back; the file stays as it is, and out of force until it changes')
-        .option('--to <number>', 'go to this one of the configurations that --list shows', wholeNumber)
-        .option('--list', 'show the last 10 configurations that were applied; 1 is the newest', false)
-        .addOption(new Option('--unconfirmed <run>', 'when its time is over, and only then').hideHelp())
-        .action(async (own: { to?: number; list: boolean; unconfirmed?: string }, command: Command) => {
-          const { rollback } = await import('./commands/rollback.ts');
-          end(await rollback(context, { ...options(command), ...own }));
-        }),
-    ...Object.fromEntries(Object.keys(NOUN_FORMS).map((noun) => [noun, () => nounCommand(noun as NounName)])),
-    push: () =>
-      program
-        .command('push')
-        .description(
-          "on the hypervisor host: put the file into guests through their agent, reload there, show the guest's report",
-        )
-        .argument('<file>', 'the configuration; --config is its place in the guest')
-        .option('--domain <name>', 'a libvirt domain; may be given again', repeatable, [])
-        .option('--socket <path>', "the socket of a guest's agent, without libvirt; may be given again", repeatable, [])
-        .option('--dry-run', 'show what reload would do in the guest, change nothing', false)
-        .option('--timeout <seconds>', 'how long the reload in the guest may take', seconds, 300)
-        .action(
-          async (
-            file: string,
-            own: { domain: string[]; socket: string[]; dryRun: boolean; timeout: number },
-            command: Command,
-          ) => {
-            const { push } = await import('./commands/push.ts');
-            end(await push(context, { ...options(command), ...own }, file));
-          },
-        ),
-    log: () =>
-      program
-        .command('log')
-        .description('the last runs: who asked, what was done, what was wrong')
-        .option('-n, --number <runs>', 'how many', runs, 10)
-        .option('-f, --follow', 'go on with those that come', false)
-        .action(async (own: { number: number; follow: boolean }, command: Command) => {
-          const { log } = await import('./commands/log.ts');
-          end(await log(context, { ...options(command), ...own }));
-        }),
-    explain: () =>
-      program
-        .command('explain')
-        .description('what happens to a packet, in words: by which NIC, which NAT, what the other side sees')
-        .requiredOption('--from <address>', 'who sends')
-        .requiredOption('--to <address[:port/protocol]>', 'to whom; without a port, a ping')
-        .option('--live', 'ask the kernel, too; status 2 where it disagrees', false)
-        .action(async (own: { from: string; to: string; live: boolean }, command: Command) => {
-          const { explain } = await import('./commands/explain.ts');
-          end(await explain(context, { ...options(command), ...own }));
-        }),
-    schema: () =>
-      program
-        .command('schema')
-        .description('JSON Schema of the file, for editors')
-        .action(async () => {
-          const { schema } = await import('./commands/schema.ts');
-          end(schema(context));
-        }),
-    install: () =>
-      program
-        .command('install')
-        .description(
-          'put units, udev rule and settings on this guest, open the guest agent; the network stays as it is',
-        )
-        .option('--root <dir>', 'prepare the image in this folder instead')
-        .option('--firewalld', 'admit what we forward to firewalld', false)
-        .option('--now', 'start it too', false)
-        .action(async (own: { root?: string; firewalld: boolean; now: boolean }, command: Command) => {
-          const { install } = await import('./commands/install.ts');
-          end(await install(context, { ...options(command), ...own }));
-        }),
-    uninstall: () =>
-      program
-        .command('uninstall')
-        .description('take back what install did; the configuration stays, and the running network')
-        .option('--flush', 'take the running network down too', false)
-        .option('--root <dir>', 'in the image in this folder instead')
-        .action(async (own: { root?: string; flush: boolean }, command: Command) => {
-          const { uninstall } = await import('./commands/uninstall.ts');
-          end(await uninstall(context, { ...options(command), ...own }));
-        }),
-    completion: () =>
-      program
-        .command('completion')
-        .description('print what a shell needs to complete kylin-vr')
-        .addArgument(new Argument('<shell>', 'which one').choices(['bash', 'zsh', 'fish']))
-        .action(async (shell: Shell) => {
-          const { completionScript } = await import('./commands/completion.ts');
-          context.stdout(completionScript(shell, createProgram(context, end)));
-        }),
-  };
-  const declared = first !== undefined && Object.hasOwn(commands, first) ? [first] : Object.keys(commands);
-  for (const name of declared) commands[name]?.();
+  }
+  program
+    .command('push')
+    .description(
+      "on the hypervisor host: put the file into guests through their agent, reload there, show the guest's report",
+    )
+    .argument('<file>', 'the configuration; --config is its place in the guest')
+    .option('--domain <name>', 'a libvirt domain; may be given again', repeatable, [])
+    .option('--socket <path>', "the socket of a guest's agent, without libvirt; may be given again", repeatable, [])
+    .option('--dry-run', 'show what reload would do in the guest, change nothing', false)
+    .option('--timeout <seconds>', 'how long the reload in the guest may take', seconds, 300)
+    .action(
+      async (
+        file: string,
+        own: { domain: string[]; socket: string[]; dryRun: boolean; timeout: number },
+        command: Command,
+      ) => {
+        const { push } = await import('./commands/push.ts');
+        end(await push(context, { ...options(command), ...own }, file));
+      },
+    );
+  program
+    .command('log')
+    .description('the last runs: who asked, what was done, what was wrong')
+    .option('-n, --number <runs>', 'how many', runs, 10)
+    .option('-f, --follow', 'go on with those that come', false)
+    .action(async (own: { number: number; follow: boolean }, command: Command) => {
+      const { log } = await import('./commands/log.ts');
+      end(await log(context, { ...options(command), ...own }));
+    });
+  program
+    .command('explain')
+    .description('what happens to a packet, in words: by which NIC, which NAT, what the other side sees')
+    .requiredOption('--from <address>', 'who sends')
+    .requiredOption('--to <address[:port/protocol]>', 'to whom; without a port, a ping')
+    .option('--live', 'ask the kernel, too; status 2 where it disagrees', false)
+    .action(async (own: { from: string; to: string; live: boolean }, command: Command) => {
+      const { explain } = await import('./commands/explain.ts');
+      end(await explain(context, { ...options(command), ...own }));
+    });
+  program
+    .command('schema')
+    .description('JSON Schema of the file, for editors')
+    .action(async () => {
+      const { schema } = await import('./commands/schema.ts');
+      end(schema(context));
+    });
+  program
+    .command('install')
+    .description('put units, udev rule and settings on this guest, open the guest agent; the network stays as it is')
+    .option('--root <dir>', 'prepare the image in this folder instead')
+    .option('--firewalld', 'admit what we forward to firewalld', false)
+    .option('--now', 'start it too', false)
+    .action(async (own: { root?: string; firewalld: boolean; now: boolean }, command: Command) => {
+      const { install } = await import('./commands/install.ts');
+      end(await install(context, { ...options(command), ...own }));
+    });
+  program
+    .command('uninstall')
+    .description('take back what install did; the configuration stays, and the running network')
+    .option('--flush', 'take the running network down too', false)
+    .option('--root <dir>', 'in the image in this folder instead')
+    .action(async (own: { root?: string; flush: boolean }, command: Command) => {
+      const { uninstall } = await import('./commands/uninstall.ts');
+      end(await uninstall(context, { ...options(command), ...own }));
+    });
+  program
+    .command('completion')
+    .description('print what a shell needs to complete kylin-vr')
+    .addArgument(new Argument('<shell>', 'which one').choices(['bash', 'zsh', 'fish']))
+    .action(async (shell: Shell) => {
+      const { completionScript } = await import('./commands/completion.ts');
+      context.stdout(completionScript(shell, program));
+    });
   for (const command of program.commands)
     for (const each of [command, ...command.commands]) each.copyInheritedSettings(program);
   return program;

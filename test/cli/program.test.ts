@@ -71,10 +71,11 @@ describe('a command line without options', () => {
   it('means what commander makes of it', () => {
     const context = { stdout: () => {}, stderr: () => {} } as unknown as Context;
     for (const command of ['start', 'reload']) {
-      const program = createProgram(context, () => {}, command);
-      program.commands[0]?.action(() => {});
+      const program = createProgram(context, () => {});
+      const found = program.commands.find((each) => each.name() === command);
+      found?.action(() => {});
       program.parse([command], { from: 'user' });
-      assert.deepEqual(program.commands[0]?.optsWithGlobals(), DEFAULTS);
+      assert.deepEqual(found?.optsWithGlobals(), DEFAULTS);
     }
   });
 });
