@@ -22,6 +22,13 @@ describe('the standard streams of commands', { concurrency: false }, () => {
   });
   after(() => lab.close());
 
+  /** More than a pipe takes at once: 200 EIPs more. */
+  const many = elastic.config.replace(
+    /^eip_list:\n/m,
+    (line) =>
+      line + Array.from({ length: 200 }, (_, n) => `  - { eip: 198.18.0.${n}, vm-ip: 10.10.1.${n + 1} }\n`).join(''),
+  );
+
   const CASES = [
     ['are files', 'true', /^(\/dev\/null|\/run\/#\d+ \(deleted\)) \/run\/#\d+ \(deleted\) \/run\/#\d+ \(deleted\)$/],
     [
@@ -46,7 +53,7 @@ describe('the standard streams of commands', { concurrency: false }, () => {
       await lab.configure('if_list: []\n');
       assert.equal((await lab.kylin('reload')).status, 0);
       await run('rm -f /mnt/streams');
-      await lab.configure(elastic.config);
+      await lab.configure(many);
       const { status, stderr, stdout } = await lab.kylin('reload');
       assert.equal(status, 0, stderr + stdout);
       const lines = (await run('cat /mnt/streams')).trimEnd().split('\n');
