@@ -71,7 +71,7 @@ const { outputFiles, metafile } = await build({
 });
 
 /**
- * What is loaded together is compiled together, in a pack: each costs 0.1 ms, and a run with nothing to do loads thirty chunks. A
+ * What is loaded together is compiled together, in a pack: each costs 0.1 ms, and a run with nothing to do loads two dozen chunks. A
  * chunk is in the first pack that needs it, or in one of its own.
  */
 const PACKS: Readonly<Record<string, readonly string[]>> = {

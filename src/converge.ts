@@ -169,10 +169,7 @@ function verifyError(remaining: readonly Step[]): AgentError {
  * renamed or set down when it gets to that, and what failed for want of one works with it.
  */
 const tookAway = (steps: readonly Step[], tried: readonly Step[]): boolean =>
-  isOther(
-    steps.filter(({ kind }) => kind === 'add-address'),
-    tried,
-  ) && steps.some(({ kind }) => kind === 'add-address');
+  steps.some((step) => step.kind === 'add-address' && isOther([step], tried));
 
 /** By the kernel's number too: a NIC that went and came back meanwhile has the same name, and nothing of what it had. */
 const sameNics = (a: Survey, b: Survey): boolean => JSON.stringify(nicsOf(a)) === JSON.stringify(nicsOf(b));

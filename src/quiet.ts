@@ -65,10 +65,11 @@ export async function rememberQuiet(
     heard: () => Conversation | undefined;
   },
 ): Promise<void> {
-  const { bytes, configWarnings, convergence } = found;
+  const { bytes, configWarnings, convergence, heard } = found;
   const { result } = convergence;
-  const conversation = BUNDLE === undefined || result !== 'unchanged' ? undefined : found.heard();
-  if (BUNDLE === undefined || conversation === undefined || result !== 'unchanged') return;
+  if (BUNDLE === undefined || result !== 'unchanged') return;
+  const conversation = heard();
+  if (conversation === undefined) return;
   const memory: Memory = {
     program: BUNDLE.id,
     asked: askedBy(request),

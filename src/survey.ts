@@ -215,18 +215,16 @@ function recordedPorts({ owned, links }: Machine): Port[] {
 
 /** Foreign addresses are left where they are. */
 function portWarnings({ addresses }: Machine, { bound }: NicBinding, wanted: NetworkState): string[] {
-  const bridged = bound.filter(({ bridge }) => bridge !== undefined);
+  const bridged = bound.flatMap(({ device, bridge }) => (bridge === undefined ? [] : [{ device, bridge }]));
   const ours = new Set(bridged.length === 0 ? [] : wanted.addresses.map(({ spec }) => hostPart(spec)));
   return bridged.flatMap(({ device, bridge }) =>
-    bridge === undefined
-      ? []
-      : addresses
-          .filter((address) => address.device === device && !ours.has(hostPart(address.spec)))
-          .map(
-            ({ spec }) =>
-              `the address ${spec} stays on ${device} and does not work there, on a port of ${bridge.name}: ` +
-              `take it away, or move it to ${bridge.name}`,
-          ),
+    addresses
+      .filter((address) => address.device === device && !ours.has(hostPart(address.spec)))
+      .map(
+        ({ spec }) =>
+          `the address ${spec} stays on ${device} and does not work there, on a port of ${bridge.name}: ` +
+          `take it away, or move it to ${bridge.name}`,
+      ),
   );
 }
 

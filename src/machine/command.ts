@@ -16,9 +16,10 @@ export type Ended = {
 };
 
 /** Standard input, output and error: files, or pipes, with what goes into the first. */
-export type Streams =
-  | { files: readonly [stdin: number | 'ignore', stdout: number, stderr: number] }
-  | { input: string | undefined };
+export type Streams = {
+  files?: readonly [stdin: number | 'ignore', stdout: number, stderr: number];
+  input?: string | undefined;
+};
 
 /**
  * Closes the files. A status is for the caller to judge. What a command that its timeout killed has left open is not waited for.
@@ -30,7 +31,7 @@ export function runCommand(
 ): Promise<Ended> {
   return new Promise((resolve) => {
     const ended: Ended = { timedOut: false, stdout: '', stderr: '' };
-    const { files, input } = { files: undefined, input: undefined, ...streams };
+    const { files, input } = streams;
     let child: ChildProcess;
     try {
       const stdio = files ?? ([input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] as const);

@@ -39,11 +39,8 @@ export function attentive(
     heard: () => {
       if (failed) return undefined;
       // In an order of its own, since answers come as they come; backwards, iptables-save, which takes longest, is asked first.
-      const questions = [...heard.keys()].sort().reverse();
-      return questions.map((question) => {
-        const { args = [], answer } = heard.get(question) ?? {};
-        return [question, saidIn(args, answer)];
-      });
+      const backwards = [...heard].sort(([a], [b]) => (a < b ? 1 : -1));
+      return backwards.map(([question, { args, answer }]) => [question, saidIn(args, answer)]);
     },
   };
 }

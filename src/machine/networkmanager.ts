@@ -43,18 +43,19 @@ export async function applyProfiles(host: Host, steps: readonly Step[]): Promise
   await recordForeign(host, foreign);
   // One thread serves all calls: when it answers it has done what it was asked for before.
   const isDone = async () => (foreign.length > 0 ? nmcli(host, IS_RUNNING) : undefined);
+  const last = steps.at(-1);
   try {
-    for (const [n, step] of steps.entries()) {
+    for (const step of steps) {
       if (step.kind === 'load-profiles' || step.kind === 'forget-profiles') await loadProfiles(host, step.paths);
       if (step.kind === 'load-profiles' && step.keep !== undefined) await isLetGo(host, step.keep, steps);
       if (step.kind === 'release-device') await releaseDevice(host, step.device);
       if (step.kind === 'return-device') await returnDevice(host, step);
       if (step.kind === 'apply-profile') {
         await applyProfile(host, step);
-        await both(putBack(host, step.keep ?? []), n === steps.length - 1 ? isDone() : undefined);
+        await both(putBack(host, step.keep ?? []), step === last ? isDone() : undefined);
       }
     }
-    if (steps.at(-1)?.kind !== 'apply-profile') await isDone();
+    if (last?.kind !== 'apply-profile') await isDone();
   } catch (error) {
     // Its record stays: who is killed or slow may take away more.
     await putBack(host, foreign).catch(() => []);
