@@ -168,8 +168,13 @@ function verifyError(remaining: readonly Step[]): AgentError {
  * Whether an address that was there when these steps were planned has gone meanwhile: NetworkManager takes those of a NIC that was
  * renamed or set down when it gets to that, and what failed for want of one works with it.
  */
-const tookAway = (steps: readonly Step[], tried: readonly Step[]): boolean =>
-  steps.some((step) => step.kind === 'add-address' && isOther([step], tried));
+function tookAway(steps: readonly Step[], tried: readonly Step[]): boolean {
+  const added = (of: readonly Step[]) =>
+    of.flatMap((step) => (step.kind === 'add-address' ? [addressKey(step.address)] : []));
+  // By the address alone: without NetworkManager the same one is to be added by ip.
+  const known = new Set(added(tried));
+  return added(steps).some((address) => !known.has(address));
+}
 
 /** By the kernel's number too: a NIC that went and came back meanwhile has the same name, and nothing of what it had. */
 const sameNics = (a: Survey, b: Survey): boolean => JSON.stringify(nicsOf(a)) === JSON.stringify(nicsOf(b));
@@ -292,7 +297,8 @@ function lookBack(host: Host, renderer: Renderer, { bound, state }: Checkpoint, 
       host,
       state.bridges.some(({ type }) => type === 'ovs'),
     );
-    return { steps: planSteps(state, await observe(host, machine, bound, state, renderer, managers)) };
+    const observation = await observe(host, machine, bound, state, renderer);
+    return { steps: planSteps(state, await observeManaged(host, machine, observation, managers)) };
   };
 }
 
