@@ -1,5 +1,6 @@
 // The tree of a file -> Config, or everything that is wrong with it, in file order.
 
+import type { Known } from './accepted.ts';
 import type { Config } from './config.ts';
 import type { Field, Mapping, SourceDocument, Value } from './document.ts';
 import type { Draft, Entry } from './draft.ts';
@@ -22,8 +23,8 @@ export type ParsedConfig =
   | { ok: true; config: Config; warnings: Issue[] }
   | { ok: false; errors: Issue[]; warnings: Issue[] };
 
-export function interpret(document: SourceDocument): ParsedConfig {
-  const draft = readDraft(document);
+export function interpret(document: SourceDocument, known?: Known): ParsedConfig {
+  const draft = readDraft(document, known);
   if (draft !== undefined) {
     for (const { severity, needsWhole, find } of RULES) {
       if (!needsWhole || draft.whole) for (const issue of find(draft)) document[severity].push(issue);
@@ -48,7 +49,7 @@ function configOf(draft: Draft): Config {
 }
 
 /** Every entry that its schema accepts; what is wrong with the others goes to the document's issues. */
-function readDraft(document: SourceDocument): Draft | undefined {
+function readDraft(document: SourceDocument, known?: Known): Draft | undefined {
   const { root, text, place, errors } = document;
   if (root === undefined) return undefined;
   if (root.kind !== 'mapping') {
@@ -59,14 +60,14 @@ function readDraft(document: SourceDocument): Draft | undefined {
   reportUnknownKeys(document, fields);
   if (!fields.has('if_list')) errors.push({ ...place(root), message: 'needs if_list' });
 
-  const nics = readList(document, fields, 'if_list', nicSchema);
-  const routes = readList(document, fields, 'route_list', routeSchema);
+  const nics = readList(document, fields, 'if_list', nicSchema, known);
+  const routes = readList(document, fields, 'route_list', routeSchema, known);
   return {
     nics: nics?.entries ?? [],
-    eips: readList(document, fields, 'eip_list', eipSchema)?.entries ?? [],
-    forwards: readList(document, fields, 'port_forward_list', forwardSchema)?.entries ?? [],
+    eips: readList(document, fields, 'eip_list', eipSchema, known)?.entries ?? [],
+    forwards: readList(document, fields, 'port_forward_list', forwardSchema, known)?.entries ?? [],
     routes: routes?.entries ?? [],
-    snats: readList(document, fields, 'snat_list', snatSchema)?.entries,
+    snats: readList(document, fields, 'snat_list', snatSchema, known)?.entries,
     whole: nics?.whole === true && routes?.whole !== false,
     at: (list) => place(fields.get(list)?.value ?? root, list),
   };
@@ -93,6 +94,7 @@ function readList<T>(
   fields: Map<string, Field>,
   name: ListName,
   schema: EntrySchema<T>,
+  known?: Known,
 ): { entries: Entry<T>[]; whole: boolean } | undefined {
   const list = fields.get(name)?.value;
   if (list === undefined) return undefined;
@@ -114,8 +116,11 @@ function readList<T>(
     const { written, issues } = foldSpellings(item, path);
     const at = (key?: string) => {
       const field = key === undefined ? undefined : written.get(key);
-      return field === undefined ? place(item, path) : place(field.value, `${path}.${field.name}`);
+      return field === undefined ? place(item, path) : place(field.value, `${path}.${field.name ?? key}`);
     };
+    const has = (key: string) => written.has(key);
+    const before = known?.(name, text.slice(item.start, item.end));
+    if (before !== undefined) return { value: before as T, at, has };
     const plain = Object.fromEntries(
       [...written].map(([key, { value }]) => [key, value.kind === 'scalar' ? value.value : value]),
     );
@@ -128,25 +133,37 @@ function readList<T>(
     }
     errors.push(...issues);
     if (!result.success || issues.length > 0) return undefined;
-    return { value: result.data, at, has: (key) => written.has(key) };
+    return { value: result.data, at, has };
   }
 
   /** The entry's fields by the key they stand for; unknown ones are warned of and left out. */
-  function foldSpellings(item: Mapping, path: string) {
-    const written = new Map<string, { name: string; value: Value }>();
+  function foldSpellings(item: Mapping, path: string): { written: Map<string, Written>; issues: Issue[] } {
     const issues: Issue[] = [];
+    if (areKeys(item.fields)) return { written: item.fields, issues };
+    const written = new Map<string, Written>();
     for (const [name, { key, value }] of item.fields) {
       const keyPlace = () => place(key, `${path}.${quoted(name)}`);
       const known = SPELLINGS.get(name) ?? name;
       const same = written.get(known);
       if (!schema.keys.includes(known)) warnings.push({ ...keyPlace(), message: unknownKey(name, schema.keys) });
       else if (same !== undefined)
-        issues.push({ ...keyPlace(), message: `is the same key as ${same.name} on line ${place(same.value).line}` });
+        issues.push({
+          ...keyPlace(),
+          message: `is the same key as ${same.name ?? known} on line ${place(same.value).line}`,
+        });
       else written.set(known, { name, value });
     }
     return { written, issues };
   }
+
+  function areKeys(fields: Mapping['fields']): boolean {
+    for (const name of fields.keys()) if (!schema.keys.includes(name)) return false;
+    return true;
+  }
 }
+
+/** The value of a key; `name` where it is written in another spelling. */
+type Written = { name?: string; value: Value };
 
 /** What the file says, as it is written there. */
 function is(value: Value, text: string): string {
