@@ -8,7 +8,6 @@
 
 const childProcess = require('node:child_process');
 const fs = require('node:fs');
-const promises = require('node:fs/promises');
 
 const { trace, at, nth = 1, whom } = JSON.parse(process.env.KYLIN_VR_KILL);
 const { appendFileSync, existsSync, unlinkSync } = fs;
@@ -43,52 +42,40 @@ function kill() {
 
 const isOurs = (path) => /kylin-vr|network-scripts|system-connections|\/proc\/sys/.test(String(path));
 
+/** By descriptor, the files that are being written. */
+const written = new Map();
+const pathOf = (args) =>
+  args.findLast((arg) => typeof arg === 'string' && arg.startsWith('/')) ?? written.get(args[0]) ?? '';
+
 function around(place, name, before = () => {}) {
   const original = place[name];
   place[name] = function (...args) {
-    const path = args.findLast((arg) => typeof arg === 'string' && arg.startsWith('/')) ?? '';
-    if (!isOurs(path) || (name === 'open' && args[1] === 'r')) return original.apply(this, args);
+    const path = pathOf(args);
+    if (!isOurs(path) || (name === 'openSync' && args[1] === 'r')) return original.apply(this, args);
     instant(`before ${name} ${named(path)}`);
     before(...args);
     const done = (result) => {
+      if (name === 'openSync') written.set(result, path);
+      if (name === 'closeSync') written.delete(args[0]);
       instant(`after ${name} ${named(path)}`);
-      return name === 'open' ? watched(result, named(path)) : result;
+      return result;
     };
-    const result = original.apply(this, args);
-    return typeof result?.then === 'function' ? result.then(done) : done(result);
+    return done(original.apply(this, args));
   };
 }
 
-/** The handle of a file that is being written. */
-function watched(file, path) {
-  for (const name of ['writeFile', 'chmod', 'sync', 'close']) {
-    const original = file[name];
-    file[name] = async (...args) => {
-      instant(`before ${name} ${path}`);
-      if (name === 'writeFile') {
-        note(`half ${path}`);
-        if (isDue(`half ${path}`)) {
-          const bytes = Buffer.from(args[0]);
-          await original.call(file, bytes.subarray(0, bytes.length >> 1));
-          kill();
-        }
-      }
-      const result = await original.apply(file, args);
-      instant(`after ${name} ${path}`);
-      return result;
-    };
-  }
-  return file;
-}
-
-for (const name of ['open', 'rename', 'mkdir', 'rm', 'copyFile', 'chmod', 'writeFile', 'symlink', 'rmdir'])
-  around(promises, name);
-for (const name of ['mkdirSync', 'renameSync', 'linkSync', 'rmSync', 'rmdirSync', 'unlinkSync']) around(fs, name);
 const { openSync, writeSync } = fs;
-around(fs, 'writeFileSync', (path, text) => {
+for (const name of [
+  ...['openSync', 'fchmodSync', 'fsyncSync', 'closeSync', 'renameSync', 'linkSync', 'unlinkSync', 'rmSync'],
+  ...['mkdirSync', 'rmdirSync', 'copyFileSync', 'chmodSync', 'symlinkSync'],
+])
+  around(fs, name);
+around(fs, 'writeFileSync', (file, content) => {
+  const path = pathOf([file]);
   note(`half ${named(path)}`);
   if (!isDue(`half ${named(path)}`)) return;
-  writeSync(openSync(path, 'w'), text.slice(0, text.length >> 1));
+  const bytes = Buffer.from(content);
+  writeSync(typeof file === 'number' ? file : openSync(file, 'w'), bytes.subarray(0, bytes.length >> 1));
   kill();
 });
 

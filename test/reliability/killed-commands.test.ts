@@ -41,7 +41,7 @@ describe('killed', { concurrency: false }, () => {
 
   const temporaries = () => shell(lab, 'find /etc /var/lib /run -name "*kylin-vr-new*"');
 
-  for (const at of ['half', 'after sync', 'before rename'])
+  for (const at of ['half', 'after fsyncSync', 'before renameSync'])
     it(`in the middle of eip add (${at}): the file is whole, and the next run sweeps what is left`, async () => {
       const network = await everything(lab);
       const { status } = await run(['eip', 'add', '203.0.113.70=10.10.1.70'], `${at} ${FILE}`);
@@ -60,7 +60,7 @@ describe('killed', { concurrency: false }, () => {
     const network = await everything(lab);
     const { status, instants } = await run(['confirm']);
     assert.equal(status, 0);
-    const chosen = instants.filter((what) => /^(half|after (rename|rm)) \/var\/lib/.test(what));
+    const chosen = instants.filter((what) => /^(half|after (rename|unlink)Sync) \/var\/lib/.test(what));
     let kept = 0;
     for (const at of chosen) {
       await apply(lab, one);

@@ -17,7 +17,7 @@ const VARIANTS = {
         '    async write(path, content, mode) {',
         '    async write(path, content, mode) {\n      const temporaryFor = (path: string) => path;',
       ],
-      ["open(temporary, 'wx', mode)", "open(temporary, 'w', mode)"],
+      ["openSync(temporary, 'wx', mode)", "openSync(temporary, 'w', mode)"],
     ],
   },
   'no lock': {
