@@ -8,13 +8,13 @@ import { applySteps } from './machine/apply.ts';
 import { forgetForeign } from './machine/foreign.ts';
 import type { Host } from './machine/host.ts';
 import { readManagers } from './machine/networkmanager.ts';
-import { type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
+import { type Machine, type Owned, observe, observeManaged, readMachine } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
 import { deadPorts } from './network/bridges.ts';
 import type { BoundNic } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
-import { emptyState, type NetworkState, type Port, type Profile, type Sysctl } from './network/state.ts';
+import { addressKey, emptyState, type NetworkState, type Port, type Profile, type Sysctl } from './network/state.ts';
 import { describe, type Step } from './network/step.ts';
 import { chooseRenderer, type Scope, type Survey, survey, union } from './survey.ts';
 

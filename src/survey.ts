@@ -10,7 +10,7 @@ import { CommandError, UsageError } from './errors.ts';
 import { FIREWALLD_POLICY } from './installation/tree.ts';
 import type { Host } from './machine/host.ts';
 import { readManagers } from './machine/networkmanager.ts';
-import { devicesByMac, type Machine, type Owned, observe, readMachine } from './machine/observe.ts';
+import { devicesByMac, type Machine, type Owned, observe, observeManaged, readMachine } from './machine/observe.ts';
 import { bindBridges, bridgesOf, type Waiting } from './network/bridges.ts';
 import { type Abilities, desiredState } from './network/desired.ts';
 import { type BoundNic, bindNics, carrierOf, type NicBinding } from './network/nics.ts';
@@ -63,7 +63,7 @@ export async function survey(host: Host, config: Config, renderer: Renderer, sco
     renderer,
     withMtus(desiredOf(config, binding, renderer, abilities), binding, machine.owned),
   );
-  let observation = await observe(host, machine, binding.bound, wanted, renderer, new Map());
+  let observation = await observe(host, machine, binding.bound, wanted, renderer);
   const leaveNics = scope === 'boot' && (await bringsUpNics(host, renderer));
   const desired = leaveNics ? withoutNics(wanted, observation.state) : wanted;
   let steps = planSteps(desired, observation);
@@ -71,7 +71,7 @@ export async function survey(host: Host, config: Config, renderer: Renderer, sco
     // Asked only now: a run that changes nothing calls no nmcli.
     const managers = await readManagers(host);
     if (managers.size > 0) {
-      observation = await observe(host, machine, binding.bound, wanted, renderer, managers);
+      observation = await observeManaged(host, machine, observation, managers);
       steps = planSteps(desired, observation);
     }
   }

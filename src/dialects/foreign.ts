@@ -1,6 +1,7 @@
 // What is not ours on a NIC, in the words of `ip`: read from what it prints, and put back by the same words where
 // NetworkManager took it away. Pure.
 
+import { addressKey } from '../network/state.ts';
 import { array, boolean, number, object, optional, string } from '../shape.ts';
 
 /** A foreign address or route. */
@@ -18,9 +19,16 @@ export type Foreign = {
   protocol?: string;
 };
 
-const devices = array(
+const known = array(
   object({
     ifname: optional(string),
+    addr_info: optional(array(object({ local: optional(string), prefixlen: number }))),
+  }),
+);
+
+const withAddresses = array(
+  object({
+    ifname: string,
     addr_info: optional(
       array(
         object({
@@ -48,9 +56,23 @@ const devices = array(
 
 const FOR_EVER = 0xffff_ffff;
 
-/** Reads `ip -json -details address show`: every address, ours too. One that a neighbour has as well is left out. */
-export function parseForeignAddresses(json: string): Foreign[] {
-  return devices(JSON.parse(json.trim() || '[]')).flatMap(({ ifname: device = '', addr_info = [] }) =>
+/**
+ * Reads `ip -json -details address show`: every address of these devices, without those in `ours` (by addressKey), which may be
+ * a thousand. One that a neighbour has as well is left out.
+ */
+export function parseForeignAddresses(
+  json: string,
+  devices: ReadonlySet<string>,
+  ours: ReadonlySet<string> = new Set(),
+): Foreign[] {
+  const asked = known(JSON.parse(json.trim() || '[]')).flatMap(({ ifname: device = '', addr_info = [] }) => {
+    if (!devices.has(device)) return [];
+    const theirs = addr_info.filter(
+      ({ local, prefixlen }) => !ours.has(addressKey({ device, spec: `${local}/${prefixlen}` })),
+    );
+    return [{ ifname: device, addr_info: theirs }];
+  });
+  return withAddresses(asked).flatMap(({ ifname: device, addr_info = [] }) =>
     addr_info.flatMap((info): Foreign[] => {
       const { local, address, label, valid_life_time: valid = FOR_EVER, preferred_life_time: preferred } = info;
       if (local === undefined || info.dadfailed || (info.family !== 'inet' && info.family !== 'inet6')) return [];

@@ -13,29 +13,46 @@ import { array, boolean, number, object, optional, string } from '../shape.ts';
 import type { Host } from './host.ts';
 import { PATHS } from './paths.ts';
 
-/** Every address and route of these devices, ours too. */
-export async function readForeign(host: Host, devices: ReadonlySet<string>): Promise<Foreign[]> {
+const FAMILIES = [4, 6] as const;
+type Families = readonly Foreign['family'][];
+
+type ReadOptions = {
+  families?: Families;
+  /** What `ip -json -details address show` printed, where that is known. */
+  addresses?: string;
+  /** Addresses that are not looked for, by addressKey. */
+  ours?: ReadonlySet<string>;
+};
+
+/** Every address and route of these devices. */
+export async function readForeign(
+  host: Host,
+  devices: ReadonlySet<string>,
+  { families = FAMILIES, addresses, ours }: ReadOptions = {},
+): Promise<Foreign[]> {
   if (devices.size === 0) return [];
-  // Without IPv6 in the kernel ip fails, or says nothing.
-  const routes = (family: 4 | 6) =>
-    host.run(['ip', `-${family}`, '-details', '-oneline', 'route', 'show', 'table', 'all'], { accept: [1, 2, 255] });
-  const [addresses, four, six] = await Promise.all([
-    host.run(['ip', '-json', '-details', 'address', 'show']),
-    routes(4),
-    routes(6),
+  const [only, ...more] = families;
+  const own = only === undefined || more.length > 0 ? [] : [`-${only}`];
+  const [printed, ...routes] = await Promise.all([
+    addresses ?? host.run(['ip', ...own, '-json', '-details', 'address', 'show']).then(({ stdout }) => stdout),
+    // Without IPv6 in the kernel ip fails, or says nothing.
+    ...families.map((family) =>
+      host.run(['ip', `-${family}`, '-details', '-oneline', 'route', 'show', 'table', 'all'], { accept: [1, 2, 255] }),
+    ),
   ]);
   return [
-    ...parseForeignAddresses(addresses.stdout),
-    ...parseForeignRoutes(four.stdout, 4),
-    ...parseForeignRoutes(six.stdout, 6),
-  ].filter(({ device }) => devices.has(device));
+    ...parseForeignAddresses(printed, devices, ours),
+    ...families
+      .flatMap((family, n) => parseForeignRoutes(routes[n]?.stdout ?? '', family))
+      .filter(({ device }) => devices.has(device)),
+  ];
 }
 
 /** Gives what the kernel does not take back. What is there is left as it is. */
 export async function putBack(host: Host, foreign: readonly Foreign[]): Promise<Foreign[]> {
   let lost = await missing(host, foreign);
   for (const onlink of [false, true])
-    for (const family of [4, 6]) {
+    for (const family of FAMILIES) {
       const lines = lost.filter((each) => each.family === family).map((each) => foreignLine(each, onlink));
       if (lines.length === 0) continue;
       // It goes on behind a line that fails, and ends 1.
@@ -49,7 +66,9 @@ export async function putBack(host: Host, foreign: readonly Foreign[]): Promise<
 async function missing(host: Host, foreign: readonly Foreign[]): Promise<Foreign[]> {
   if (foreign.length === 0) return [];
   const devices = new Set(foreign.map(({ device }) => device));
-  const there = await readForeign(host, devices);
+  // Often only the address that the kernel gives a NIC, of IPv6: to read 1,000 of IPv4 for that takes half of starting Node.
+  const families = FAMILIES.filter((family) => foreign.some((each) => each.family === family));
+  const there = await readForeign(host, devices, { families });
   const keys = new Set(there.map(foreignKey));
   const comes = foreign.filter((each) => !keys.has(foreignKey(each)));
   const rooted = new Set([...there, ...comes].flatMap((each) => (isIpv4Address(each) ? [each.device] : [])));

@@ -49,6 +49,8 @@ import { PATHS } from './paths.ts';
 export type Machine = {
   links: ObservedLink[];
   addresses: ObservedAddress[];
+  /** What they, and those of IPv6, were read from. */
+  printedAddresses: string;
   routes: Route[];
   /** Asked for only where a NIC is to be a port. */
   subnetRoutes: () => SubnetRoute[];
@@ -86,7 +88,7 @@ const ownedRecord = object({
 /** `asksOvs`: the configuration names a bridge of Open vSwitch; where our record does, it is asked all the same. */
 export async function readMachine(host: Host, asksOvs = false): Promise<Machine> {
   const record = readOwned(host);
-  const [{ onLinks, routes }, rules, strays, files, owned, lost, ovs] = await Promise.all([
+  const [{ onLinks, addresses, routes }, rules, strays, files, owned, lost, ovs] = await Promise.all([
     readNics(host),
     readRules(host),
     readStrays(host),
@@ -97,6 +99,7 @@ export async function readMachine(host: Host, asksOvs = false): Promise<Machine>
   ]);
   return {
     ...onLinks,
+    printedAddresses: addresses,
     routes: parseRoutes(routes),
     subnetRoutes: () => parseSubnetRoutes(routes),
     rules: parseSave(rules),
@@ -115,9 +118,11 @@ export const askMachine = (host: Host): Promise<unknown> => Promise.allSettled([
  * Addresses and routes, by one process: to start another one takes 7 % of what starting Node takes, and three times that where
  * the CPUs have work.
  */
-async function readNics(host: Host): Promise<{ onLinks: ReturnType<typeof parseAddresses>; routes: string }> {
+async function readNics(
+  host: Host,
+): Promise<{ onLinks: ReturnType<typeof parseAddresses>; addresses: string; routes: string }> {
   const { addresses, routes } = parseNics((await showNics(host)).stdout);
-  return { onLinks: parseAddresses(addresses), routes };
+  return { onLinks: parseAddresses(addresses), addresses, routes };
 }
 
 const showNics = (host: Host) => host.run(['ip', '-json', '-details', '-b', '-'], { input: SHOW_NICS });
@@ -186,28 +191,30 @@ async function readStrays(host: Host): Promise<Stray[]> {
   return chains.length === 0 ? [] : [{ restore: `${other}-restore`, chains, hooks }];
 }
 
-/** The machine as seen by a configuration whose NICs are `bound`: the state under our rule, and what planning must know. */
+/**
+ * The machine as seen by a configuration whose NICs are `bound`: the state under our rule, and what planning must know. Of
+ * NetworkManager nothing: observeManaged adds that.
+ */
 export async function observe(
   host: Host,
   machine: Machine,
   bound: readonly BoundNic[],
   desired: Pick<NetworkState, 'sysctls' | 'addresses' | 'files' | 'bridges' | 'ports'>,
   renderer: Renderer,
-  managers: Observation['managers'],
 ): Promise<Observation> {
   const deviceOf = devicesByMac(machine.links);
   const onDevice = <T extends { mac: string; on?: string }>(
     items: readonly T[],
-    key: (item: T & { device: string }) => string,
+    keyOf: (item: T, device: string) => string,
   ) => {
     const keys = new Set<string>();
     for (const item of items) {
       const device = item.on ?? deviceOf.get(item.mac);
-      if (device !== undefined) keys.add(key({ ...item, device }));
+      if (device !== undefined) keys.add(keyOf(item, device));
     }
     return keys;
   };
-  const owned = onDevice(machine.owned.addresses, addressKey);
+  const owned = onDevice(machine.owned.addresses, ({ spec }, device) => addressKey({ device, spec }));
   const devices = new Set(bound.map(({ device }) => device));
   const bridged = observeBridges(machine, desired, owned);
   const onPorts = new Set([
@@ -218,7 +225,7 @@ export async function observe(
     desired.sysctls.map(async ({ key }) => ({ key, value: (await host.sysctl(key)) ?? '' })),
   );
   const { ours, foreign } = splitFiles(machine.files);
-  const onBridges = await readForeign(host, onPorts);
+  const onBridges = await readForeign(host, onPorts, { addresses: machine.printedAddresses });
   const moved = new Set(machine.owned.moved);
   return {
     links: machine.links,
@@ -235,14 +242,12 @@ export async function observe(
       chains: machine.rules.ours,
       jumps: jumpsIn(machine.rules.hooks),
       files: ours,
-      profiles: [...managers].flatMap(([device, { profile }]) =>
-        profile === undefined ? [] : [{ device, uuid: profile }],
-      ),
+      profiles: [],
     },
     hooks: machine.rules.hooks,
     owned,
-    ownedRoutes: onDevice(machine.owned.routes, routeTargetKey),
-    managers,
+    ownedRoutes: onDevice(machine.owned.routes, (route, device) => routeTargetKey({ ...route, device })),
+    managers: new Map(),
     emptied: withoutGiven(bridged.emptied, onBridges, moved),
     portRoutes: portRoutes(machine, desired, owned),
     onBridges,
@@ -252,8 +257,29 @@ export async function observe(
         ? []
         : (await Promise.all(foreign.map((file) => claimOn(host, bound, file, desired.files)))).flat(),
     strays: machine.strays,
-    onManaged: await readForeign(host, new Set(managers.keys())),
+    onManaged: [],
     lost: machine.lost,
+  };
+}
+
+/** With the devices that NetworkManager manages, and what is on them. */
+export async function observeManaged(
+  host: Host,
+  { printedAddresses }: Machine,
+  observation: Observation,
+  managers: Observation['managers'],
+): Promise<Observation> {
+  const profiles = [...managers].flatMap(([device, { profile }]) =>
+    profile === undefined ? [] : [{ device, uuid: profile }],
+  );
+  return {
+    ...observation,
+    state: { ...observation.state, profiles },
+    managers,
+    onManaged: await readForeign(host, new Set(managers.keys()), {
+      addresses: printedAddresses,
+      ours: observation.owned,
+    }),
   };
 }
 
@@ -337,18 +363,18 @@ function underOurRule(
   owned: ReadonlySet<string>,
   desired: readonly Address[],
 ): Address[] {
-  const wanted = new Set(desired.map(addressKey));
+  const wanted = new Set(addresses.some(({ dynamic }) => dynamic) ? desired.map(addressKey) : []);
   const mixed = [...ruled.values()].includes('its own');
   const hosts = new Set(mixed ? desired.map(({ spec }) => hostPart(spec)) : []);
-  return addresses
-    .filter(({ device, spec }) => {
-      const rule = ruled.get(device);
-      return (
-        rule === 'all' || (rule === 'its own' && hosts.has(hostPart(spec))) || owned.has(addressKey({ device, spec }))
-      );
-    })
-    .filter((address) => !(address.dynamic && wanted.has(addressKey(address))))
-    .map(({ device, spec }) => ({ device, spec, ...(!owned.has(addressKey({ device, spec })) && { foreign: true }) }));
+  return addresses.flatMap((address): Address[] => {
+    const { device, spec, dynamic } = address;
+    const key = addressKey(address);
+    const isOwned = owned.has(key);
+    const rule = ruled.get(device);
+    if (!isOwned && rule !== 'all' && !(rule === 'its own' && hosts.has(hostPart(spec)))) return [];
+    if (dynamic && wanted.has(key)) return [];
+    return [isOwned ? { device, spec } : { device, spec, foreign: true }];
+  });
 }
 
 function jumpsIn(hooks: Observation['hooks']): Jump[] {

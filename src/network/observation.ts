@@ -49,7 +49,7 @@ export type Observation = {
   /** The devices that NetworkManager manages; empty where it does not run, or was not asked. */
   managers: ReadonlyMap<string, ManagedDevice>;
   strays: readonly Stray[];
-  /** Every address and route on those devices, ours too. */
+  /** Every address and route on those devices, without addresses that are ours. */
   onManaged: readonly Foreign[];
   /** What is foreign and a run before this one lost: it was killed while NetworkManager was at work. */
   lost: readonly Foreign[];

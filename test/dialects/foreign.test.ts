@@ -56,7 +56,7 @@ it('addresses of every scope and family are read with all that `ip address` take
       ],
     },
   ]);
-  const read = parseForeignAddresses(json);
+  const read = parseForeignAddresses(json, new Set(['eth0']));
   assert.deepEqual(lines(read), [
     'address replace 169.254.8.7/16 dev eth0 broadcast 169.254.255.255 scope link label eth0:x metric 7 valid_lft 100 preferred_lft 90 noprefixroute',
     'address replace 10.5.5.5 peer 10.5.5.6/32 dev eth0 scope link label eth0',
@@ -77,7 +77,7 @@ it('addresses of every scope and family are read with all that `ip address` take
     foreignText(read[3] as Foreign),
     'address 2001:db8::1/64 dev eth0 valid_lft 5 preferred_lft 0 mngtmpaddr',
   );
-  assert.deepEqual(parseForeignAddresses(''), []);
+  assert.deepEqual(parseForeignAddresses('', new Set(['eth0'])), []);
 });
 
 it('routes are read in their own words, without the table `local`, and say where they lead', () => {
