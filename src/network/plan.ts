@@ -578,11 +578,9 @@ function planAnnouncements(added: readonly Address[], desired: NetworkState, { l
 
 function planCuts(desired: NetworkState, observation: Observation, removed: readonly Address[]): Step[] {
   const { state, owned } = observation;
-  const kept = new Set(desired.addresses.map(({ spec }) => hostPart(spec)));
-  const gone = removed
-    .filter((address) => owned.has(addressKey(address)))
-    .map(({ spec }) => hostPart(spec))
-    .filter((address) => !kept.has(address));
+  const ours = removed.filter((address) => owned.has(addressKey(address))).map(({ spec }) => hostPart(spec));
+  const kept = new Set(ours.length === 0 ? [] : desired.addresses.map(({ spec }) => hostPart(spec)));
+  const gone = ours.filter((address) => !kept.has(address));
   const present = new Set(state.addresses.map(({ spec }) => hostPart(spec)));
   return flowCuts(desired.chains, state.chains, gone, present).map((cut) => ({ kind: 'cut-flows', ...cut }));
 }

@@ -93,7 +93,10 @@ export const FILE_MARK = '# Made by kylin-vr';
 export const addressKey = (address: Address): string => `${address.device} ${address.spec}`;
 
 /** `203.0.113.37/24` → `203.0.113.37` */
-export const hostPart = (spec: string): string => /^[^/ ]*/.exec(spec)?.[0] ?? spec;
+export function hostPart(spec: string): string {
+  const end = spec.search(/[/ ]/);
+  return end === -1 ? spec : spec.slice(0, end);
+}
 
 export const routeKey = (route: Route): string =>
   `${route.dest} via ${route.via} dev ${route.device} metric ${route.metric} proto ${route.protocol}`;
@@ -128,8 +131,9 @@ export type Difference<T> = { missing: T[]; extra: T[]; common: { desired: T; ob
 
 /** Compares two lists by key. Order of the results follows the lists. */
 export function compare<T>(desired: readonly T[], observed: readonly T[], key: (item: T) => string): Difference<T> {
-  const observedByKey = new Map(observed.map((item) => [key(item), item]));
-  const desiredKeys = new Set<string>();
+  const observedKeys = observed.map(key);
+  const observedByKey = new Map(observed.map((item, n) => [observedKeys[n], item]));
+  const desiredKeys = new Set<string | undefined>();
   const difference: Difference<T> = { missing: [], extra: [], common: [] };
   for (const item of desired) {
     const itemKey = key(item);
@@ -138,6 +142,6 @@ export function compare<T>(desired: readonly T[], observed: readonly T[], key: (
     if (match === undefined) difference.missing.push(item);
     else difference.common.push({ desired: item, observed: match });
   }
-  for (const item of observed) if (!desiredKeys.has(key(item))) difference.extra.push(item);
+  difference.extra = observed.filter((_, n) => !desiredKeys.has(observedKeys[n]));
   return difference;
 }
