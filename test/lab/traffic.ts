@@ -21,7 +21,7 @@ export type Pong = { reached: true; hops: number } | { reached: false };
 export type Stream = {
   answer: Answer;
   /** Whether data still goes there and back. */
-  carries(): Promise<boolean>;
+  carries(expected?: boolean): Promise<boolean>;
   close(): Promise<void>;
 };
 
@@ -55,6 +55,8 @@ export type Traffic = {
 const AGENT = resolve(import.meta.dirname, 'agent.mjs');
 /** Under the second after which TCP repeats a SYN: nothing is gained by a little more. */
 const TIMEOUT_MS = 900;
+/** For what has to come, on a machine that is busy. */
+const PATIENCE_MS = 5_000;
 
 export function createTraffic(lab: Lab): Traffic {
   const agents = new Map<HostName, Call>();
@@ -81,11 +83,12 @@ export function createTraffic(lab: Lab): Traffic {
     },
     async openStream({ from, ...rest }) {
       const stream = numbers++;
-      const answer = (await call(from, 'openStream', { stream, timeoutMs: TIMEOUT_MS, ...rest })) as Answer;
+      const answer = (await call(from, 'openStream', { stream, timeoutMs: PATIENCE_MS, ...rest })) as Answer;
       if (!answer.reached) throw new Error(`a stream from ${from} to ${rest.to}:${rest.port}: ${answer.why}`);
       return {
         answer,
-        carries: () => call(from, 'askStream', { stream, timeoutMs: TIMEOUT_MS }) as Promise<boolean>,
+        carries: (expected = true) =>
+          call(from, 'askStream', { stream, timeoutMs: expected ? PATIENCE_MS : TIMEOUT_MS }) as Promise<boolean>,
         close: async () => void (await call(from, 'closeStream', { stream })),
       };
     },

@@ -7,7 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ADDRESSES, type Lab, NICS } from '../lab/lab.ts';
 import { backendsOf, createLabOn, NAME_OF, type Path } from '../lab/path.ts';
-import { createTraffic, type Stream, type Traffic } from '../lab/traffic.ts';
+import { createTraffic, type Traffic } from '../lab/traffic.ts';
 
 const [U, A, B] = [NICS.public.mac, NICS.a.mac, NICS.b.mac];
 const { far, out, v, w, x, y } = ADDRESSES;
@@ -115,8 +115,11 @@ function flowsOn(path: Path): void {
           assert.equal(known.length, names.length);
           await reload(lab, config);
           const kept = await entries(lab);
-          const state = async (stream: Stream) => ((await stream.carries()) ? 'goes on' : 'is cut');
-          const states = await Promise.all(streams.map(state));
+          const states = await Promise.all(
+            streams.map(async (stream, index) =>
+              (await stream.carries(!cut.includes(names[index] as Name))) ? 'goes on' : 'is cut',
+            ),
+          );
           const expected = names.map((name) => `${name} ${cut.includes(name) ? 'is cut' : 'goes on'}`);
           assert.deepEqual(
             names.map((name, index) => `${name} ${states[index]}`),
