@@ -101,6 +101,8 @@ export function killed(path: Path): void {
     const networks = new Map<Name, string>();
     const files = new Map<Name, Map<string, string>>();
     const traces = new Map<Name, Instant[]>();
+    /** The fastest run to each: what is killed at random is killed before it ends. */
+    const lasting = new Map<Name, number>();
     const random = numbers(SEED);
 
     before(async () => {
@@ -117,6 +119,7 @@ export function killed(path: Path): void {
         networks.set(name, await networkOf(lab.router));
         files.set(name, await filesOf());
         traces.set(name, instants);
+        lasting.set(name, Math.min(instants.at(-1)?.ms ?? 0, lasting.get(name) ?? Number.POSITIVE_INFINITY));
       }
     });
     after(() => lab?.close());
@@ -159,10 +162,14 @@ export function killed(path: Path): void {
       const program = await buildVariant('no lock');
       const [command] = writes(traces.get(otherThan(now)) ?? []).filter(({ what }) => what.includes('--noflush'));
       const inside = command?.what.replace('before', 'inside') ?? '';
-      // Longer than the next run takes, on a busy machine too: what is written after it is what shows.
-      const { complaints } = await killOnce(program, { at: inside, whom: 'node', next: 'back' }, 5);
-      assert.match(complaints.join('\n'), /network|in sync/);
-      await settle();
+      let found = '';
+      for (let tries = 0; found === '' && tries < 3; tries++) {
+        // Longer than the next run takes, or nearly always: what is written after it is what shows.
+        const { complaints } = await killOnce(program, { at: inside, whom: 'node', next: 'back' }, 5);
+        found = complaints.join('\n');
+        await settle();
+      }
+      assert.match(found, /network|in sync/);
     });
 
     /** After what a broken program left. */
@@ -206,7 +213,7 @@ export function killed(path: Path): void {
         // One of four at random instants, of the others one of five before the first writing command or after the last.
         const at = kills.length % 4 === 3 ? undefined : take(to, kills.length % 5 === 4 ? 'around' : 'between');
         const kill: Kill = {
-          at: at?.what ?? random() * 0.9 * (traces.get(to)?.at(-1)?.ms ?? 0),
+          at: at?.what ?? random() * 0.9 * (lasting.get(to) ?? 0),
           nth: at?.nth ?? 1,
           whom: some('node', 'all'),
           next: at?.what.startsWith('inside') ? 'back' : some('same', 'back'),
