@@ -3,9 +3,9 @@
 //   --quick        small sizes and few rounds: a look, no measurement
 //   --rounds N     paired runs of each (default 15)
 //   --json FILE    writes the figures there
-//   --save         writes them to results/bench.json, and the curves of the READMEs to docs
+//   --save         writes them to results/bench.json, beside those of other rows there, and the curves of the READMEs to docs
 
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -39,17 +39,30 @@ const wanted = ROWS.filter(({ name }) => positionals.length === 0 || positionals
 const outcomes: Outcome[] = [];
 for (const row of wanted) {
   console.error(`${row.name} …`);
-  outcomes.push(...(await row.run(sizes)));
+  outcomes.push(...(await row.run(sizes)).map((outcome) => ({ ...outcome, rounds: sizes.rounds })));
 }
 console.log(tableOf(outcomes));
 
 const machine = { cpus: cpus().length, cpu: cpus()[0]?.model, node: process.version };
-const figures = `${JSON.stringify({ machine, rounds: sizes.rounds, outcomes }, null, 1)}\n`;
-if (values.json !== undefined) await writeFile(values.json, figures);
+const figuresOf = (all: readonly Outcome[]) => `${JSON.stringify({ machine, outcomes: all }, null, 1)}\n`;
+if (values.json !== undefined) await writeFile(values.json, figuresOf(outcomes));
 if (values.save) {
   await mkdir(RESULTS, { recursive: true });
-  await writeFile(join(RESULTS, 'bench.json'), figures);
+  await writeFile(join(RESULTS, 'bench.json'), figuresOf(inOrder([...(await savedOthers()), ...outcomes])));
   for (const [name, picture] of pictures()) await writeFile(join(DOCS, name), picture);
+}
+
+/** What is saved of rows that were not measured now. */
+async function savedOthers(): Promise<Outcome[]> {
+  const saved = await readFile(join(RESULTS, 'bench.json'), 'utf8').catch(() => '{ "outcomes": [] }');
+  return (JSON.parse(saved) as { outcomes: Outcome[] }).outcomes.filter(
+    ({ row }) => !wanted.some(({ name }) => name === row),
+  );
+}
+
+function inOrder(all: readonly Outcome[]): Outcome[] {
+  const place = ({ row }: Outcome) => ROWS.findIndex(({ name }) => name === row);
+  return all.toSorted((a, b) => place(a) - place(b));
 }
 
 /** Of the rows that were measured. */

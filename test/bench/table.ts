@@ -15,6 +15,8 @@ export type Outcome = {
   met?: boolean;
   /** Everything that was measured: milliseconds, unless the name says otherwise. */
   data: Readonly<Record<string, unknown>>;
+  /** Paired runs. */
+  rounds?: number;
 };
 
 export const shown = (value: number): string =>
