@@ -20,7 +20,7 @@ export type Pong = { reached: true; hops: number } | { reached: false };
 
 export type Stream = {
   answer: Answer;
-  /** Whether data still goes there and back. */
+  /** Whether data still goes there and back; where that is not expected it is not waited for long. */
   carries(expected?: boolean): Promise<boolean>;
   close(): Promise<void>;
 };
