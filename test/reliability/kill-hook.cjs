@@ -47,9 +47,9 @@ const written = new Map();
 const pathOf = (args) =>
   args.findLast((arg) => typeof arg === 'string' && arg.startsWith('/')) ?? written.get(args[0]) ?? '';
 
-function around(place, name, before = () => {}) {
-  const original = place[name];
-  place[name] = function (...args) {
+function around(name, before = () => {}) {
+  const original = fs[name];
+  fs[name] = function (...args) {
     const path = pathOf(args);
     if (!isOurs(path) || (name === 'openSync' && args[1] === 'r')) return original.apply(this, args);
     instant(`before ${name} ${named(path)}`);
@@ -69,8 +69,8 @@ for (const name of [
   ...['openSync', 'fchmodSync', 'fsyncSync', 'closeSync', 'renameSync', 'linkSync', 'unlinkSync', 'rmSync'],
   ...['mkdirSync', 'rmdirSync', 'copyFileSync', 'chmodSync', 'symlinkSync'],
 ])
-  around(fs, name);
-around(fs, 'writeFileSync', (file, content) => {
+  around(name);
+around('writeFileSync', (file, content) => {
   const path = pathOf([file]);
   note(`half ${named(path)}`);
   if (!isDue(`half ${named(path)}`)) return;
