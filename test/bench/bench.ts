@@ -52,12 +52,12 @@ if (values.save) {
   for (const [name, picture] of pictures()) await writeFile(join(DOCS, name), picture);
 }
 
-/** What is saved of rows that were not measured now. */
+/** What is saved of rows that were not measured now; of another machine nothing. */
 async function savedOthers(): Promise<Outcome[]> {
-  const saved = await readFile(join(RESULTS, 'bench.json'), 'utf8').catch(() => '{ "outcomes": [] }');
-  return (JSON.parse(saved) as { outcomes: Outcome[] }).outcomes.filter(
-    ({ row }) => !wanted.some(({ name }) => name === row),
-  );
+  const text = await readFile(join(RESULTS, 'bench.json'), 'utf8').catch(() => '{}');
+  const saved = JSON.parse(text) as { machine?: object; outcomes: Outcome[] };
+  if (JSON.stringify(saved.machine) !== JSON.stringify(machine)) return [];
+  return saved.outcomes.filter(({ row }) => !wanted.some(({ name }) => name === row));
 }
 
 function inOrder(all: readonly Outcome[]): Outcome[] {
