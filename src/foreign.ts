@@ -24,7 +24,7 @@ export async function foreignThings(host: Host, found: Survey): Promise<ForeignT
   const devices = new Set(
     found.binding.bound.flatMap(({ device, bridge }) => [device, ...(bridge === undefined ? [] : [bridge.name])]),
   );
-  const all = await readForeign(host, devices);
+  const all = await readForeign(host, devices, { addresses: found.machine.printedAddresses });
   return [
     ...[...devices].flatMap((device) =>
       all.filter((each) => each.device === device && isForeign(each, found)).map((each) => onNic(each, found)),

@@ -31,10 +31,9 @@ export async function readForeign(
   { families = FAMILIES, addresses, ours }: ReadOptions = {},
 ): Promise<Foreign[]> {
   if (devices.size === 0) return [];
-  const [only, ...more] = families;
-  const own = only === undefined || more.length > 0 ? [] : [`-${only}`];
+  const only = families.length === 1 ? families.map((family) => `-${family}`) : [];
   const [printed, ...routes] = await Promise.all([
-    addresses ?? host.run(['ip', ...own, '-json', '-details', 'address', 'show']).then(({ stdout }) => stdout),
+    addresses ?? host.run(['ip', ...only, '-json', '-details', 'address', 'show']).then(({ stdout }) => stdout),
     // Without IPv6 in the kernel ip fails, or says nothing.
     ...families.map((family) =>
       host.run(['ip', `-${family}`, '-details', '-oneline', 'route', 'show', 'table', 'all'], { accept: [1, 2, 255] }),
