@@ -7,7 +7,7 @@ import { AgentError, EXIT } from './errors.ts';
 import { applySteps } from './machine/apply.ts';
 import { forgetForeign } from './machine/foreign.ts';
 import type { Host } from './machine/host.ts';
-import { readManagers } from './machine/networkmanager.ts';
+import { askManaged, readManagers } from './machine/networkmanager.ts';
 import { type Machine, type Owned, observe, observeManaged, readMachine } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
 import { deadPorts } from './network/bridges.ts';
@@ -56,7 +56,7 @@ export async function converge(
   asked = host,
 ): Promise<Convergence> {
   const look = () => survey(host, config, renderer, scope);
-  const first = await survey(asked, config, renderer, scope);
+  const first = await survey(asked, config, renderer, scope, true);
   if (first.steps.length === 0) {
     await recordOwned(host, first.owned);
     await forgetForeign(host);
@@ -101,7 +101,9 @@ export async function converge(
     }
     failure = outcome.failed?.error ?? verifyError(next.steps);
     const goesOn =
-      outcome.failed === undefined ? isOther(next.steps, current.steps) : tookAway(next.steps, current.steps);
+      outcome.failed === undefined
+        ? isOther(next.steps, current.steps) || current.steps.some(preserves)
+        : tookAway(next.steps, current.steps);
     if (sameNics(current, next) && !goesOn) break;
     current = next;
   }
@@ -125,6 +127,9 @@ async function settled<T extends { steps: Step[] }>(look: () => Promise<T>, step
   }
   return found;
 }
+
+/** What NetworkManager leaves undone then it does when it is asked again: the addresses are on record now. */
+const preserves = (step: Step): boolean => step.kind === 'apply-profile' && step.preserves === true;
 
 const isManagers = (step: Step): boolean => /^(load|apply|forget)-profiles?$/.test(step.kind);
 
@@ -298,7 +303,8 @@ function lookBack(host: Host, renderer: Renderer, { bound, state }: Checkpoint, 
       state.bridges.some(({ type }) => type === 'ovs'),
     );
     const observation = await observe(host, machine, bound, state, renderer);
-    return { steps: planSteps(state, await observeManaged(host, machine, observation, managers)) };
+    const asked = managers.size > 0 ? askManaged(host, Promise.resolve(managers)) : undefined;
+    return { steps: planSteps(state, asked ? await observeManaged(host, machine, observation, asked) : observation) };
   };
 }
 

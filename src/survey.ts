@@ -9,15 +9,24 @@ import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
 import { CommandError, UsageError } from './errors.ts';
 import { FIREWALLD_POLICY } from './installation/tree.ts';
 import type { Host } from './machine/host.ts';
-import { readManagers } from './machine/networkmanager.ts';
-import { devicesByMac, type Machine, type Owned, observe, observeManaged, readMachine } from './machine/observe.ts';
+import { askManaged, canAsk } from './machine/networkmanager.ts';
+import {
+  devicesByMac,
+  type Machine,
+  type Owned,
+  observe,
+  observeManaged,
+  readMachine,
+  readOwned,
+} from './machine/observe.ts';
 import { bindBridges, bridgesOf, type Waiting } from './network/bridges.ts';
-import { type Abilities, desiredState } from './network/desired.ts';
+import { type Abilities, desiredAddresses, desiredState } from './network/desired.ts';
 import { type BoundNic, bindNics, carrierOf, type NicBinding } from './network/nics.ts';
 import { movedKey, type Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';
 import {
+  addressKey,
   type BridgeType,
   bridgeKey,
   chainKey,
@@ -51,10 +60,22 @@ export type Survey = {
  */
 export type Scope = 'boot' | 'whole';
 
-export async function survey(host: Host, config: Config, renderer: Renderer, scope: Scope): Promise<Survey> {
+export async function survey(
+  host: Host,
+  config: Config,
+  renderer: Renderer,
+  scope: Scope,
+  /** Nothing has been changed yet: what the configuration says of addresses, and our record does not, NetworkManager will be asked for. */
+  isFirst = false,
+): Promise<Survey> {
+  const record = readOwned(host);
+  const asksNow = isFirst && scope === 'whole' && hasNews(config, await record) && (await canAsk(host));
+  // It answers while the rest is read and planned.
+  let asked = asksNow ? askManaged(host) : undefined;
   const machine = await readMachine(
     host,
     config.nics.some(({ bridge }) => bridge?.type === 'ovs'),
+    record,
   );
   const { binding, waiting } = bindBridges(bindNics(config.nics, machine.links), machine, recordedPorts(machine));
   const abilities = { shiftedRanges: await mapsShiftedRanges(host, config, machine) };
@@ -67,13 +88,11 @@ export async function survey(host: Host, config: Config, renderer: Renderer, sco
   const leaveNics = scope === 'boot' && (await bringsUpNics(host, renderer));
   const desired = leaveNics ? withoutNics(wanted, observation.state) : wanted;
   let steps = planSteps(desired, observation);
-  if (!leaveNics && steps.some(isAboutNic)) {
-    // Asked only now: a run that changes nothing calls no nmcli.
-    const managers = await readManagers(host);
-    if (managers.size > 0) {
-      observation = await observeManaged(host, machine, observation, managers);
-      steps = planSteps(desired, observation);
-    }
+  // A run that changes nothing calls no nmcli.
+  if (!leaveNics && steps.some(isAboutNic) && (await canAsk(host))) asked ??= askManaged(host);
+  if (asked !== undefined) {
+    observation = await observeManaged(host, machine, observation, asked);
+    if (observation.managers.size > 0) steps = planSteps(desired, observation);
   }
   const warnings = [
     ...nicWarnings(binding),
@@ -88,6 +107,15 @@ export async function survey(host: Host, config: Config, renderer: Renderer, sco
   const ours = ownedBy(wanted, binding, machine, steps);
   const owned = leaveNics ? union(machine.owned, ours) : ours;
   return { machine, binding, waiting, owned, whole: !leaveNics, desired, observation, steps, warnings };
+}
+
+/** Whether the configuration wants other addresses than it did when we last put them there, on NICs that were there then. */
+function hasNews(config: Config, { addresses }: Owned): boolean {
+  const seen = new Set(addresses.map(({ mac }) => mac));
+  const nics = config.nics.flatMap((nic) => (seen.has(nic.mac) ? [{ ...nic, device: nic.mac }] : []));
+  const wanted = desiredAddresses(config, nics).map(addressKey);
+  const recorded = new Set(addresses.map(({ mac, on = mac, spec }) => addressKey({ device: on, spec })));
+  return wanted.length !== recorded.size || wanted.some((key) => !recorded.has(key));
 }
 
 /** Computed once a run, as long as the NICs are the same: at 1,000 EIPs it takes what a third of starting Node takes. */

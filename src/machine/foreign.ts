@@ -20,6 +20,8 @@ type ReadOptions = {
   families?: Families;
   /** What `ip -json -details address show` printed, where that is known. */
   addresses?: string;
+  /** What showRoutes gives for these families, where that is asked already. */
+  routes?: Promise<string[]>;
   /** Addresses that are not looked for, by addressKey. */
   ours?: ReadonlySet<string>;
 };
@@ -28,23 +30,31 @@ type ReadOptions = {
 export async function readForeign(
   host: Host,
   devices: ReadonlySet<string>,
-  { families = FAMILIES, addresses, ours }: ReadOptions = {},
+  { families = FAMILIES, addresses, routes, ours }: ReadOptions = {},
 ): Promise<Foreign[]> {
   if (devices.size === 0) return [];
   const only = families.length === 1 ? families.map((family) => `-${family}`) : [];
-  const [printed, ...routes] = await Promise.all([
+  const [printed, printedRoutes] = await Promise.all([
     addresses ?? host.run(['ip', ...only, '-json', '-details', 'address', 'show']).then(({ stdout }) => stdout),
-    // Without IPv6 in the kernel ip fails, or says nothing.
-    ...families.map((family) =>
-      host.run(['ip', `-${family}`, '-details', '-oneline', 'route', 'show', 'table', 'all'], { accept: [1, 2, 255] }),
-    ),
+    routes ?? showRoutes(host, families),
   ]);
   return [
     ...parseForeignAddresses(printed, devices, ours),
     ...families
-      .flatMap((family, n) => parseForeignRoutes(routes[n]?.stdout ?? '', family))
+      .flatMap((family, n) => parseForeignRoutes(printedRoutes[n] ?? '', family))
       .filter(({ device }) => devices.has(device)),
   ];
+}
+
+/** What `ip` prints of the routes of each family. */
+export function showRoutes(host: Host, families: Families = FAMILIES): Promise<string[]> {
+  return Promise.all(
+    families.map(async (family) => {
+      const argv = ['ip', `-${family}`, '-details', '-oneline', 'route', 'show', 'table', 'all'] as const;
+      // Without IPv6 in the kernel ip fails, or says nothing.
+      return (await host.run(argv, { accept: [1, 2, 255] })).stdout;
+    }),
+  );
 }
 
 /** Gives what the kernel does not take back. What is there is left as it is. */

@@ -35,12 +35,9 @@ export function desiredState(
 ): NetworkState {
   const { bound } = binding;
   if (bound.length === 0) return emptyState;
-  const uplinkMac = uplinkOf(config)?.mac;
-  /** Each NIC as what its addresses are on. */
-  const carriers = bound.map((nic) => ({ ...nic, device: carrierOf(nic) }));
-  const uplink = carriers.find((nic) => nic.mac === uplinkMac);
-  const filter = filterRules(withSupportedForwards(config, abilities), carriers, uplink);
-  const addresses = carriers.flatMap((nic) => addressesOf(nic, nic === uplink ? elasticAddresses(config, nic) : []));
+  const carriers = bound.map(asCarrier);
+  const filter = filterRules(withSupportedForwards(config, abilities), carriers, uplinkAmong(carriers, config));
+  const addresses = desiredAddresses(config, bound);
   const routes = [...defaultRoutes(config, carriers), ...staticRoutes(config, carriers)];
   // A bridge and its port are brought up by us alone: no profile is for them.
   const profiled = bound.filter(({ bridge, waitsFor }) => bridge === undefined && waitsFor === undefined);
@@ -64,6 +61,19 @@ export function desiredState(
     profiles:
       renderer.name === 'none' ? [] : profiled.map(({ device, mac }): Profile => ({ device, uuid: profileUuid(mac) })),
   };
+}
+
+/** Each NIC as what its addresses are on. */
+const asCarrier = (nic: BoundNic): BoundNic => ({ ...nic, device: carrierOf(nic) });
+
+function uplinkAmong(nics: readonly BoundNic[], config: Config): BoundNic | undefined {
+  const mac = uplinkOf(config)?.mac;
+  return nics.find((nic) => nic.mac === mac);
+}
+
+export function desiredAddresses(config: Config, bound: readonly BoundNic[]): Address[] {
+  const uplink = uplinkAmong(bound, config);
+  return bound.flatMap((nic) => addressesOf(asCarrier(nic), nic === uplink ? elasticAddresses(config, nic) : []));
 }
 
 function withSupportedForwards(config: Config, abilities: Abilities): Config {

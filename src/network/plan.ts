@@ -291,7 +291,8 @@ function planManaged(
     const foreign = manager.profile !== undefined && manager.profile !== uuid;
     if (steps.length === 0 && !rewritten && !foreign) return [];
     const gives = steps.some((step) => step.kind === 'remove-address' && added.has(step.address.spec));
-    return [{ device, uuid, active, external: manager.external, steps, gives }];
+    const preserves = active && steps.length > 0 && steps.every((step) => isNews(step, observation));
+    return [{ device, uuid, active, preserves, external: manager.external, steps, gives }];
   });
   const left = own.filter((step) => !applied.some(({ device }) => device === deviceOf(step)));
   // A copy of our profile in a foreign file, as `nmcli connection modify` or `migrate` makes it.
@@ -320,13 +321,14 @@ function planManaged(
       : [{ kind: 'load-profiles', paths, ...keeping(letGo.flatMap(foreignOn)) } as const]),
     ...left.map(byManager),
     ...[...applied.filter(({ gives }) => gives), ...applied.filter(({ gives }) => !gives)].flatMap(
-      ({ steps, device, uuid, active, external }): Step[] => [
+      ({ steps, device, uuid, active, preserves, external }): Step[] => [
         ...steps.map(byManager),
         {
           kind: 'apply-profile',
           device,
           uuid,
           active,
+          ...(preserves && { preserves }),
           ...(external && { external }),
           ...keeping(foreignOn(device)),
         },
@@ -334,6 +336,15 @@ function planManaged(
     ),
     ...(forgotten.length === 0 ? [] : [{ kind: 'forget-profiles', paths: forgotten } as const]),
   ];
+}
+
+/**
+ * Whether NetworkManager carries it out where it preserves what it did not bring: an address that we never put there, or one of
+ * ours that goes. What others have taken away it believes to be there still.
+ */
+function isNews(step: NicStep, { owned }: Observation): boolean {
+  if (step.kind === 'add-address') return !owned.has(addressKey(step.address));
+  return step.kind === 'remove-address' && !step.foreign;
 }
 
 /** Not a profile. */

@@ -30,14 +30,15 @@ export type Step =
   /** Makes NetworkManager read these files, or notice that they are gone; all of its files where none is named. */
   | { kind: 'load-profiles'; paths: readonly string[]; keep?: readonly Foreign[] }
   /**
-   * Makes NetworkManager bring the device in line with the profile. `active`: it is active there already; `external`: none
-   * is, but somebody else has set the device up. `keep`, here and above: what is foreign and has to be there afterwards as before.
+   * Makes NetworkManager bring the device in line with the profile. `active`: it is active there already; `preserves`: and
+   * NetworkManager may leave what it did not bring where it is; `external`: none is, but somebody else has set the device up. `keep`, here and above: what is foreign and has to be there afterwards as before.
    */
   | {
       kind: 'apply-profile';
       device: string;
       uuid: string;
       active: boolean;
+      preserves?: true;
       external?: true;
       keep?: readonly Foreign[];
     }

@@ -9,6 +9,7 @@ packages() {
   missing=()
   command -v NetworkManager > /dev/null || missing+=(network-manager)
   command -v dbus-daemon > /dev/null || missing+=(dbus-daemon)
+  command -v busctl > /dev/null || missing+=(systemd)
 }
 packages
 [ ${#missing[@]} -gt 0 ] || exit 0

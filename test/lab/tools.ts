@@ -20,6 +20,7 @@ const REAL = {
   conntrack: '/mnt/real/conntrack',
   arping: '/usr/bin/arping',
   nmcli: '/usr/bin/nmcli',
+  busctl: '/usr/bin/busctl',
   'ovs-vsctl': '/usr/bin/ovs-vsctl',
   'iptables-nft-restore': '/usr/sbin/xtables-nft-multi iptables-restore',
   'iptables-legacy-restore': '/usr/sbin/xtables-legacy-multi iptables-restore',

@@ -19,12 +19,12 @@ const OURS = profileUuid(UPLINK.mac);
 const FOREIGN = '22222222-2222-4222-8222-222222222222';
 const active = (profile = OURS): ManagedDevice => ({ active: true, profile });
 
-function plan(
+function stepsOf(
   wanted: Partial<NetworkState>,
   found: Partial<NetworkState>,
   managers: [string, ManagedDevice][],
   more = {},
-) {
+): Step[] {
   const observed = state(found);
   const observation: Observation = {
     ...emptyObservation,
@@ -35,10 +35,12 @@ function plan(
     managers: new Map(managers),
     ...more,
   };
-  return planSteps(state(wanted), observation).map(
-    (step) => `${'by' in step ? 'by NetworkManager: ' : ''}${line(step)}`,
-  );
+  return planSteps(state(wanted), observation);
 }
+
+const plan = (...of: Parameters<typeof stepsOf>): string[] =>
+  stepsOf(...of).map((step) => `${'by' in step ? 'by NetworkManager: ' : ''}${line(step)}`);
+
 const own = address('203.0.113.10/24 on eth0');
 const eip = address('198.51.100.8/32 on eth0');
 const profiles = [{ device: 'eth0', uuid: OURS }];
@@ -59,6 +61,31 @@ describe('a plan where NetworkManager manages the NIC', () => {
         announce,
       ],
     );
+  });
+
+  it('lets it preserve what is foreign where only addresses of ours come and go', () => {
+    const preserves = (...of: Parameters<typeof stepsOf>) =>
+      stepsOf(...of).some((step) => step.kind === 'apply-profile' && step.preserves);
+    const wanted = { addresses: [own, eip], profiles, files: [file('new')] };
+    const found = { addresses: [own], files: [file('old')] };
+    const managers: [string, ManagedDevice][] = [['eth0', active()]];
+    assert.equal(preserves(wanted, found, managers), true);
+    const other = address('198.51.100.9/32 on eth0');
+    assert.equal(preserves(wanted, { ...found, addresses: [own, other] }, managers), true, 'and one goes');
+
+    const owned = (...addresses: NetworkState['addresses'][number][]) => ({
+      owned: new Set(addresses.map(addressKey)),
+    });
+    assert.equal(preserves(wanted, found, managers, owned(own, eip)), false, 'somebody took it away');
+    assert.equal(
+      preserves(wanted, { ...found, addresses: [own, other] }, managers, owned(own)),
+      false,
+      'a foreign one goes',
+    );
+    const routes = [route('default via 203.0.113.1 on eth0')];
+    assert.equal(preserves({ ...wanted, routes }, found, managers), false, 'a route comes');
+    assert.equal(preserves(wanted, found, [['eth0', active(FOREIGN)]]), false, 'another profile is active');
+    assert.equal(preserves({ ...wanted, addresses: [own] }, found, managers), false, 'only the file is another');
   });
 
   it('activates it on a NIC that has none, or a foreign one, which is forgotten last', () => {

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findDevice, isLoaded, loadFiles, parsePath, reapplyPreserving } from '../../src/dialects/busctl.ts';
 import { NICS } from '../lab/lab.ts';
 import {
   A_WHILE_MS,
@@ -227,6 +228,62 @@ async function addByHand(bed: Bed): Promise<void> {
   await eventually(() => bed.sh('ip -6 -o address show dev eth0 tentative'), '');
   await eventually(async () => (await foreignThings(bed)).toSorted(), BY_HAND.toSorted());
 }
+
+/** Over D-Bus, as the program asks for it. */
+async function reapplyOverBus(bed: Bed): Promise<void> {
+  const ask = async (argv: readonly string[]) => (await bed.lab.router.run(argv, { check: true })).stdout;
+  assert.ok(isLoaded(await ask(loadFiles([FILE]))));
+  await ask(reapplyPreserving(parsePath(await ask(findDevice('eth0'))) ?? ''));
+}
+
+describe('NetworkManager: Reapply, told to preserve what it did not bring', { concurrency: false }, () => {
+  it('adds and removes one of 1,000 addresses; no other is touched, and nothing that is on the device by hand', () =>
+    withNetworkManager({}, async (bed) => {
+      const addresses = [OWN, ...eips(1000)];
+      await activate(bed, keyfile({ addresses }));
+      await eventually(() => bed.addresses(), addresses);
+      await addByHand(bed);
+      const watch = await watchKernel(bed);
+      for (const [wanted, change] of [
+        [[...addresses, EIP], `+ ${EIP}`],
+        [addresses, `- ${EIP}`],
+      ] as const) {
+        await bed.lab.router.write(FILE, keyfile({ addresses: wanted }), 0o600);
+        await reapplyOverBus(bed);
+        assert.deepEqual(await watch.taken(1), [change]);
+        assert.deepEqual((await foreignThings(bed)).toSorted(), BY_HAND.toSorted());
+      }
+    }));
+
+  it('brings nothing back that somebody took away: neither an address nor a route', () =>
+    withNetworkManager({}, async (bed) => {
+      await activate(bed, keyfile({ addresses: [OWN, EIP] }));
+      await bed.sh(`ip address delete ${EIP} dev eth0; ip route delete default`);
+      await reapplyOverBus(bed);
+      await sleep(A_WHILE_MS);
+      assert.deepEqual([await bed.addresses(), await bed.sh('ip route show default')], [[OWN], '']);
+    }));
+
+  it('an address that was there by hand before it was in the profile goes with that', () =>
+    withNetworkManager({}, async (bed) => {
+      await activate(bed, keyfile({ addresses: [OWN] }));
+      await bed.sh(`ip address add ${EIP} dev eth0`);
+      for (const addresses of [[OWN, EIP], [OWN]]) {
+        await bed.lab.router.write(FILE, keyfile({ addresses }), 0o600);
+        await reapplyOverBus(bed);
+        await eventually(() => bed.addresses(), addresses);
+      }
+    }));
+
+  it('one that never was in the profile stays', () =>
+    withNetworkManager({}, async (bed) => {
+      await activate(bed, keyfile({ addresses: [OWN] }));
+      await bed.sh(`ip address add ${EIP} dev eth0`);
+      await reapplyOverBus(bed);
+      await sleep(A_WHILE_MS);
+      assert.deepEqual(await bed.addresses(), [OWN, EIP]);
+    }));
+});
 
 describe('NetworkManager: what is on a device by hand', { concurrency: false }, () => {
   it("reapply removes IPv6 addresses, the kernel's link-local one too, and those of link scope, and the routes with them", () =>

@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { parseConfig } from '../../src/config/parse.ts';
+import { isLoaded, parsePath } from '../../src/dialects/busctl.ts';
 import { parseFlows } from '../../src/dialects/conntrack.ts';
 import { ifcfgRenderer } from '../../src/dialects/ifcfg.ts';
 import { parseAddresses, parseRoutes } from '../../src/dialects/iproute.ts';
@@ -162,6 +163,8 @@ const READERS: Record<string, (text: string) => unknown> = {
   'iptables-save': parseSave,
   'conntrack -L': parseFlows,
   'nmcli device': parseDevices,
+  'busctl, a path': parsePath,
+  'busctl, files read': isLoaded,
   'an ifcfg file': (text) => ifcfgRenderer.claim('ifcfg-x', text),
   'a route file': (text) => ifcfgRenderer.claim('route-x', text),
   'a keyfile': (text) => keyfileRenderer.claim('x.nmconnection', text),

@@ -52,7 +52,7 @@ const NEXT_WITHIN_MS: Record<Path, number> = { ip: 10_000, keyfile: 30_000, ifcf
 
 /** Commands that change something; NetworkManager's calls that only ask are not among them. */
 const WRITES =
-  /^run (ip -batch|ip link set|iptables\S*-restore --noflush|conntrack -D|nmcli (connection|device) (load|reload|reapply)|nmcli --wait)/;
+  /^run (ip -batch|ip link set|iptables\S*-restore --noflush|conntrack -D|nmcli (connection|device) (load|reload|reapply)|nmcli --wait|busctl .*(LoadConnections|Reapply))/;
 
 /** One way to be killed, on the way from one configuration to the other. */
 type Kill = {
@@ -279,7 +279,7 @@ export function killed(path: Path): void {
 
     async function slow(seconds: number): Promise<void> {
       const script = seconds > 0 ? slowly(seconds) : undefined;
-      for (const tool of ['ip', 'iptables-nft-restore', 'nmcli'] as const) await tools.before(tool, script);
+      for (const tool of ['ip', 'iptables-nft-restore', 'nmcli', 'busctl'] as const) await tools.before(tool, script);
       await shell('rm -f /mnt/inside');
     }
 

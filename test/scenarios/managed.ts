@@ -1,6 +1,8 @@
 // What `reload` does where a real NetworkManager manages the NICs, whichever files it reads.
 
 import assert from 'node:assert/strict';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ADDRESSES, NICS } from '../lab/lab.ts';
@@ -71,18 +73,41 @@ function quiet(path: ManagedPath): void {
     it('is loaded and reapplied, and no other profile is', async () => {
       await tools.taken();
       await reload(lab, withEips(thousand.slice(0, -1)));
-      // It is asked whether it is done where something foreign is on the NIC: an IPv6 link-local address, which the kernel makes
-      // unless NetworkManager has the NIC before it is up.
-      const calls = (await nmcliCalls(tools)).filter((call) => call !== 'nmcli --terse --get-values RUNNING general');
-      assert.deepEqual(calls, [
-        'nmcli --terse --fields DEVICE,STATE,CON-UUID device status',
-        `nmcli connection load ${FILES[path]('eth0')}`,
-        'nmcli device reapply eth0',
-      ]);
+      const [asked, ...calls] = await managerCalls(tools);
+      assert.equal(asked, 'nmcli --terse --fields DEVICE,STATE,CON-UUID device status');
+      assert.deepEqual(
+        calls
+          .map((call) => call.replace(/^busctl --auto-start=no call org\.freedesktop\.NetworkManager /, ''))
+          .toSorted(),
+        [
+          '/org/freedesktop/NetworkManager org.freedesktop.NetworkManager GetDeviceByIpIface s eth0',
+          '/org/freedesktop/NetworkManager/Devices/2 org.freedesktop.NetworkManager.Device Reapply a{sa{sv}}tu 0 0 1',
+          `/org/freedesktop/NetworkManager/Settings org.freedesktop.NetworkManager.Settings LoadConnections as 1 ${FILES[path]('eth0')}`,
+        ],
+      );
       await reload(lab, withEips(thousand));
     });
 
-    it('a run that changes nothing, plan, status and start call no nmcli, nor does a change of rules alone', async () => {
+    it('by nmcli where NetworkManager is older than 1.42, which refuses to preserve what is foreign', async () => {
+      await tools.before('busctl', REFUSES);
+      await tools.taken();
+      await reload(lab, withEips(thousand.slice(0, -1)));
+      // It is asked whether it is done where something foreign is on the NIC: an IPv6 link-local address, which the kernel makes
+      // unless NetworkManager has the NIC before it is up.
+      const calls = (await managerCalls(tools)).filter((call) => call !== 'nmcli --terse --get-values RUNNING general');
+      assert.deepEqual(
+        calls.filter((call) => call.startsWith('nmcli ')),
+        [
+          'nmcli --terse --fields DEVICE,STATE,CON-UUID device status',
+          `nmcli connection load ${FILES[path]('eth0')}`,
+          'nmcli device reapply eth0',
+        ],
+      );
+      await reload(lab, withEips(thousand));
+      await tools.before('busctl');
+    });
+
+    it('a run that changes nothing, plan, status and start ask it nothing, nor does a change of rules alone', async () => {
       await tools.taken();
       for (const args of [['reload'], ['plan'], ['status'], ['start']])
         assert.equal((await lab.kylin(...args)).status, 0, args.join(' '));
@@ -92,7 +117,7 @@ function quiet(path: ManagedPath): void {
       );
       await lab.configure(two);
       assert.equal((await lab.kylin('start')).status, 0);
-      assert.deepEqual(await nmcliCalls(tools), []);
+      assert.deepEqual(await managerCalls(tools), []);
     });
 
     it('all of them removed, and all NICs let go', async () => {
@@ -131,10 +156,12 @@ function troubled(path: ManagedPath): void {
       ['to reapply', 'case "$*" in *reapply*) exit 4;; esac'],
     ] as const)
       it(`nmcli fails ${what}: taken back, files byte for byte, 69`, async () => {
+        await tools.before('busctl', 'exit 1');
         await tools.before('nmcli', script);
         await lab.configure(three);
         const { status, report } = await kylin(lab);
         await tools.before('nmcli');
+        await tools.before('busctl');
         assert.deepEqual([status, report.result], [69, 'rolled-back']);
         assert.match(report.errors[0]?.message ?? '', /^nmcli .*status \d.*the network is as it was before/);
         assert.equal(await networkOf(lab.router), whole);
@@ -159,15 +186,19 @@ function troubled(path: ManagedPath): void {
       await mended();
     });
 
-    for (const [at, found] of [
-      ['connection load', 'before it reads the files'],
-      ['device reapply', 'before it reapplies'],
+    for (const [tool, at, found] of [
+      ['nmcli', 'connection load', 'before it reads the files, asked by nmcli'],
+      ['nmcli', 'device reapply', 'before it reapplies, asked by nmcli'],
+      ['busctl', 'LoadConnections', 'before it reads the files'],
+      ['busctl', 'Reapply', 'before it reapplies'],
     ] as const)
       it(`it dies ${found}: 69, taken back; the next reload does it, with it and without it`, async () => {
-        await tools.before('nmcli', `case "$*" in "${at}"*) kill -9 ${lab.manager.pid}; sleep 0.2;; esac`);
+        if (tool === 'nmcli') await tools.before('busctl', 'exit 1');
+        await tools.before(tool, `case "$*" in *"${at}"*) kill -9 ${lab.manager.pid}; sleep 0.2;; esac`);
         await lab.configure(three);
         const { status, report } = await kylin(lab);
         await tools.before('nmcli');
+        await tools.before('busctl');
         assert.deepEqual([status, report.result], [69, 'rolled-back']);
         assert.match(
           report.errors[0]?.message ?? '',
@@ -179,6 +210,13 @@ function troubled(path: ManagedPath): void {
         await inSync(lab);
         await mended();
       });
+
+    it('it says that it reapplied, and did not: nmcli is asked in the same run', async () => {
+      await tools.before('busctl', 'case "$*" in *" Reapply "*) exit 0;; esac');
+      await reload(lab, three);
+      await tools.before('busctl');
+      await mended();
+    });
 
     it('it restarts while reloads run: each ends 0 or 69, and the next one is in sync', async () => {
       for (const [delay, config] of [
@@ -198,18 +236,22 @@ function troubled(path: ManagedPath): void {
       await mended();
     });
 
-    it('a reload that is killed at any call of nmcli: the next one does the rest', async () => {
-      for (const [call, config] of [
-        ['device status', three],
-        ['connection load', two],
-        ['device reapply', three],
-        ['connection reload', `if_list:\n${uplink}`],
-        ['connection load', two],
+    it('a reload that is killed at any call of nmcli or busctl: the next one does the rest', async () => {
+      for (const [tool, call, config] of [
+        ['nmcli', 'device status', three],
+        ['busctl', 'LoadConnections', two],
+        ['busctl', 'Reapply', three],
+        ['nmcli', 'connection load', two],
+        ['nmcli', 'device reapply', three],
+        ['nmcli', 'connection reload', `if_list:\n${uplink}`],
+        ['nmcli', 'connection load', two],
       ] as const) {
-        await tools.before('nmcli', `case "$*" in *"${call}"*) kill -9 $PPID; sleep 0.1; exit 1;; esac`);
+        if (tool === 'nmcli') await tools.before('busctl', 'exit 1');
+        await tools.before(tool, `case "$*" in *"${call}"*) kill -9 $PPID; sleep 0.1; exit 1;; esac`);
         await lab.configure(config);
         assert.equal((await lab.kylin('reload')).status, 137, call);
         await tools.before('nmcli');
+        await tools.before('busctl');
         await reload(lab, config);
         await inSync(lab);
       }
@@ -378,9 +420,24 @@ function bystanders(path: ManagedPath): void {
     });
     after(() => lab?.close());
 
-    it('stays as it was when a profile is reapplied, in the same run, and no packet of other flows is lost', async () => {
+    it('is never away when EIPs come and go', async () => {
+      const there = await bystandersOf(lab);
+      const monitor = lab.router.spawn(['ip', '-o', 'monitor', 'address', 'route', 'dev', 'eth0']);
+      const seen = text(monitor.stdout as Readable);
+      await reload(lab, three);
+      await reload(lab, two);
+      await sleep(200);
+      monitor.kill();
+      const changes = (await seen).split('\n').filter((line) => !/203\.0\.113\.52|^$/.test(line));
+      assert.deepEqual(changes, []);
+      assert.match(await seen, /203\.0\.113\.52/);
+      assert.equal(await bystandersOf(lab), there);
+    });
+
+    it('stays as it was when a profile is reapplied by nmcli, in the same run, and no packet of other flows is lost', async () => {
       const there = await bystandersOf(lab);
       assert.equal(there.split('\n').length, 20, there);
+      await tools.before('busctl', REFUSES);
       const pings = await createTraffic(lab).startPings({ from: 'out', to: '203.0.113.50', perSecond: 100 });
       for (const config of [three, two, three, two]) {
         const { steps, warnings } = await reload(lab, config);
@@ -390,6 +447,7 @@ function bystanders(path: ManagedPath): void {
       }
       assert.equal((await pings.stop()).lost, 0);
       assert.equal(await lab.router.read('/run/kylin-vr/foreign.json'), undefined);
+      await tools.before('busctl');
     });
 
     it('stays when the NIC leaves if_list, also its global IPv4 address, and when it comes again', async () => {
@@ -430,17 +488,19 @@ function bystanders(path: ManagedPath): void {
 
     it('is put back by the next run, and said, where one was killed before it could', async () => {
       const there = await bystandersOf(lab);
+      await tools.before('busctl', REFUSES);
       await tools.before('nmcli', 'case "$*" in *reapply*) /usr/bin/nmcli "$@"; kill -9 $PPID; exit 1;; esac');
       await lab.configure(three);
       assert.equal((await lab.kylin('reload')).status, 137);
       await tools.before('nmcli');
+      await tools.before('busctl');
       assert.notEqual(await bystandersOf(lab), there);
       const { stdout } = await lab.kylin('plan');
       assert.match(stdout, /^\+ address 2001:db8::1\/64 dev eth0 \(foreign, put back\)$/m);
       await tools.taken();
       const { steps } = await reload(lab, three);
       assert.ok(steps.every(({ kind }) => kind === 'put-back'));
-      assert.deepEqual(await nmcliCalls(tools), []);
+      assert.deepEqual(await managerCalls(tools), []);
       assert.equal(await bystandersOf(lab), there);
       await inSync(lab);
       assert.equal(await lab.router.read('/run/kylin-vr/foreign.json'), undefined);
@@ -583,8 +643,11 @@ const active = async (lab: ManagedLab) =>
 const addresses = async (lab: ManagedLab, device = 'eth0') =>
   [...(await shell(lab, `ip -4 -o address show dev ${device}`)).matchAll(/ inet (\S+)/g)].map(([, spec = '']) => spec);
 
-const nmcliCalls = async (tools: Tools) =>
-  (await tools.taken()).map(({ command }) => command).filter((command) => command.startsWith('nmcli '));
+const managerCalls = async (tools: Tools) =>
+  (await tools.taken()).map(({ command }) => command).filter((command) => /^(nmcli|busctl) /.test(command));
+
+/** As NetworkManager before 1.42 does, of whose calls the last is the one: the flag that preserves what is foreign is unknown there. */
+const REFUSES = 'case "$*" in *" Reapply "*) echo "Call failed: Invalid flags specified" >&2; exit 1;; esac';
 
 const shell = async (lab: ManagedLab, script: string): Promise<string> =>
   (await lab.router.run(['sh', '-ec', script], { check: true })).stdout;

@@ -38,7 +38,7 @@ const withoutB = {
 
 const network = (machine: Machine) => networkOf(machine.lab.router);
 
-/** A call of nmcli that does not come back: the run stands still before what it would change next. */
+/** A call that does not come back: the run stands still before what it would change next. */
 const holdAt = (call: string) => `case "$*" in *${call}*) : > /run/held; exec sleep 600 ;; esac`;
 const held = async (machine: Machine) => ((await machine.run(['test', '-e', '/run/held'])).status === 0 ? 'held' : '');
 
@@ -179,9 +179,10 @@ test('5. a reboot, and a power cut in the middle of a reload: the same network a
     await eventually(() => network(machine), before, SOON_MS);
 
     // Between two of the calls that change the network, and at an instant of no choice.
-    for (const where of ['load', 'reapply', undefined]) {
+    for (const where of ['[Ll]oad', '[Rr]eapply', undefined]) {
       await machine.write(CONFIG, snat.config, 0o600);
-      if (where !== undefined) await disturb(machine, '/usr/bin/nmcli', holdAt(where));
+      if (where !== undefined)
+        for (const tool of ['nmcli', 'busctl']) await disturb(machine, `/usr/bin/${tool}`, holdAt(where));
       await machine.agent.call('guest-exec', { path: '/usr/bin/kylin-vr', arg: ['reload'] });
       if (where === undefined) await sleep(120);
       else {
@@ -308,10 +309,12 @@ test('9. a configuration that was rolled back, or not confirmed: the timer does 
     };
 
     await machine.write(CONFIG, snat.config, 0o600);
+    const busctl = await disturb(machine, '/usr/bin/busctl', 'exit 1');
     const nmcli = await disturb(machine, '/usr/bin/nmcli', 'case "$*" in *reapply*) exit 4 ;; esac');
     const failed = await machine.run(['kylin-vr', 'reload', '--json']);
     assert.deepEqual([failed.status, JSON.parse(failed.stdout).result], [69, 'rolled-back'], failed.stdout);
     await nmcli.mend();
+    await busctl.mend();
     await staysSo();
 
     const unconfirmed = await machine.run(['kylin-vr', 'reload', '--confirm-within', '2']);

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Router } from '../lab/lab.ts';
 import { listen, observe, type Row, type Scenario } from '../lab/table.ts';
 import { createTraffic, type Traffic } from '../lab/traffic.ts';
@@ -52,7 +52,7 @@ export const installed = (config: string, ...options: string[]): Pick<Preparatio
  * tool is given.
  */
 export async function disturb(machine: Machine, tool: string, script: string): Promise<{ mend(): Promise<void> }> {
-  const [copy, stub] = ['/root/the-tool-itself', '/root/the-tool-disturbed'];
+  const [copy, stub] = [`/root/${basename(tool)}-itself`, `/root/${basename(tool)}-disturbed`];
   await machine.run(['cp', '--preserve', '--remove-destination', tool, copy], { check: true });
   await machine.write(stub, `#!/bin/sh\n${script}\nexec ${copy} "$@"\n`, 0o755);
   await machine.run(['mount', '--bind', stub, tool], { check: true });

@@ -1,0 +1,37 @@
+// What NetworkManager is asked over D-Bus, by `busctl`: in a moment, and with words that nmcli has not. Pure.
+
+const SERVICE = 'org.freedesktop.NetworkManager';
+const ROOT = '/org/freedesktop/NetworkManager';
+
+export type Command = readonly [string, ...string[]];
+
+const call = (path: string, part: '' | '.Settings' | '.Device', method: string, ...args: string[]): Command => [
+  'busctl',
+  // One that does not run is not started.
+  '--auto-start=no',
+  'call',
+  SERVICE,
+  path,
+  `${SERVICE}${part}`,
+  method,
+  ...args,
+];
+
+/** Makes it read these files, or notice that they are gone. */
+export const loadFiles = (paths: readonly string[]): Command =>
+  call(`${ROOT}/Settings`, '.Settings', 'LoadConnections', 'as', String(paths.length), ...paths);
+
+/** Reads what loadFiles prints: whether it is done, and how many of the files are not read. */
+export const isLoaded = (text: string): boolean => text.trim() === 'bas true 0';
+
+export const findDevice = (device: string): Command => call(ROOT, '', 'GetDeviceByIpIface', 's', device);
+
+/** Reads what findDevice prints: the path of the device. */
+export const parsePath = (text: string): string | undefined => /^o "([\w/]+)"$/.exec(text.trim())?.[1];
+
+/** NM_DEVICE_REAPPLY_FLAGS_PRESERVE_EXTERNAL_IP, NetworkManager 1.42; an older one refuses the call. */
+const PRESERVE_EXTERNAL_IP = '1';
+
+/** Without settings of its own it is the active profile that is applied; version 0 is any. */
+export const reapplyPreserving = (path: string): Command =>
+  call(path, '.Device', 'Reapply', 'a{sa{sv}}tu', '0', '0', PRESERVE_EXTERNAL_IP);
