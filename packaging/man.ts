@@ -29,6 +29,7 @@ const STEPS: Readonly<Record<StepKind, string>> = {
   'remove-address': 'an address goes',
   'add-route': 'a route',
   'remove-route': 'a route goes',
+  'add-subnet-route': 'the route to the network of an address, where somebody took it away',
   'load-profiles': 'NetworkManager reads profiles',
   'apply-profile': 'NetworkManager brings a device in line with its profile',
   'forget-profiles': 'NetworkManager forgets profiles that are gone',

@@ -210,6 +210,7 @@ function isOn(step: Step, links: readonly (string | undefined)[]): boolean {
       return links.includes(step.address.device);
     case 'add-route':
     case 'remove-route':
+    case 'add-subnet-route':
       return links.includes(step.route.device);
     case 'add-bridge':
     case 'remove-bridge':

@@ -175,7 +175,7 @@ function withMtus(desired: NetworkState, { bound }: NicBinding, { mtus }: Owned)
 
 /** Whether NetworkManager, where it manages the NIC, has to carry the step out, or has to know of it. */
 function isAboutNic({ kind }: Step): boolean {
-  return /^((add|remove)-(address|route)|(write|remove|back-up)-file)$/.test(kind);
+  return /^((add|remove)-(address|route)|add-subnet-route|(write|remove|back-up)-file)$/.test(kind);
 }
 
 /** What may be ours while one state of things gives way to another. */

@@ -14,6 +14,7 @@ const addressInfo = object({
   prefixlen: number,
   scope: string,
   dynamic: optional(boolean),
+  noprefixroute: optional(boolean),
 });
 
 const link = object({
@@ -45,6 +46,8 @@ const route = object({
 export type ObservedAddress = Address & {
   /** Will go by itself (DHCP): not an address that is there for good. */
   dynamic: boolean;
+  /** The kernel makes no route to its network, also when the link comes up: who put it there does. */
+  noprefixroute?: true;
 };
 
 /** For `ip -json -details -b -`: without a family ip shows the routes of IPv4. */
@@ -83,7 +86,12 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
       if (info.family !== 'inet' || info.scope !== 'global' || info.local === undefined) continue;
       const peer = info.address === undefined ? '' : ` peer ${info.address}`;
       const spec = `${info.local}${peer}/${info.prefixlen}`;
-      addresses.push({ device: entry.ifname, spec, dynamic: info.dynamic ?? false });
+      addresses.push({
+        device: entry.ifname,
+        spec,
+        dynamic: info.dynamic ?? false,
+        ...(info.noprefixroute && { noprefixroute: true }),
+      });
     }
   }
   return { links, addresses };
@@ -98,13 +106,13 @@ export function parseRoutes(json: string): Route[] {
   );
 }
 
-/** The kernel's route to a network that an address is in. */
-export type SubnetRoute = { device: string; dest: string };
+/** The route to a network that is on a link itself. */
+export type ObservedSubnetRoute = { device: string; dest: string; protocol: string };
 
-/** Reads the same: the networks that the kernel reaches on a link itself, by the addresses there. */
-export function parseSubnetRoutes(json: string): SubnetRoute[] {
-  return parseList(json, route).flatMap(({ dst, gateway, dev, protocol }) =>
-    gateway === undefined && dev !== undefined && protocol === 'kernel' ? [{ device: dev, dest: withPrefix(dst) }] : [],
+/** Reads the same: the networks that are on a link itself. `kernel` is the protocol of those that come with an address. */
+export function parseSubnetRoutes(json: string): ObservedSubnetRoute[] {
+  return parseList(json, route).flatMap(({ dst, gateway, dev, protocol = 'boot' }) =>
+    gateway === undefined && dev !== undefined ? [{ device: dev, dest: withPrefix(dst), protocol }] : [],
   );
 }
 
@@ -143,6 +151,7 @@ export type IpStep = Extract<
       | 'remove-address'
       | 'add-route'
       | 'remove-route'
+      | 'add-subnet-route'
       | 'remove-port-route'
       | 'move-foreign'
       // Of Linux bridges.
@@ -184,6 +193,9 @@ export function batchLine(step: IpStep): string {
     case 'add-route':
       // prepend: among routes of one metric the first is used; `replace` would overwrite a foreign one.
       return `route prepend ${routeWords(step.route)}`;
+    case 'add-subnet-route':
+      // append: another NIC may have a route to the same network, which `replace` would overwrite.
+      return `route append ${step.route.dest} dev ${step.route.device} proto kernel scope link src ${step.route.source}`;
     case 'remove-route':
       return `route delete ${routeWords(step.route)}`;
   }

@@ -89,6 +89,7 @@ function inBatches(steps: readonly Step[]): Batch[] {
       case 'remove-address':
       case 'add-route':
       case 'remove-route':
+      case 'add-subnet-route':
         if (last?.by === 'ip') last.steps.push(step);
         else batches.push({ by: 'ip', steps: [step] });
         break;

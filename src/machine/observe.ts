@@ -6,12 +6,12 @@ import type { Foreign } from '../dialects/foreign.ts';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import {
   type ObservedAddress,
+  type ObservedSubnetRoute,
   parseAddresses,
   parseNics,
   parseRoutes,
   parseSubnetRoutes,
   SHOW_NICS,
-  type SubnetRoute,
 } from '../dialects/iproute.ts';
 import { parseSave, type SavedRules } from '../dialects/iptables.ts';
 import { keyfileRenderer } from '../dialects/keyfile.ts';
@@ -37,6 +37,7 @@ import {
   portKey,
   type Route,
   routeTargetKey,
+  type SubnetRoute,
 } from '../network/state.ts';
 import { canShrink } from '../network/step.ts';
 import { array, number, object, optional, string } from '../shape.ts';
@@ -53,8 +54,7 @@ export type Machine = {
   /** What they, and those of IPv6, were read from. */
   printedAddresses: string;
   routes: Route[];
-  /** Asked for only where a NIC is to be a port. */
-  subnetRoutes: () => SubnetRoute[];
+  subnetRoutes: ObservedSubnetRoute[];
   rules: SavedRules;
   strays: Stray[];
   files: File[];
@@ -104,7 +104,7 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
     ...onLinks,
     printedAddresses: addresses,
     routes: parseRoutes(routes),
-    subnetRoutes: () => parseSubnetRoutes(routes),
+    subnetRoutes: parseSubnetRoutes(routes),
     rules: parseSave(rules),
     strays,
     files,
@@ -244,6 +244,7 @@ export async function observe(
     managers: new Map(),
     emptied: withoutGiven(bridged.emptied, onBridges, moved),
     portRoutes: portRoutes(machine, desired, owned),
+    cutOff: cutOff(machine, desired.addresses),
     onBridges,
     moved,
     claims:
@@ -327,7 +328,7 @@ function portRoutes(
   { addresses, subnetRoutes }: Machine,
   desired: Pick<NetworkState, 'addresses' | 'ports'>,
   owned: ReadonlySet<string>,
-): SubnetRoute[] {
+): ObservedSubnetRoute[] {
   return desired.ports.flatMap(({ device, bridge }) => {
     const wanted = desired.addresses.filter((address) => address.device === bridge).map(({ spec }) => spec);
     const hosts = new Set(wanted.map(hostPart));
@@ -336,9 +337,28 @@ function portRoutes(
       .filter((address) => address.device === device && !owned.has(addressKey(address)))
       .filter(({ spec }) => !hosts.has(hostPart(spec)));
     const theirs = new Set(staying.map(({ spec }) => networkText(spec)));
-    return subnetRoutes().filter(
-      (route) => route.device === device && networks.has(route.dest) && theirs.has(route.dest),
+    return subnetRoutes.filter(
+      ({ dest, protocol, ...route }) =>
+        route.device === device && protocol === 'kernel' && networks.has(dest) && theirs.has(dest),
     );
+  });
+}
+
+/**
+ * An address whose route somebody took away, or that NetworkManager put there, which was stopped when the link went down and took
+ * the route along. With other addresses, the kernel brings it back when the link comes up.
+ */
+function cutOff({ addresses, links, subnetRoutes }: Machine, wanted: readonly Address[]): SubnetRoute[] {
+  const networked = new Map(
+    wanted.filter(({ spec, foreign }) => !foreign && !spec.endsWith('/32')).map((each) => [addressKey(each), each]),
+  );
+  return addresses.flatMap(({ dynamic, noprefixroute, ...address }): SubnetRoute[] => {
+    const { device, spec } = address;
+    if (dynamic || !networked.has(addressKey(address))) return [];
+    const comesBack = !noprefixroute && links.some((link) => link.device === device && !link.up);
+    const dest = networkText(spec);
+    if (comesBack || subnetRoutes.some((route) => route.device === device && route.dest === dest)) return [];
+    return [{ dest, device, source: hostPart(spec) }];
   });
 }
 

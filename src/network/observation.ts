@@ -3,7 +3,7 @@
 import { type Foreign, foreignKey } from '../dialects/foreign.ts';
 import type { ManagedDevice } from '../dialects/nmcli.ts';
 import type { ObservedLink } from './nics.ts';
-import type { NetworkState, TableName } from './state.ts';
+import type { NetworkState, SubnetRoute, TableName } from './state.ts';
 
 /** What has moved, wherever it is now. */
 export const movedKey = (foreign: Foreign): string =>
@@ -41,6 +41,8 @@ export type Observation = {
   emptied: ReadonlySet<string>;
   /** Networks of foreign addresses on NICs that are to be ports. */
   portRoutes: readonly { device: string; dest: string }[];
+  /** Networks of wanted addresses that are there, and that nothing leads to. */
+  cutOff: readonly SubnetRoute[];
   /** Every address and route of NICs that are, or are to be, ports, and of their bridges. */
   onBridges: readonly Foreign[];
   /** What of IPv6 has moved to a bridge with a NIC, as recorded: `movedKey`. */

@@ -65,6 +65,9 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...planLinks(desired.links, observed.links),
     ...addresses.missing.map((address): Step => ({ kind: 'add-address', address })),
     ...moves.ports,
+    ...observation.cutOff
+      .filter(({ device }) => desired.links.some((link) => link.device === device))
+      .map((route): Step => ({ kind: 'add-subnet-route', route })),
     ...routes.missing.map((route): Step => ({ kind: 'add-route', route })),
     ...routes.late.map((route): Step => ({ kind: 'remove-route', route })),
     ...late.map(removeAddress),
@@ -218,10 +221,13 @@ function bothLinks(rules: readonly Step[], observed: NetworkState): Step[] {
   });
 }
 
-type NicStep = Extract<Step, { kind: 'add-address' | 'remove-address' | 'add-route' | 'remove-route' }>;
+type NicStep = Extract<
+  Step,
+  { kind: 'add-address' | 'remove-address' | 'add-route' | 'remove-route' | 'add-subnet-route' }
+>;
 
 function isNicStep(step: Step): step is NicStep {
-  return /^(add|remove)-(address|route)$/.test(step.kind);
+  return /^(add|remove)-(address|route)$|^add-subnet-route$/.test(step.kind);
 }
 
 const deviceOf = (step: NicStep): string => ('address' in step ? step.address.device : step.route.device);

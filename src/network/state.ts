@@ -13,6 +13,9 @@ export type Address = { device: string; spec: string; foreign?: true };
 /** A unicast route through a gateway, in the main table. `protocol` is what `ip route` prints. */
 export type Route = { dest: string; via: string; device: string; metric: number; protocol: string };
 
+/** To the network of an address, which is on the link itself. `source` is that address. */
+export type SubnetRoute = { dest: string; device: string; source: string };
+
 /** A bridge that NICs are ports of. `mac`: the address that it is to be made with. */
 export type Bridge = { name: string; type: BridgeType; mac?: string };
 

@@ -3,7 +3,7 @@
 import { type Foreign, foreignText } from '../dialects/foreign.ts';
 import type { FlowFilter } from './flows.ts';
 import type { Stray } from './observation.ts';
-import type { Address, Bridge, Chain, File, Jump, Port, Route, Sysctl, TableName } from './state.ts';
+import type { Address, Bridge, Chain, File, Jump, Port, Route, SubnetRoute, Sysctl, TableName } from './state.ts';
 
 export type Step =
   | ({ kind: 'set-sysctl'; was: string } & Sysctl)
@@ -27,6 +27,8 @@ export type Step =
   | { kind: 'remove-address'; address: Address; foreign: boolean; by?: 'networkmanager' }
   | { kind: 'add-route'; route: Route; by?: 'networkmanager' }
   | { kind: 'remove-route'; route: Route; by?: 'networkmanager' }
+  /** The route to the network of an address that is there. */
+  | { kind: 'add-subnet-route'; route: SubnetRoute; by?: 'networkmanager' }
   /** Makes NetworkManager read these files, or notice that they are gone; all of its files where none is named. */
   | { kind: 'load-profiles'; paths: readonly string[]; keep?: readonly Foreign[] }
   /**
@@ -110,6 +112,8 @@ export function describe(step: Step): string {
       return `- address ${step.address.spec} on ${step.address.device}${step.foreign ? ' (foreign)' : ''}`;
     case 'add-route':
       return `+ route ${routeText(step.route)}`;
+    case 'add-subnet-route':
+      return `+ route ${step.route.dest} on ${step.route.device}`;
     case 'remove-route':
       return `- route ${routeText(step.route)}`;
     case 'load-profiles':

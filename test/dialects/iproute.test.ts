@@ -196,6 +196,10 @@ describe('lines of ip -batch', () => {
       { kind: 'remove-route', route: route('198.18.5.0/24 via 192.0.2.9 on eth1 metric 1000') },
       'route delete 198.18.5.0/24 via 192.0.2.9 dev eth1 proto 175 metric 1000',
     ],
+    [
+      { kind: 'add-subnet-route', route: { dest: '192.0.2.0/26', device: 'eth1', source: '192.0.2.1' } },
+      'route append 192.0.2.0/26 dev eth1 proto kernel scope link src 192.0.2.1',
+    ],
   ];
   for (const [step, text] of lines)
     it(text, () => {

@@ -31,6 +31,7 @@ export const emptyObservation: Observation = {
   lost: [],
   emptied: new Set(),
   portRoutes: [],
+  cutOff: [],
   onBridges: [],
   moved: new Set(),
 };

@@ -109,6 +109,12 @@ const LINES: Lines = {
       '- route 198.18.0.0/16 via 192.0.2.9 on eth1 metric 1000',
     ],
   ],
+  'add-subnet-route': [
+    [
+      { kind: 'add-subnet-route', route: { dest: '192.0.2.0/26', device: 'eth1', source: '192.0.2.1' } },
+      '+ route 192.0.2.0/26 on eth1',
+    ],
+  ],
   'add-chain': [[{ kind: 'add-chain', chain }, '+ chain KYLIN-VR-DNAT in nat (1 rule)']],
   'replace-chain': [
     [{ kind: 'replace-chain', chain: { ...chain, rules: [] } }, '~ chain KYLIN-VR-DNAT in nat (0 rules)'],

@@ -156,6 +156,20 @@ function nics(path: Path): void {
     assert.equal(await networkOf(lab.router), whole);
   });
 
+  it('the route to a subnet that somebody took away is there again, and was missed', async () => {
+    await shell(lab, 'ip route delete 10.10.1.0/24 dev eth1');
+    const { stdout } = await lab.kylin('plan');
+    assert.match(stdout, /^\+ route 10\.10\.1\.0\/24 on eth1$/m);
+    assert.equal((await states(lab))[0], 2);
+    if (path !== 'ip') {
+      // Before the network is up NICs are not ours.
+      await kylin(lab, 'start');
+      assert.equal(await shell(lab, 'ip route show 10.10.1.0/24'), '');
+    }
+    await kylin(lab, 'reload', '--trigger', 'timer');
+    assert.equal(await networkOf(lab.router), whole);
+  });
+
   it('an MTU that is set, changed, and named no more: the NIC has it, and at last the one that it had before', async () => {
     await shell(lab, 'ip link set eth1 mtu 1480');
     const named = (mtu: number) => config.replace(`'${A.toUpperCase()}'`, `'${A.toUpperCase()}', mtu: ${mtu}`);

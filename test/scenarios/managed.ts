@@ -365,6 +365,23 @@ function surroundings(path: ManagedPath): void {
     },
   );
 
+  inLab('a NIC that goes down while NetworkManager is stopped: ip brings its network back', async (lab) => {
+    const routed = `${two}route_list: [{ dest: 172.16.0.0/16, via: 10.10.1.1 }]\n`;
+    await reload(lab, routed);
+    await lab.manager.stop();
+    const routes = () => shell(lab, "ip -4 route show dev eth1 | sed 's/ proto.*//'");
+    for (const script of ['ip link set eth1 down', 'ip link set eth1 down; ip link set eth1 up']) {
+      await shell(lab, script);
+      assert.equal(await routes(), '');
+      await reload(lab, routed);
+      assert.equal(await routes(), '10.10.1.0/24\n172.16.0.0/16 via 10.10.1.1\n', script);
+      await inSync(lab);
+    }
+    await lab.manager.restart();
+    await reload(lab, three);
+    await inSync(lab);
+  });
+
   inLab('after a reboot NetworkManager alone, from the files, makes what the last reload made', async (lab) => {
     await reload(
       lab,
