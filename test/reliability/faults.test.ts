@@ -392,22 +392,26 @@ describe('a process cannot be started', { concurrency: false }, () => {
 });
 
 // Where there is no nmcli nothing can be asked of NetworkManager: its NICs are set up by ip.
-describe('nmcli does not work, and NetworkManager does', { concurrency: false }, () => {
+// busctl is the shorter way: nmcli goes the longer one.
+describe('nmcli or busctl does not work, and NetworkManager does', { concurrency: false }, () => {
   const bench = new Bench('nft', 'keyfile');
   const CASES: [what: string, fault: () => Fault, status: number, network: Ended['network'], said: RegExp][] = [
-    ['is missing', () => missing('nmcli'), 0, 'new', /^$/],
-    ['fails', () => broken('nmcli', 'echo no >&2; exit 1'), 69, 'old', /^nmcli .*: status 1: no/],
+    ['nmcli is missing', () => missing('nmcli'), 0, 'new', /^$/],
+    ['nmcli fails', () => broken('nmcli', 'echo no >&2; exit 1'), 69, 'old', /^nmcli .*: status 1: no/],
     [
-      'prints rubbish',
+      'nmcli prints rubbish',
       () => broken('nmcli', 'echo rubbish; exit 0'),
       69,
       'old',
       /^nmcli printed something that is not understood: rubbish \(please report it, with nmcli --version\)/,
     ],
-    ['prints nothing', () => broken('nmcli', 'exit 0'), 0, 'new', /^$/],
+    ['nmcli prints nothing', () => broken('nmcli', 'exit 0'), 0, 'new', /^$/],
+    ['busctl is missing', () => missing('busctl'), 0, 'new', /^$/],
+    ['busctl fails', () => broken('busctl', 'echo no >&2; exit 1'), 0, 'new', /^$/],
+    ['busctl prints rubbish', () => broken('busctl', 'echo rubbish; exit 0'), 0, 'new', /^$/],
   ];
   for (const [what, fault, status, network, said] of CASES)
-    it(`nmcli ${what}: ends ${status}, with the ${network} network`, async () => {
+    it(`${what}: ends ${status}, with the ${network} network`, async () => {
       const ended = await bench.meet(fault());
       assert.deepEqual([ended.status, ended.network], [status, network], ended.said);
       assert.match(ended.said, said);
