@@ -109,12 +109,15 @@ export async function survey(
   return { machine, binding, waiting, owned, whole: !leaveNics, desired, observation, steps, warnings };
 }
 
-/** Whether the configuration wants other addresses than it did when we last put them there, on NICs that were there then. */
+/**
+ * Whether the configuration wants other addresses than it did when we last put them there, on NICs that were there then; on a bridge
+ * or not.
+ */
 function hasNews(config: Config, { addresses }: Owned): boolean {
   const seen = new Set(addresses.map(({ mac }) => mac));
-  const nics = config.nics.flatMap((nic) => (seen.has(nic.mac) ? [{ ...nic, device: nic.mac }] : []));
+  const nics = config.nics.flatMap(({ bridge: _, ...nic }) => (seen.has(nic.mac) ? [{ ...nic, device: nic.mac }] : []));
   const wanted = desiredAddresses(config, nics).map(addressKey);
-  const recorded = new Set(addresses.map(({ mac, on = mac, spec }) => addressKey({ device: on, spec })));
+  const recorded = new Set(addresses.map(({ mac, spec }) => addressKey({ device: mac, spec })));
   return wanted.length !== recorded.size || wanted.some((key) => !recorded.has(key));
 }
 

@@ -365,6 +365,18 @@ function surroundings(path: ManagedPath): void {
     },
   );
 
+  inLab(
+    'while a bridge waits for Open vSwitch, a run that changes nothing asks NetworkManager nothing',
+    async (lab) => {
+      const waiting = two.replace('gateway: 203.0.113.1 ', 'gateway: 203.0.113.1, bridge: br-ex ');
+      const { warnings } = await reload(lab, waiting);
+      assert.ok(warnings.some(({ message }) => message.includes('Open vSwitch')));
+      const tools = await recordTools(lab.router);
+      for (const option of [[], ['--renderer', path]]) assert.equal((await lab.kylin('reload', ...option)).status, 0);
+      assert.deepEqual(await managerCalls(tools), []);
+    },
+  );
+
   inLab('a NIC that goes down while NetworkManager is stopped: ip brings its network back', async (lab) => {
     const routed = `${two}route_list: [{ dest: 172.16.0.0/16, via: 10.10.1.1 }]\n`;
     await reload(lab, routed);
