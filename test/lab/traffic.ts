@@ -61,7 +61,9 @@ const PATIENCE_MS = 5_000;
 export function createTraffic(lab: Lab): Traffic {
   const agents = new Map<HostName, Call>();
   const call = (host: HostName, name: string, given: object): Promise<unknown> => {
-    const agent = agents.get(host) ?? startAgent(lab.host(host).spawn([process.execPath, AGENT, host]));
+    const agent =
+      agents.get(host) ??
+      startAgent(lab.host(host).spawn([process.execPath, AGENT, host], { stdio: ['pipe', 'pipe', 'inherit'] }));
     agents.set(host, agent);
     return agent(name, given);
   };
@@ -142,7 +144,6 @@ function startAgent(child: ChildProcess): Call {
     const answer = JSON.parse(line);
     waiting[answer.id]?.(answer);
   });
-  child.stderr?.pipe(process.stderr);
   return (name, given) =>
     new Promise((resolve, reject) => {
       const id =
