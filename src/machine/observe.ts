@@ -345,18 +345,16 @@ function portRoutes(
 }
 
 /**
- * An address whose route somebody took away, or that NetworkManager put there, which was stopped when the link went down and took
- * the route along. With other addresses, the kernel brings it back when the link comes up.
+ * Networks of wanted addresses that are there, and that no route leads to. When a link comes up the kernel brings such routes back,
+ * but not those of addresses with noprefixroute: that is NetworkManager's matter, and it may be stopped.
  */
 function cutOff({ addresses, links, subnetRoutes }: Machine, wanted: readonly Address[]): SubnetRoute[] {
-  const networked = new Map(
-    wanted.filter(({ spec, foreign }) => !foreign && !spec.endsWith('/32')).map((each) => [addressKey(each), each]),
-  );
-  return addresses.flatMap(({ dynamic, noprefixroute, ...address }): SubnetRoute[] => {
-    const { device, spec } = address;
-    if (dynamic || !networked.has(addressKey(address))) return [];
-    const comesBack = !noprefixroute && links.some((link) => link.device === device && !link.up);
+  const hasNetwork = ({ spec }: Address) => !spec.endsWith('/32');
+  const ours = new Set(wanted.filter((address) => hasNetwork(address) && !address.foreign).map(addressKey));
+  const there = addresses.filter((each) => hasNetwork(each) && !each.dynamic && ours.has(addressKey(each)));
+  return there.flatMap(({ device, spec, noprefixroute }): SubnetRoute[] => {
     const dest = networkText(spec);
+    const comesBack = !noprefixroute && links.some((link) => link.device === device && !link.up);
     if (comesBack || subnetRoutes.some((route) => route.device === device && route.dest === dest)) return [];
     return [{ dest, device, source: hostPart(spec) }];
   });
