@@ -100,7 +100,24 @@ async function applyNews(host: Host, steps: readonly Step[]): Promise<boolean> {
     if (error instanceof CommandError) return false;
     throw error;
   }
-  return !steps.some(({ kind }) => kind === 'remove-address') || !(await anyLeft(host, steps, new Set(devices)));
+  return areGone(host, steps, new Set(devices));
+}
+
+/** After the answer NetworkManager goes on: one address is gone within 50 ms, a thousand within some seconds. */
+const STUCK_MS = 500;
+
+/** Waits as long as NetworkManager makes headway. */
+async function areGone(host: Host, steps: readonly Step[], devices: ReadonlySet<string>): Promise<boolean> {
+  if (!steps.some(({ kind }) => kind === 'remove-address')) return true;
+  let before = Number.POSITIVE_INFINITY;
+  for (let waited = 0; waited < STUCK_MS; waited += LOOK_MS) {
+    const left = await countLeft(host, steps, devices);
+    if (left === 0) return true;
+    if (left < before) waited = 0;
+    before = left;
+    await sleep(LOOK_MS);
+  }
+  return false;
 }
 
 /**
@@ -151,20 +168,20 @@ async function isLetGo(host: Host, foreign: readonly Foreign[], steps: readonly 
   const devices = new Set(foreign.map(({ device }) => device));
   for (let waited = 0; waited < LET_GO_MS; waited += LOOK_MS) {
     await putBack(host, foreign);
-    if (!(await anyLeft(host, steps, devices))) return;
+    if ((await countLeft(host, steps, devices)) === 0) return;
     await sleep(LOOK_MS);
   }
 }
 
-/** Whether an address that these steps remove is on one of these devices still. */
-async function anyLeft(host: Host, steps: readonly Step[], devices: ReadonlySet<string>): Promise<boolean> {
+/** How many of the addresses that these steps remove are on these devices still. */
+async function countLeft(host: Host, steps: readonly Step[], devices: ReadonlySet<string>): Promise<number> {
   const going = new Set(
     steps.flatMap((step) =>
-      step.kind === 'remove-address' ? [`${step.address.spec} dev ${step.address.device} `] : [],
+      step.kind === 'remove-address' ? [`${step.address.spec} dev ${step.address.device}`] : [],
     ),
   );
   const there = await readForeign(host, devices);
-  return there.some(({ words }) => [...going].some((start) => words.startsWith(start)));
+  return there.filter(({ words }) => going.has(/^.+? dev \S+/.exec(words)?.[0] ?? '')).length;
 }
 
 /**
