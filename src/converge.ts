@@ -102,7 +102,7 @@ export async function converge(
     failure = outcome.failed?.error ?? verifyError(next.steps);
     const goesOn =
       outcome.failed === undefined
-        ? isOther(next.steps, current.steps) || current.steps.some(preserves)
+        ? isOther(next.steps, current.steps) || (current.steps.some(preserves) && !next.steps.some(preserves))
         : tookAway(next.steps, current.steps);
     if (sameNics(current, next) && !goesOn) break;
     current = next;
@@ -128,7 +128,7 @@ async function settled<T extends { steps: Step[] }>(look: () => Promise<T>, step
   return found;
 }
 
-/** What NetworkManager leaves undone then it does when it is asked again: the addresses are on record now. */
+/** Addresses that NetworkManager did not bring then it brings when it is asked again: they are on record now, and no news. */
 const preserves = (step: Step): boolean => step.kind === 'apply-profile' && step.preserves === true;
 
 const isManagers = (step: Step): boolean => /^(load|apply|forget)-profiles?$/.test(step.kind);

@@ -69,7 +69,7 @@ export async function survey(
   isFirst = false,
 ): Promise<Survey> {
   const record = readOwned(host);
-  const asksNow = isFirst && scope === 'whole' && hasNews(config, await record) && (await canAsk(host));
+  const asksNow = isFirst && scope === 'whole' && (await canAsk(host)) && hasNews(config, await record);
   // It answers while the rest is read and planned.
   let asked = asksNow ? askManaged(host) : undefined;
   const machine = await readMachine(

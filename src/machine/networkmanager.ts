@@ -1,4 +1,4 @@
-// Everything that NetworkManager is asked for, by nmcli. Nothing here is called by a run that changes nothing.
+// Everything that NetworkManager is asked for, by nmcli and busctl. Nothing here is asked by a run that changes nothing.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, findDevice, isLoaded, loadFiles, parsePath, reapplyPreserving } from '../dialects/busctl.ts';
