@@ -275,6 +275,18 @@ describe('NetworkManager: Reapply, told to preserve what it did not bring', { co
       }
     }));
 
+  it('a flag that it does not know it refuses, and does nothing', () =>
+    withNetworkManager({}, async (bed) => {
+      await activate(bed, keyfile({ addresses: [OWN] }));
+      await bed.load(FILE, keyfile({ addresses: [OWN, EIP] }));
+      const { stdout } = await bed.lab.router.run(findDevice('eth0'), { check: true });
+      const argv = reapplyPreserving(parsePath(stdout) ?? '');
+      const { status, stderr } = await bed.lab.router.run([...argv.slice(0, -1), '64']);
+      assert.equal(status, 1);
+      assert.match(stderr, /Invalid flags/);
+      assert.deepEqual(await bed.addresses(), [OWN]);
+    }));
+
   it('one that never was in the profile stays', () =>
     withNetworkManager({}, async (bed) => {
       await activate(bed, keyfile({ addresses: [OWN] }));
