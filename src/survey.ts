@@ -65,7 +65,7 @@ export async function survey(
   config: Config,
   renderer: Renderer,
   scope: Scope,
-  /** Nothing has been changed yet: what the configuration says of addresses, and our record does not, NetworkManager will be asked for. */
+  /** Nothing has been changed yet: addresses that are not as on our record are news, and may be NetworkManager's to bring. */
   isFirst = false,
 ): Promise<Survey> {
   const record = readOwned(host);

@@ -79,12 +79,12 @@ export async function applyProfiles(host: Host, steps: readonly Step[]): Promise
 async function applyNews(host: Host, steps: readonly Step[]): Promise<boolean> {
   const files = steps.flatMap((step) => (step.kind === 'load-profiles' ? step.paths : []));
   const devices = steps.flatMap((step) => (step.kind === 'apply-profile' ? [step.device] : []));
-  const isNews = (step: Step) =>
+  const takesNothing = (step: Step) =>
     step.kind === 'add-address' ||
     step.kind === 'remove-address' ||
     (step.kind === 'load-profiles' && step.keep === undefined && step.paths.length > 0) ||
     (step.kind === 'apply-profile' && step.preserves);
-  if (devices.length === 0 || !steps.every(isNews) || (await host.which('busctl')) === undefined) return false;
+  if (devices.length === 0 || !steps.every(takesNothing) || (await host.which('busctl')) === undefined) return false;
   try {
     const [loaded = '', ...found] = await Promise.all(
       [loadFiles(files), ...devices.map(findDevice)].map((argv) => ask(host, argv)),

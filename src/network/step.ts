@@ -33,7 +33,8 @@ export type Step =
   | { kind: 'load-profiles'; paths: readonly string[]; keep?: readonly Foreign[] }
   /**
    * Makes NetworkManager bring the device in line with the profile. `active`: it is active there already; `preserves`: and
-   * NetworkManager may leave what it did not bring where it is; `external`: none is, but somebody else has set the device up. `keep`, here and above: what is foreign and has to be there afterwards as before.
+   * NetworkManager may leave what it did not bring where it is; `external`: none is, but somebody else has set the device up.
+   * `keep`, here and above: what is foreign and has to be there afterwards as before.
    */
   | {
       kind: 'apply-profile';
