@@ -114,7 +114,7 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
       const lab = await createOvsLab();
       t.after(() => lab.close());
       await reload(lab, onBridge);
-      await shell(lab, 'ovs-appctl -t ovs-vswitchd exit --cleanup');
+      await lab.stopSwitch();
       const { warnings } = await reload(lab, onBridge);
       assert.match(
         warnings.map(({ message }) => message).join('; '),
@@ -134,7 +134,7 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
       const lab = await createOvsLab();
       t.after(() => lab.close());
       await reload(lab, onBridge);
-      await shell(lab, 'ovs-appctl -t ovsdb-server exit');
+      await lab.stopDatabase();
       assert.equal((await reload(lab, onBridge)).result, 'unchanged');
       const { steps, warnings } = await reload(lab, elastic.config);
       assert.match(
