@@ -640,8 +640,8 @@ function switched(path: ManagedPath): void {
         assert.match(await shell(lab, 'ip route show 10.10.1.0/24'), /^10\.10\.1\.0\/24 dev eth0 .*\n$/);
         await inSync(lab);
       };
-      // Hearing of both at once, it takes the device that had the name for one that goes by it no more (device_ip_iface_changed in
-      // NetworkManager 1.42): after one exchange in 200, and after each during which it sleeps.
+      // Hearing of both at once, it takes the device that had the name for a part of the one that has it now (device_ip_iface_changed
+      // in NetworkManager 1.42): after one exchange in 200, and after each during which it sleeps.
       process.kill(lab.manager.pid, 'SIGSTOP');
       await shell(
         lab,
