@@ -96,6 +96,7 @@ test('two containers do not meet, and nothing is left of them', async () => {
 test('a whole machine boots, routes, takes a NIC, and boots again after a power cut', async (t) => {
   await withVm({ nics: [NICS.public, NICS.a], files: FILES }, async (machine) => {
     assert.match((await machine.run(['systemctl', 'is-system-running'])).stdout, /^running/);
+    assert.equal((await machine.run(['nproc'])).stdout, '2\n');
     await agentWorks(machine);
 
     await machine.plug(NICS.b);

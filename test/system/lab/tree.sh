@@ -102,6 +102,8 @@ inside systemctl mask "${masked[@]}"
 inside systemctl disable firewalld.service openvswitch-switch.service
 inside systemctl set-default multi-user.target
 printf 'virtio_pci\nvirtio_blk\nvirtio_rng\next4\n' >> "$work/tree/etc/initramfs-tools/modules"
+printf '#!/bin/sh\n[ "$1" = prereqs ] || echo 1 > /sys/devices/system/cpu/cpu1/online\n' |
+  install -m 755 /dev/stdin "$work/tree/etc/initramfs-tools/scripts/init-bottom/second-cpu" # vm.ts, KERNEL
 inside update-initramfs -u -k all
 ln -sf "$(cd "$work/tree/boot" && echo vmlinuz-*)" "$work/tree/boot/vmlinuz"
 ln -sf "$(cd "$work/tree/boot" && echo initrd.img-*)" "$work/tree/boot/initrd"
