@@ -19,7 +19,7 @@ export const CONSOLE = `${SIDE}/console`;
  * Its command line. With `maxcpus=1` the kernel boots on one of its CPUs, and the end of the initrd starts the other: QEMU
  * before 8.1 can keep a stale translation of code that one CPU runs while another patches it, and the kernel, which patches
  * itself while it boots, then traps at the same place for ever (mended there by deba78709ae8). On a busy host that was 2 of
- * 250 boots, and one more had "IO-APIC + timer doesn't work!", which is a matter of time: `no_timer_check`.
+ * 250 boots, and one more had "IO-APIC + timer doesn't work!", a test with a time limit: `no_timer_check`.
  */
 export const KERNEL = 'root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off maxcpus=1 no_timer_check quiet';
 export const BOOT_MS = 240_000;
