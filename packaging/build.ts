@@ -118,6 +118,9 @@ for (const pack of new Set(packOf.values())) {
       sourcemap: 'external',
       sourcesContent: false,
     });
+    // The loader counts bytes; esbuild leaves patterns and tagged templates as they are written.
+    const odd = /[\u0080-\uffff]/.exec(code)?.[0];
+    if (odd !== undefined) throw new Error(`${output}: has ${odd}: write it as \\u, or in a string`);
     program += `${JSON.stringify(basename(output))}(exports, require, module, __filename, __dirname, KYLIN_VR_BUNDLE) {\n`;
     maps.push({ line: lines(), map: JSON.parse(map) });
     program += `${code.replaceAll('*/', '*KYLIN_VR_END/')}},\n`;

@@ -35,15 +35,12 @@ need nsenter util-linux
 need setpriv util-linux
 install_missing
 
-if [ ! -d node_modules ]; then
-  echo 'Installing the Node packages of package-lock.json.'
-  npm ci --no-audit --no-fund --loglevel=error
-fi
+sh packaging/modules.sh
 
-# run_tests CONCURRENCY FILE...: each file in a process of its own.
+# run_tests CONCURRENCY FILE...: each file in a process of its own. What hangs fails after 20 minutes, so that the rest is run.
 run_tests() {
   local concurrency=$1
   shift
-  node --import tsx --test --test-concurrency="$concurrency" \
+  node --import tsx --test --test-concurrency="$concurrency" --test-timeout=1200000 \
     --test-reporter=./test/reporter.js --test-reporter-destination=stdout "$@"
 }

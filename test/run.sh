@@ -12,6 +12,8 @@ need rpmlint rpmlint
 need groff groff-base
 need ovs-vsctl openvswitch-switch
 need ethtool ethtool
+need firewalld firewalld
+need ufw ufw
 need script bsdutils
 install_missing
 # Before the tests, so that none of them sees it appear.
