@@ -10,8 +10,14 @@
 //   A package with its own     `NODE kylin-vr.js --save-code-cache FOLDER`, with the Node that the package brings and the
 //   Node:                      file as it is packed; what is then in FOLDER is packed beside kylin-vr.js, owned by root.
 // It is for one build, one Node and one kind of CPU: the first two are in its name, the rest V8 looks at, and refuses it. It
-// is taken only from a folder of root's that nobody else can write, since it is as good as the program: V8 of Node 20 does not
-// verify its own checksum. It is written whole (fsync, then rename): a power cut leaves the old one or the new one.
+// is taken only from a folder of root's that nobody else can write, since it is as good as the program. It is written whole
+// (fsync, then rename): a power cut leaves the old one or the new one.
+//
+// HOW IT PROVES ITSELF
+//   V8 of Node 20 does not verify its own checksum: of zero bytes in it V8 dies (SIGSEGV, SIGILL), in each run again. So
+//   everything is in the file twice, and what is not the same twice is not shown to V8. To compare takes 0.1 ms a run; zlib's
+//   crc32 takes 1.2 to load, a sum in JavaScript 2, crypto 3. And a run of root's units has a mark in /run from before V8 sees
+//   the code until it ends: where the mark is there and its process is not, this code is not taken any more.
 
 const fs = require('node:fs');
 const { basename, dirname, join } = require('node:path');
@@ -22,6 +28,14 @@ const { id, length, packs, chunks, linesBefore } = KYLIN_VR_PROGRAM;
 
 const CACHE_FOLDER = '/var/cache/kylin-vr';
 const NAME = `code-${id}-${process.version}-${process.arch}.bin`;
+const RUN_FOLDER = '/run/kylin-vr';
+/** Which process runs by the code of which folder; or which code broke a run. */
+const markOf = (folder) => `${RUN_FOLDER}/code-in-use${folder === CACHE_FOLDER ? '' : '-beside'}`;
+/** There: the code could not be kept. It is tried again after an hour. */
+const UNSAVED = `${RUN_FOLDER}/code-unsaved`;
+const TRY_AGAIN_MS = 3_600_000;
+/** That of 40 packs has 2,000 bytes. */
+const LONGEST_INDEX = 65_536;
 
 function readAt(file, offset, size) {
   const bytes = Buffer.allocUnsafe(size);
@@ -48,19 +62,76 @@ function text() {
 
 const isRoots = (stat) => stat.uid === 0 && (stat.mode & 0o022) === 0;
 
-/** A cache file is: the length of its index as eight characters, the index, the code of each pack. */
+/** A cache file is, twice: the length of its index as eight characters, the index, the code of each pack. */
 function openCache(folder) {
   try {
     const stat = fs.lstatSync(folder);
     if (!stat.isDirectory() || !isRoots(stat)) return undefined;
-    const file = fs.openSync(join(folder, NAME), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
-    if (!isRoots(fs.fstatSync(file))) return undefined;
-    const size = Number(readAt(file, 0, 8).toString());
-    const index = JSON.parse(readAt(file, 8, size).toString());
-    return { file, start: 8 + size, index };
+    const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+    const file = fs.openSync(join(folder, NAME), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    const found = fs.fstatSync(file);
+    if (!found.isFile() || !isRoots(found)) return undefined;
+    const half = found.size / 2;
+    const size = Number(readTwice(file, half, 0, 8).toString());
+    if (!(size <= LONGEST_INDEX)) return undefined;
+    const index = JSON.parse(readTwice(file, half, 8, size).toString());
+    const which = `${NAME} ${found.ino} ${found.mtimeMs}`;
+    return mayUse(which, markOf(folder)) ? { file, half, start: 8 + size, index } : undefined;
   } catch {
     return undefined;
   }
+}
+
+function readTwice(file, half, offset, size) {
+  const bytes = readAt(file, offset, size);
+  if (!bytes.equals(readAt(file, half + offset, size))) throw new Error(`${NAME}: is damaged`);
+  return bytes;
+}
+
+/** Whether a run has this number: it may be another process by now. */
+function isOfUs(pid) {
+  try {
+    return fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(basename(__filename));
+  } catch {
+    return false;
+  }
+}
+
+/** Leaves the mark. False: a run with this code did not come to its end. */
+function mayUse(which, mark) {
+  const [, , command] = process.argv;
+  if (process.geteuid() !== 0 || (command !== 'start' && command !== 'reload')) return true;
+  try {
+    const left = fs.lstatSync(mark, { throwIfNoEntry: false });
+    const [state, ...of] = left?.isFile() && left.size < 1000 ? fs.readFileSync(mark, 'latin1').split(' ') : [];
+    if (of.join(' ') === which) {
+      // Another run is under way.
+      if (isOfUs(state)) return true;
+      if (state !== 'broken') quietly(() => leave(mark, `broken ${which}`));
+      return false;
+    }
+    leave(mark, `${process.pid} ${which}`);
+  } catch {
+    return true;
+  }
+  process.on('exit', () => quietly(() => fs.unlinkSync(mark)));
+  return true;
+}
+
+function quietly(work) {
+  try {
+    work();
+  } catch {}
+}
+
+/** In a folder of root's, in place of what is there, and through no link. */
+function leave(path, text) {
+  const folder = fs.lstatSync(RUN_FOLDER, { throwIfNoEntry: false });
+  // Before the first run since boot there is none.
+  if (folder === undefined) fs.mkdirSync(RUN_FOLDER, { mode: 0o700 });
+  else if (!folder.isDirectory() || !isRoots(folder)) throw new Error(`${RUN_FOLDER}: is no folder of root's`);
+  if (fs.lstatSync(path, { throwIfNoEntry: false }) !== undefined) fs.rmSync(path, { recursive: true });
+  fs.writeFileSync(path, text, { flag: 'wx', mode: 0o600 });
 }
 
 const BEFORE = '/* PROGRAM\n';
@@ -69,12 +140,14 @@ const { programFile, program, start, isBeside } = openProgram();
 const cache = openCache(dirname(__filename)) ?? openCache(CACHE_FOLDER);
 const compiled = new Map();
 const loaded = new Map();
+let isDamaged = false;
 
 function codeOf(name) {
-  const code = cache?.index[name];
   try {
-    return code && readAt(cache.file, cache.start + code.offset, code.size);
+    const code = cache?.index[name];
+    return code && readTwice(cache.file, cache.half, cache.start + code.offset, code.size);
   } catch {
+    isDamaged = true;
     return undefined;
   }
 }
@@ -108,13 +181,28 @@ function load(name) {
 
 const requireFrom = (wanted) => (wanted.startsWith('./') ? load(basename(wanted)) : require(wanted));
 
+/** Where there is no room the attempt takes as long as a run, once a minute. */
+function triesToSave() {
+  const failed = fs.lstatSync(UNSAVED, { throwIfNoEntry: false });
+  return failed === undefined || Math.abs(Date.now() - failed.mtimeMs) > TRY_AGAIN_MS;
+}
+
+/** Code of other builds, what killed or failed runs left half-written, and what is no file. */
+function isLeftOver(folder, name) {
+  if (!name.startsWith('code-')) return false;
+  const [, pid] = /\.bin\.(\d+)$/.exec(name) ?? [];
+  if (pid !== undefined) return Number(pid) === process.pid || !fs.existsSync(`/proc/${pid}`);
+  return !name.startsWith(`code-${id}-`) || !fs.lstatSync(join(folder, name)).isFile();
+}
+
 /** Keeps the code that has been compiled until now, for the next run. Where that cannot be, the next run is slower: no matter. */
 function saveCode(folder = CACHE_FOLDER) {
+  const temporary = join(folder, `${NAME}.${process.pid}`);
   try {
     fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
     if (!isRoots(fs.lstatSync(folder))) return;
     for (const name of fs.readdirSync(folder))
-      if (name.startsWith('code-') && !name.startsWith(`code-${id}-`)) fs.rmSync(join(folder, name));
+      if (isLeftOver(folder, name)) fs.rmSync(join(folder, name), { recursive: true, force: true });
     const index = {};
     const code = [];
     let offset = 0;
@@ -125,19 +213,28 @@ function saveCode(folder = CACHE_FOLDER) {
       offset += data.length;
     }
     const head = JSON.stringify(index);
-    const temporary = join(folder, `${NAME}.${process.pid}`);
+    const once = [Buffer.from(String(head.length).padStart(8) + head), ...code];
     const file = fs.openSync(temporary, 'wx', 0o644);
-    fs.writeFileSync(file, Buffer.concat([Buffer.from(String(head.length).padStart(8) + head), ...code]));
-    fs.fsyncSync(file);
-    fs.closeSync(file);
+    try {
+      fs.writeFileSync(file, Buffer.concat([...once, ...once]));
+      fs.fsyncSync(file);
+    } finally {
+      fs.closeSync(file);
+    }
     fs.renameSync(temporary, join(folder, NAME));
-  } catch {}
+    if (fs.lstatSync(UNSAVED, { throwIfNoEntry: false }) !== undefined) fs.rmSync(UNSAVED, { recursive: true });
+  } catch {
+    quietly(() => fs.rmSync(temporary, { force: true }));
+    if (folder === CACHE_FOLDER) quietly(() => leave(UNSAVED, ''));
+  }
 }
 
 const bundle = {
   id,
   text,
-  isFromCache: () => cache !== undefined && [...compiled.values()].every(({ script }) => !script.cachedDataRejected),
+  triesToSave,
+  isFromCache: () =>
+    cache !== undefined && !isDamaged && [...compiled.values()].every(({ script }) => !script.cachedDataRejected),
   saveCode,
 };
 load('main.js');

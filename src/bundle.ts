@@ -7,6 +7,8 @@ export type Bundle = {
   text: () => string;
   /** Nothing of it was compiled anew. */
   isFromCache: () => boolean;
+  /** False: it could not be kept a while ago. */
+  triesToSave: () => boolean;
   /** Keeps the compiled code for the next run, in that folder or where the loader looks for it. Never throws. */
   saveCode: (folder?: string) => void;
 };
