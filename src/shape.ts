@@ -32,6 +32,8 @@ export const string = primitive<string>('string');
 export const number = primitive<number>('number');
 export const boolean = primitive<boolean>('boolean');
 
+export const anything: Shape<unknown> = (value) => value;
+
 export const optional =
   <T>(shape: Shape<T>): Shape<T | undefined> =>
   (value) =>
@@ -74,3 +76,45 @@ export const object = <F extends Fields>(fields: F): Shape<ObjectOf<F>> => {
     return value as ObjectOf<F>;
   };
 };
+
+/** One of these values. */
+export const oneOf =
+  <const T extends readonly (string | number | boolean)[]>(...values: T): Shape<T[number]> =>
+  (value) => {
+    if (!values.some((each) => each === value)) throw new ShapeError(`must be one of ${values.join(', ')}`);
+    return value as T[number];
+  };
+
+export const whole =
+  (least: number, most: number): Shape<number> =>
+  (value) => {
+    if (!Number.isInteger(value) || (value as number) < least || (value as number) > most)
+      throw new ShapeError(`must be a whole number from ${least} to ${most}`);
+    return value as number;
+  };
+
+export const either =
+  <A, B>(one: Shape<A>, other: Shape<B>): Shape<A | B> =>
+  (value) => {
+    try {
+      return one(value);
+    } catch (error) {
+      if (!(error instanceof ShapeError)) throw error;
+      return other(value);
+    }
+  };
+
+/** An object whose keys are anything. */
+export const each =
+  <T>(item: Shape<T>): Shape<Record<string, T>> =>
+  (value) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new ShapeError('must be an object');
+    for (const key of Object.keys(value)) {
+      try {
+        item((value as Record<string, unknown>)[key]);
+      } catch (error) {
+        throw below(key, error);
+      }
+    }
+    return value as Record<string, T>;
+  };

@@ -1,0 +1,149 @@
+// Text from elsewhere, made visible: the one place that decides what of it reaches a terminal as it is. What does not is shown by
+// its number, <U+202E>, and a control character by its picture, ␛. Pure.
+//
+// Never as it is, for it moves, hides or reorders what stands beside it:
+//   control characters, a line feed among them; format characters (bidi controls, zero widths, tags); line and paragraph separators;
+//   whatever has no shape (fillers, variation selectors, blank Braille), no agreed one (private use, unassigned) or is half a
+//   character; letters of scripts that run to the left; marks without a letter, and the fourth on one.
+// Never as it is, for it looks like ASCII and is not:
+//   full-width and mathematical letters and digits, digits of other scripts, spaces, letters of Lisu, Cherokee and dead scripts,
+//   phonetic ones, Roman numerals of one letter, punctuation that somebody takes for ASCII's.
+// By what stands beside it:
+//   full-width punctuation, dashes, quotation marks and the wide space stay where their run touches Chinese, Japanese or Korean text;
+//   a letter that is neither Latin nor of those stays in a word of its own kind, not in one with an ASCII letter in it, nor in one
+//   of nothing but letters that look like ASCII (Cyrillic `сосо`).
+// As it is: all other text, in Chinese as in any language.
+
+/** Text that may be printed: the program's own, with its control characters, around visible text of others. */
+export type Shown = { readonly shown: string };
+
+/** A tag for templates: what is put in is made visible, unless it is shown already. */
+export function shown(ours: TemplateStringsArray, ...theirs: readonly (Shown | string | number)[]): Shown {
+  let text = ours[0] ?? '';
+  theirs.forEach((each, n) => {
+    text += (typeof each === 'object' ? each.shown : visible(String(each))) + (ours[n + 1] ?? '');
+  });
+  return { shown: text };
+}
+
+/** Text of the program itself, as it is. */
+export const own = (text: string): Shown => ({ shown: text });
+
+/** Text whose line feeds, and nothing else, are the program's. */
+export const shownLines = (text: string): Shown => own(text.split('\n').map(visible).join('\n'));
+
+/** JSON, which has an escape for everything: what it means stays the same. */
+export const shownJson = (json: string): Shown =>
+  own(PLAIN_LINES.test(json) ? json : revealed(json, (char) => (char === '\n' ? char : escaped(char))));
+
+export const joined = (parts: readonly Shown[], between = ''): Shown =>
+  own(parts.map((part) => part.shown).join(between));
+
+/** What is visible already stays the same. */
+export const visible = (text: string): string => (PLAIN.test(text) ? text : revealed(text, named));
+
+/** ASCII, and what our own messages have beside it (→ …): most of all that is printed. */
+const PLAIN = /^[ -~\u2192\u2026]*$/;
+const PLAIN_LINES = /^[ -~\u2192\u2026\n]*$/;
+
+/**
+ * The text in lines that a terminal of so many columns does not break by itself, all but the first behind four spaces: none of it
+ * can be taken for a line of somebody else. `taken`: columns in front of it. A character beyond ASCII may take two.
+ */
+export function wrapped(text: string, columns: number, taken = 0): Shown {
+  const room = Math.max(columns, 20);
+  let line = '';
+  let used = Math.min(taken, room - 2);
+  for (const char of visible(text)) {
+    const width = char <= '~' ? 1 : 2;
+    if (used + width > room) {
+      line += '\n    ';
+      used = 4;
+    }
+    line += char;
+    used += width;
+  }
+  return own(line);
+}
+
+/** What a terminal takes for it: two columns for a Chinese character and its like, none for a mark on a letter. */
+export function columnsOf(text: string): number {
+  let columns = 0;
+  for (const char of text) columns += char <= '~' ? 1 : WIDE.test(char) ? 2 : MARK.test(char) ? 0 : 1;
+  return columns;
+}
+
+const WIDE =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6b\uff01-\uff60\uffe0-\uffe6\u{1f300}-\u{1f64f}\u{1f680}-\u{1f6ff}\u{1f900}-\u{1f9ff}\u{20000}-\u{3fffd}]/u;
+const MARK = /\p{M}/u;
+
+function revealed(text: string, name: (char: string) => string): string {
+  const { hidden, marks, lookalike, punctuation, word, alphabet, likeAscii } = patterns();
+  // Whether somebody may take letters of another alphabet in it for ASCII.
+  const isMistakable = (found: string) => /[a-z]/i.test(found) || likeAscii.test(found);
+  const all = (found: string) => found.replace(/./gu, name);
+  return text
+    .replace(lookalike, name)
+    .replace(hidden, name)
+    .replace(marks, all)
+    .replace(punctuation, all)
+    .replace(word, (found) => (isMistakable(found) ? found.replace(alphabet, all) : found));
+}
+
+function named(char: string): string {
+  const code = char.codePointAt(0) ?? 0;
+  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
+  return code === 0x7f ? '\u2421' : `<U+${code.toString(16).toUpperCase().padStart(4, '0')}>`;
+}
+
+const escaped = (char: string): string =>
+  Array.from({ length: char.length }, (_, n) => `\\u${char.charCodeAt(n).toString(16).padStart(4, '0')}`).join('');
+
+/** Takes milliseconds, which most runs do without. */
+const patterns = once(() => {
+  const leftward = [
+    ...['Hebrew', 'Arabic', 'Syriac', 'Thaana', 'Nko', 'Samaritan', 'Mandaic', 'Adlam', 'Mende_Kikakui'],
+    ...['Hanifi_Rohingya', 'Yezidi', 'Old_Turkic', 'Cypriot', 'Phoenician', 'Imperial_Aramaic', 'Avestan'],
+  ]
+    .map((script) => `\\p{Script=${script}}`)
+    .join('');
+
+  const hidden = new RegExp(
+    `[\\p{Cc}\\p{Cf}\\p{Cs}\\p{Co}\\p{Cn}\\p{Zl}\\p{Zp}\\p{Default_Ignorable_Code_Point}\\u2800${leftward}]`,
+    'gu',
+  );
+  const marks = /(?<=\p{M}{3})\p{M}+|(?<![\p{L}\p{N}\p{M}])\p{M}+/gu;
+
+  const lookalike = new RegExp(
+    `(?![0-9 \\u3000])[${[
+      '\\p{Nd}\\p{Zs}\\p{Script=Lisu}\\p{Script=Cherokee}\\p{Script=Coptic}\\p{Script=Deseret}\\p{Script=Gothic}\\p{Script=Old_Italic}',
+      // Full-width and mathematical letters; of the letter-like symbols those that are letters.
+      '\\uff21-\\uff3a\\uff41-\\uff5a\\u{1d400}-\\u{1d7ff}\\u210a-\\u2113\\u2115\\u2119-\\u211d\\u2124\\u2128\\u212a\\u212c-\\u2134\\u2139\\u2145-\\u2149',
+      // Latin: ligatures, dotless, long, clicks, phonetic, modifiers.
+      '\\u0131\\u0138\\u017f\\u0184\\u0185\\u0196\\u01a6-\\u01a8\\u01bc\\u01bd\\u01bf\\u01c0-\\u01c3\\u0237\\u0250-\\u02ff\\u1d00-\\u1dbf\\u2c60-\\u2c7f\\ufb00-\\ufb06\\ua720-\\ua7ff\\uab30-\\uab6f',
+      // Ⅰ Ⅴ Ⅹ Ⅼ Ⅽ Ⅾ Ⅿ, great and small.
+      '\\u2160\\u2164\\u2169\\u216c-\\u2170\\u2174\\u2179\\u217c-\\u217f',
+      // Of other scripts and of mathematics: : ; . | / \\ - * ~ < > ' `
+      '\\u00b4\\u037e\\u0387\\u055d\\u0589\\u2024\\u2032\\u2035\\u2039\\u203a\\u2043\\u2044\\u204e\\u205a\\u2212\\u2215-\\u2217\\u2223\\u2236\\u223c\\u2500\\u2502\\u29f5\\u29f8\\ufe50-\\ufe6b',
+    ].join('')}]`,
+    'gu',
+  );
+
+  const cjk =
+    '\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}\\p{Script=Bopomofo}\\p{Script=Hangul}\\u3001-\\u303f\\u30fb\\u30fc';
+  const wide =
+    '\\uff01-\\uff0f\\uff1a-\\uff20\\uff3b-\\uff40\\uff5b-\\uff65\\uffe0-\\uffe6\\u2010-\\u2015\\u2018-\\u201f\\u3000';
+  const punctuation = new RegExp(`(?<![${cjk}${wide}])[${wide}]+(?![${cjk}${wide}])`, 'gu');
+
+  const word = /[\p{L}\p{M}\p{N}_]+/gu;
+  const alphabet = new RegExp(`(?![${cjk}\\p{Script=Latin}])\\p{L}\\p{M}*`, 'gu');
+  /** Cyrillic, Greek and Armenian. */
+  const likeLetters = 'аеорсухіјѕһԁԛԝӏАВЕКМНОРСТУХІЈЅҮԚԜӀαικνορυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧϲϳոսցօհՕԼՍ';
+  const likeAscii = new RegExp(`^[${likeLetters}\\p{M}\\p{N}_]*$`, 'u');
+  return { hidden, marks, lookalike, punctuation, word, alphabet, likeAscii };
+});
+
+function once<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => (made ??= make());
+}
