@@ -1,6 +1,8 @@
 // The failures an operator can act on, each with the exit status that ends the process.
 // Anything else that is thrown is a bug: main.ts prints its stack and exits 1.
 
+import { basename } from 'node:path';
+
 /** Exit statuses after sysexits(3); the same for every command, and repeated in the systemd units. */
 export const EXIT = {
   ok: 0,
@@ -26,11 +28,19 @@ export class AgentError extends Error {
   }
 }
 
-/** The command line is wrong, or the command makes no sense now (64). */
+/** The command line is wrong, or there is nothing to confirm (64). */
 export class UsageError extends AgentError {
   override name = 'UsageError';
   constructor(message: string) {
     super(message, EXIT.usage);
+  }
+}
+
+/** As the machine is, the command makes no sense now, and nothing was done (69). */
+export class NotNowError extends AgentError {
+  override name = 'NotNowError';
+  constructor(message: string) {
+    super(message, EXIT.failed);
   }
 }
 
@@ -49,7 +59,8 @@ export class CommandError extends AgentError {
     what: string,
     options?: ErrorOptions,
   ) {
-    const words = stderr.trim();
+    // On one line, as all messages are.
+    const words = stderr.trim().replace(/\s*\n\s*/g, '; ');
     super(`${argv.join(' ')}: ${what}${words === '' ? '' : `: ${words}`}`, EXIT.failed, options);
     this.argv = argv;
     this.exitCode = exitCode;
@@ -57,21 +68,39 @@ export class CommandError extends AgentError {
   }
 }
 
-/** A file or a kernel setting could not be read or written (69). */
+/** A file or a kernel setting could not be read or written (69), or not by this user (77). */
 export class HostError extends AgentError {
   override name = 'HostError';
   constructor(doing: string, cause: unknown) {
-    super(`${doing}: ${cause instanceof Error ? cause.message : cause}${cureFor(cause)}`, EXIT.failed, { cause });
+    const status = isForRoot(cause) ? EXIT.notRoot : EXIT.failed;
+    super(`${doing}: ${cause instanceof Error ? cause.message : cause}${cureFor(cause)}`, status, { cause });
   }
 }
 
+const codeOf = (cause: unknown): unknown => (cause instanceof Error && 'code' in cause ? cause.code : undefined);
+
+const isForRoot = (cause: unknown): boolean => codeOf(cause) === 'EACCES' && process.geteuid?.() !== 0;
+
 function cureFor(cause: unknown): string {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+  const code = codeOf(cause);
+  if (isForRoot(cause)) return '; run it as root or with sudo';
   if (code === 'ENOSPC' || code === 'EDQUOT') return '; make room there (df, df -i)';
   if (code === 'EROFS') return '; make it writable (findmnt; dmesg tells of a faulty disk)';
   if (code === 'EACCES') return '; root may, unless SELinux keeps it from it (ausearch -m avc)';
   if (code === 'EPERM') return '; forbidden even to root: made immutable (lsattr), or kept from this container';
   return '';
+}
+
+/** Where a file should be is something else, or it is too large to be one of its kind (69). */
+export class UnreadableError extends HostError {
+  override name = 'UnreadableError';
+  /** Without the path. */
+  readonly fault: string;
+
+  constructor(path: string, fault: string) {
+    super(path, fault);
+    this.fault = fault;
+  }
 }
 
 /** A tool is missing or too old (69). */
@@ -96,4 +125,22 @@ export class NotRootError extends AgentError {
   constructor(command: string) {
     super(`kylin-vr ${command} needs root: run it as root or with sudo`, EXIT.notRoot);
   }
+}
+
+/** The machine is not as it should be after a change, though no step of it failed (69). */
+export class VerifyError extends AgentError {
+  override name = 'VerifyError';
+  constructor(message: string) {
+    super(message, EXIT.failed);
+  }
+}
+
+/**
+ * Whether the next try may do it with nothing of the file changed: a full disk, a tool that is missing, was killed or found
+ * NetworkManager gone, somebody else who was at work. What `ip` and iptables refuse of a valid file they refuse again.
+ */
+export function isOfTheMoment(error: Error): boolean {
+  if (error instanceof CommandError)
+    return error.exitCode === undefined || !/^(ip|iptables)\b/.test(basename(error.argv[0] ?? ''));
+  return error instanceof HostError || error instanceof UnsupportedError || error instanceof VerifyError;
 }

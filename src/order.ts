@@ -1,11 +1,21 @@
 // Which configuration a run carries out: the file, the last good one, one that waits for its confirmation, or an earlier one.
 
 import type { Config } from './config/config.ts';
-import type { Issue } from './config/issue.ts';
-import { AgentError, UsageError } from './errors.ts';
+import { firstOf, type Issue } from './config/issue.ts';
+import { LARGEST } from './config/position.ts';
+import { AgentError, NotNowError, UsageError } from './errors.ts';
 import { hashOf, sameBytes } from './hash.ts';
 import { readSettled, readTrusted } from './machine/config-file.ts';
-import { type Entry, readHistory, readRefusal } from './machine/history.ts';
+import {
+  type Entry,
+  pauseLeft,
+  type Refusal,
+  readEntryOf,
+  readHistory,
+  readLastGood,
+  readRefusal,
+  triesOf,
+} from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
@@ -36,14 +46,17 @@ export type RunRequest = {
  * that were applied last, wait for their confirmation, were taken back or found invalid, so it is called before the lock is taken.
  */
 export async function settle(host: Host, path: string): Promise<string> {
-  const lastGood = await host.readBytes(PATHS.lastGood);
+  const lastGood = await readLastGood(host);
   const now = await readTrusted(host, path, 'look');
   if (lastGood !== undefined && 'bytes' in now && sameBytes(lastGood, now.bytes)) return 'last good';
-  const known = [(await readRefusal(host))?.hash, (await readPending(host))?.hash, await host.read(PATHS.invalid)];
+  const known = [(await readRefusal(host))?.hash, (await readPending(host))?.hash, await readInvalid(host)];
   const file = await readSettled(host, path, known);
   if (file === 'unsettled') return file;
   return 'bytes' in file ? hashOf(file.bytes) : '';
 }
+
+const readInvalid = (host: Host): Promise<string | undefined> =>
+  host.read(PATHS.invalid, { most: LARGEST, orNothing: true });
 
 /** The configuration that a run carries out. */
 export type Order = {
@@ -80,12 +93,13 @@ export async function chooseOrder(
   }
   const { bytes, warnings } = file;
   if (automatic) {
-    const lastGood = await host.readBytes(PATHS.lastGood);
+    const lastGood = await readLastGood(host);
     const known = lastGood !== undefined && sameBytes(lastGood, bytes);
     const refusal = await readRefusal(host);
-    const refused = refusal !== undefined && refusal.hash === hashOf(bytes);
-    if (refused)
-      warnings.push({ message: 'this configuration was taken back before: run kylin-vr reload to try it again' });
+    const isRefused = refusal !== undefined && refusal.hash === hashOf(bytes);
+    const pause = isRefused ? await pauseLeft(host, refusal) : 0;
+    const refused = pause !== 0;
+    if (isRefused) warnings.push({ message: refusalText(refusal, pause) });
     const unsettled = !known && request.settled !== undefined && request.settled !== hashOf(bytes);
     if (unsettled) warnings.push({ message: 'the file is being written: left for the next run' });
     if (refused || unsettled) return standIn(host, { ...noOrder, warnings });
@@ -96,21 +110,35 @@ export async function chooseOrder(
     return { quiet: convergence, bytes, source: 'file', warnings: [...warnings, ...configWarnings], errors: [] };
   }
   const parsed = await readConfig(host, bytes, 'keep');
-  const order = { bytes, warnings: [...warnings, ...parsed.warnings], errors: [] };
-  if (parsed.ok) return { ...order, config: parsed.config, source: 'file', configWarnings: parsed.warnings };
-  const wrong = { ...noOrder, warnings: order.warnings, errors: parsed.errors };
+  const configWarnings = firstOf(parsed.warnings);
+  const order = { bytes, warnings: [...warnings, ...configWarnings], errors: [] };
+  if (parsed.ok) return { ...order, config: parsed.config, source: 'file', configWarnings };
+  const wrong = { ...noOrder, warnings: order.warnings, errors: firstOf(parsed.errors) };
   return automatic ? standIn(host, wrong) : wrong;
 }
 
+function refusalText({ retry }: Refusal, pause: number | undefined): string {
+  if (pause === undefined) return 'this configuration was taken back before: run kylin-vr reload to try it again';
+  const failed = `this configuration could not be applied in ${triesOf(retry)}`;
+  return pause === 0
+    ? `${failed}: it is tried again now`
+    : `${failed}: it is tried again in ${pause} s, kylin-vr reload tries it now`;
+}
+
+/** What the last good one was is the newest of the history, too: where the one is damaged, it is the other. */
 async function standIn(host: Host, order: Order): Promise<Order> {
-  const bytes = await host.readBytes(PATHS.lastGood);
-  const parsed = bytes && (await readConfig(host, bytes, 'keep'));
-  if (bytes === undefined || !parsed?.ok) {
-    const message = 'there is no last good configuration: files and NICs stay as they are';
-    return { ...order, warnings: [...order.warnings, { message }] };
+  for (const path of [PATHS.lastGood, ...(await readHistory(host)).map((entry) => entry.path)]) {
+    const bytes = await readEntryOf(host, path);
+    const parsed = bytes && (await readConfig(host, bytes, 'keep'));
+    if (bytes === undefined || !parsed?.ok) continue;
+    const message =
+      path === PATHS.lastGood
+        ? 'the last good configuration stays in force'
+        : `${PATHS.lastGood} is missing or damaged: ${path}, the newest one that is whole, is in force`;
+    return { ...order, config: parsed.config, bytes, warnings: [...order.warnings, { message }] };
   }
-  const message = 'the last good configuration stays in force';
-  return { ...order, config: parsed.config, bytes, warnings: [...order.warnings, { message }] };
+  const message = 'there is no last good configuration: files and NICs stay as they are';
+  return { ...order, warnings: [...order.warnings, { message }] };
 }
 
 /** What waits for its confirmation is kept and repaired until then, whatever is in the file. */
@@ -135,19 +163,19 @@ export async function targetOf(
     if (entry !== undefined) return entry;
     throw new UsageError(`there is no configuration ${to}: kylin-vr rollback --list shows those that are kept`);
   }
-  const lastGood = await host.readBytes(PATHS.lastGood);
+  const lastGood = await readLastGood(host);
   for (const entry of entries) {
-    const bytes = await host.readBytes(entry.path);
+    const bytes = await readEntryOf(host, entry.path);
     if (bytes === undefined || lastGood === undefined || !sameBytes(bytes, lastGood)) continue;
     const before = entries[entry.number];
     if (before !== undefined) return before;
   }
-  throw new UsageError('there is no configuration before the last good one: nothing was rolled back');
+  throw new NotNowError('there is no configuration before the last good one: nothing was rolled back');
 }
 
 export async function chooseBack(host: Host, target: Entry | undefined): Promise<Order> {
   if (target === undefined) return standIn(host, noOrder);
-  const bytes = (await host.readBytes(target.path)) ?? new Uint8Array();
+  const bytes = (await readEntryOf(host, target.path)) ?? new Uint8Array();
   const parsed = await readConfig(host, bytes, 'keep');
   if (!parsed.ok) {
     const [first] = parsed.errors;
