@@ -15,27 +15,27 @@ export type Accepted = { text: string; spans: Spans; config: Config };
 /** The value of an entry that is written so in that list; undefined where the last good file has none. */
 export type Known = (list: ListName, written: string) => unknown;
 
-const VALUES: Readonly<Record<ListName, keyof Config>> = {
+/** Where the Config has what a list says. */
+export const PART_OF = {
   if_list: 'nics',
   eip_list: 'eips',
   port_forward_list: 'forwards',
   route_list: 'routes',
   snat_list: 'snats',
-};
+} as const satisfies Readonly<Record<ListName, keyof Config>>;
 
 export function spansOf({ fields }: Mapping): Spans {
   return Object.fromEntries(
-    [...fields].map(([list, { value }]) => [
-      list,
-      value.kind === 'list' ? value.items.flatMap(({ start, end }) => [start, end]) : [],
-    ]),
+    [...fields].flatMap(([name, { value }]) =>
+      value.kind === 'list' ? [[name, value.items.flatMap(({ start, end }) => [start, end])]] : [],
+    ),
   );
 }
 
 export function knownFrom({ text, spans, config }: Accepted): Known {
   const known = new Map<ListName, Map<string, unknown>>();
   for (const [list, offsets] of Object.entries(spans) as [ListName, number[]][]) {
-    const values = config[VALUES[list]] ?? [];
+    const values = config[PART_OF[list]] ?? [];
     known.set(list, new Map(values.map((value, n) => [text.slice(offsets[2 * n], offsets[2 * n + 1]), value])));
   }
   return (list, written) => known.get(list)?.get(written);

@@ -45,10 +45,22 @@ export type Config = {
   routes: StaticRoute[];
   /** Undefined: every subnet leaves by the uplink's own address. An empty list: none does. */
   snats: Snat[] | undefined;
+  /** Whether hosts on an uplink's segment may open connections to VMs by their private addresses. */
+  fromUplink: 'drop' | 'forward';
 };
 
+/** As the packaged file has it, until somebody writes one. */
+export const NO_NICS = 'if_list is empty, so no NIC has an address of ours: write the file, then run kylin-vr reload';
+
 /** What `if_list: []` means. */
-export const NOTHING: Config = { nics: [], eips: [], forwards: [], routes: [], snats: undefined };
+export const NOTHING: Config = {
+  nics: [],
+  eips: [],
+  forwards: [],
+  routes: [],
+  snats: undefined,
+  fromUplink: 'forward',
+};
 
 /** The uplink: the first NIC with a gateway. Undefined: a router between its subnets, without NAT. */
 export function uplinkOf(config: Config): Nic | undefined {

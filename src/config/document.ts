@@ -3,7 +3,9 @@
 
 import { Composer, type Document, isAlias, isMap, isNode, isPair, isScalar, isSeq, Parser, type YAMLError } from 'yaml';
 import { byPlace, type Issue, type Place, type Report } from './issue.ts';
-import { LARGEST, locator, type Range } from './position.ts';
+import { LARGEST, locator, MOST_MARKS, type Range } from './position.ts';
+import { countBefore } from './search.ts';
+import { typedInCode } from './typed.ts';
 
 export type Scalar = Range & { kind: 'scalar'; value: string | number | boolean | null };
 export type List = Range & { kind: 'list'; items: Value[] };
@@ -39,14 +41,26 @@ export function readDocument(input: Uint8Array | string): SourceDocument {
   const foreign = foreignText(input, text);
   if (foreign !== undefined) return unreadable(text, foreign.message, foreign.start);
 
+  const beyond = markBeyond(text);
+  if (beyond !== undefined) {
+    const message = `must not have more than ${MOST_MARKS} commas, brackets, colons, dashes, quoted texts and lines together, has more from here on`;
+    return unreadable(text, message, beyond);
+  }
   const place = locator(text);
-  const { documents, rest } = compose(text);
+  const { documents, rest } = withoutStacks(() => compose(text));
   const [document] = documents;
   const problems = documents.flatMap((each) => each.errors).map((error) => syntaxIssue(error, text, place));
+  const typed = problems.length === 0 && rest === undefined ? undefined : typedInCode(text);
+  if (typed !== undefined) {
+    // It is what the others come from.
+    const issue = { ...place({ start: typed.at, end: typed.at + 1 }), message: typed.message };
+    const before = problems.filter(({ line = 0 }) => line < issue.line);
+    return { text, place, root: undefined, errors: firstOfEachPart([...before, issue], text), warnings: [] };
+  }
   if (rest !== undefined)
     problems.push({ ...place(rest), message: 'must be one document: remove this --- and the rest' });
   const warnings = (document?.warnings ?? []).map((warning) => syntaxIssue(warning, text, place));
-  if (problems.length > 0) return { text, place, root: undefined, errors: firstOfEachLine(problems), warnings };
+  if (problems.length > 0) return { text, place, root: undefined, errors: firstOfEachPart(problems, text), warnings };
 
   const errors: Issue[] = [];
   const root = document?.contents == null ? undefined : toValue(document.contents, place, errors);
@@ -55,6 +69,40 @@ export function readDocument(input: Uint8Array | string): SourceDocument {
     return unreadable(text, `${what}: needs at least if_list, and if_list: [] to take everything down`);
   }
   return { text, place, root, errors, warnings };
+}
+
+/** Where there are too many. Takes 10 ms for 2 MiB; counts those in comments and texts too, and leaves out none that yaml makes much of. */
+function markBeyond(text: string): number | undefined {
+  if (text.length <= MOST_MARKS) return undefined;
+  let halves = 0;
+  for (let at = 0; at < text.length; at++) {
+    halves += halvesAt(text, at);
+    if (halves > 2 * MOST_MARKS) return at;
+  }
+  return undefined;
+}
+
+/** What opens something, or ends one item; of quotes two make a text. */
+const ALONE = tableOf('\n,[{&*!?|>%@`');
+const QUOTES = tableOf(`"'`);
+/** In a MAC, a time or a key they are a part of the word. */
+const BESIDE_WORDS = tableOf(':-');
+
+function halvesAt(text: string, at: number): 0 | 1 | 2 {
+  const code = text.charCodeAt(at);
+  if (ALONE[code] === 1) return 2;
+  if (QUOTES[code] === 1) return 1;
+  return BESIDE_WORDS[code] === 1 && !isWord(text.charCodeAt(at + 1)) ? 2 : 0;
+}
+
+/** 0 to 9, A to Z, a to z. */
+const isWord = (code: number): boolean =>
+  (code >= 48 && code <= 57) || (code >= 65 && code <= 90) || (code >= 97 && code <= 122);
+
+function tableOf(characters: string): Uint8Array {
+  const table = new Uint8Array(128);
+  for (const character of characters) table[character.charCodeAt(0)] = 1;
+  return table;
 }
 
 function unreadable(text: string, message: string, start = 0): SourceDocument {
@@ -67,12 +115,23 @@ function unreadable(text: string, message: string, start = 0): SourceDocument {
 function foreignText(input: Uint8Array | string, text: string): { message: string; start: number } | undefined {
   // A decoder that is not fatal leaves U+FFFD where the bytes are wrong, and so shows the place.
   if (typeof input !== 'string' && !isUtf8(input)) {
-    return { message: 'must be text in UTF-8, is not from here on', start: Math.max(0, text.indexOf('\ufffd')) };
+    const cure = isChinese(input) ? ', and looks like GBK: iconv -f GB18030 -t UTF-8 FILE > NEW converts it' : '';
+    return { message: `must be text in UTF-8, is not from here on${cure}`, start: Math.max(0, text.indexOf('\ufffd')) };
   }
   const control = /(?![\t\n\r])\p{Cc}/u.exec(text);
   if (control === null) return undefined;
   const code = control[0].charCodeAt(0).toString(16).toUpperCase().padStart(4, '0');
   return { message: `must be text, has the control character U+${code}`, start: control.index };
+}
+
+/** Whether it is ASCII and Chinese characters in GBK or GB18030, as editors on Windows write it. */
+function isChinese(bytes: Uint8Array): boolean {
+  try {
+    const text = new TextDecoder('gb18030', { fatal: true }).decode(bytes);
+    return /\p{Script=Han}/u.test(text) && !/(?![\t\n\r])[\p{Cc}\p{Co}\p{Cn}]/u.test(text);
+  } catch {
+    return false;
+  }
 }
 
 function isUtf8(bytes: Uint8Array): boolean {
@@ -103,9 +162,22 @@ function compose(text: string): { documents: Document.Parsed[]; rest?: Range } {
   return rest === undefined ? { documents } : { documents, rest };
 }
 
+/** yaml makes an Error of each mistake. With their stacks 400,000 commas take twice as long, and 600 MB instead of 340 (measured). */
+function withoutStacks<T>(work: () => T): T {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return work();
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
+const TABS = 'must be indented with spaces, not with tabs';
+
 /** yaml's words for what operators meet, in theirs. The first that fits. */
 const CURES: readonly [RegExp, string][] = [
-  [/Tabs are not allowed/, 'must be indented with spaces, not with tabs'],
+  [/Tabs are not allowed/, TABS],
   [/Missing closing/, 'needs a second quote that closes this one'],
   [/Flow sequence .*must/, 'needs a ] before this that closes the ['],
   [/Flow map .*must/, 'needs a } before this that closes the {'],
@@ -120,6 +192,12 @@ const CURES: readonly [RegExp, string][] = [
 ];
 
 function syntaxIssue({ message, pos }: YAMLError, text: string, place: SourceDocument['place']): Issue {
+  const further = tooFarIn(message, pos[0], text);
+  if (further !== undefined) {
+    const { start, hasTab } = further;
+    const cure = hasTab ? TABS : 'is further in than the key above it: indent it like its neighbours';
+    return { ...place({ start, end: endOfKey(text, start) }), message: cure };
+  }
   const range = { start: mistakeAt(message, pos[0], text), end: pos[1] };
   for (const [words, cure] of CURES) {
     const match = words.exec(message);
@@ -132,13 +210,42 @@ function syntaxIssue({ message, pos }: YAMLError, text: string, place: SourceDoc
 function mistakeAt(message: string, noticed: number, text: string): number {
   const quote = /Missing closing (.)/.exec(message)?.[1];
   if (quote !== undefined) return Math.max(0, text.lastIndexOf(quote, noticed - 1));
-  return noticed + (/^ */.exec(text.slice(noticed, noticed + 100))?.[0].length ?? 0);
+  PAST_COMMENTS.lastIndex = noticed;
+  PAST_COMMENTS.test(text);
+  return PAST_COMMENTS.lastIndex;
 }
 
-/** One mistake upsets the parser several times; the first of a line is the one to mend. */
-function firstOfEachLine(issues: Issue[]): Issue[] {
+const PAST_COMMENTS = /(?: *#[^\n]*\n(?:[ \r]*\n)*)* */y;
+
+/** A line with a key that is further in than the value before it goes on with that value: where the line begins. */
+function tooFarIn(message: string, noticed: number, text: string): { start: number; hasTab: boolean } | undefined {
+  // After a dash without a space it is that line which is wrong.
+  const isValue = /(?:^|\n)[ \t]*(?![ \t]|-[^ \n])[^\n]*: *$/.test(
+    text.slice(Math.max(0, text.lastIndexOf('\n', noticed - 1)), noticed),
+  );
+  if (!isValue || !/Nested mappings|Implicit keys need/.test(message)) return undefined;
+  const lines = /[^\n]*\n(?:[ \t\r]*(?:#[^\n]*)?\n)*([ \t]*)(?=\S)/y;
+  lines.lastIndex = noticed;
+  const [line = '', indent = ''] = lines.exec(text) ?? [];
+  if (line === '' || /:(?: |\r?\n)/.test(line.slice(0, line.indexOf('\n') + 1))) return undefined;
+  const hasTab = indent.includes('\t');
+  const end = noticed + line.length;
+  return { start: hasTab ? end - indent.length + indent.indexOf('\t') : end, hasTab };
+}
+
+function endOfKey(text: string, start: number): number {
+  return start + (/[^\s:]*/.exec(text.slice(start, start + 100))?.[0].length ?? 0);
+}
+
+/** One mistake upsets the parser until the next key at the edge; the first of such a part is the one to mend. */
+function firstOfEachPart(issues: Issue[], text: string): Issue[] {
+  const partLines = text.split('\n').flatMap((line, n) => (/^[^\s#}\]-]/.test(line) ? [n + 1] : []));
+  const partOf = ({ line = 0 }: Issue) => countBefore(partLines, (start) => start <= line);
   const sorted = issues.toSorted(byPlace);
-  return sorted.filter((issue, n) => issue.line !== sorted[n - 1]?.line);
+  return sorted.filter((issue, n) => {
+    const previous = sorted[n - 1];
+    return previous === undefined || partOf(issue) !== partOf(previous);
+  });
 }
 
 /** Linear in the text: an alias shares the value of its anchor. */

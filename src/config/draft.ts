@@ -1,7 +1,7 @@
 // The accepted entries of a file, the shape of a rule over them, and what rules are made of.
 
-import { ipv4, type Network, networkOf, parseCidr } from '../network/ipv4.ts';
-import type { Eip, Forward, Nic, Snat, StaticRoute } from './config.ts';
+import { formatIpv4, ipv4, lastOf, type Network, networkOf, parseCidr } from '../network/ipv4.ts';
+import type { Config, Eip, Forward, Nic, Snat, StaticRoute } from './config.ts';
 import type { Issue, Place } from './issue.ts';
 import type { ListName } from './schema.ts';
 import { countBefore } from './search.ts';
@@ -21,17 +21,32 @@ export type Draft = {
   forwards: readonly Entry<Forward>[];
   routes: readonly Entry<StaticRoute>[];
   snats: readonly Entry<Snat>[] | undefined;
+  fromUplink: Config['fromUplink'];
   /** No NIC and no route was refused. */
   whole: boolean;
   at: (list: ListName) => Place;
 };
 
 export type Rule = {
-  severity: 'errors' | 'warnings';
+  /** A note is nothing to mend: only who runs `check` reads it. */
+  severity: 'errors' | 'warnings' | 'notes';
   /** Argues from what the file does not have: says nothing while a NIC or a route was refused. */
   needsWhole?: true;
   find: (draft: Draft) => Iterable<Issue>;
 };
+
+/** What the entries mean. */
+export function configOf({ nics, eips, forwards, routes, snats, fromUplink }: Draft): Config {
+  const values = <T>(entries: readonly Entry<T>[]): T[] => entries.map((entry) => entry.value);
+  return {
+    nics: values(nics),
+    eips: values(eips),
+    forwards: values(forwards),
+    routes: values(routes),
+    snats: snats && values(snats),
+    fromUplink,
+  };
+}
 
 export function issue(place: Place, message: string): Issue {
   return { ...place, message };
@@ -85,6 +100,15 @@ export function byAddress(nics: readonly Entry<Nic>[]): Map<string, Entry<Nic>> 
 
 export function own({ ipaddr, prefix }: Nic): Network {
   return networkOf(ipv4(ipaddr), prefix);
+}
+
+/** The addresses that no host of the network has. A /31 and a /32 have none such. */
+export function reservedIn(network: Network): Map<string, 'network' | 'broadcast'> {
+  if (network.prefix > 30) return new Map();
+  return new Map([
+    [formatIpv4(network.base), 'network'],
+    [formatIpv4(lastOf(network)), 'broadcast'],
+  ]);
 }
 
 export function destOf({ dest }: StaticRoute): Network {

@@ -1,17 +1,23 @@
 // The file's text + what `kylin-vr eip add …` asks for → the new text, proved: read again it says just what was asked for.
 
 import { isDeepStrictEqual } from 'node:util';
-import { AgentError, EXIT } from '../errors.ts';
+import { AgentError, EXIT, UsageError } from '../errors.ts';
+import { type Accepted, knownFrom, PART_OF, spansOf } from './accepted.ts';
 import type { Config } from './config.ts';
+import { readDocument, type SourceDocument } from './document.ts';
 import { type NamedEntry, NOUNS } from './entries.ts';
-import { editList, type Written } from './list-text.ts';
+import { interpret, type ParsedConfig } from './interpret.ts';
+import { editList, type Obstacle, type Written } from './list-text.ts';
 import type { NounName } from './nouns.ts';
-import { type ParsedConfig, parseConfig } from './parse.ts';
+import { readPlain } from './plain.ts';
 
 export type EditRequest = { noun: NounName; verb: 'add' | 'remove'; args: readonly string[] };
 
-/** `text` is as it was where there was nothing to do; `parsed` is what the new text says, which may be invalid. */
-export type Edited = { text: string; added: string[]; removed: string[]; parsed: ParsedConfig };
+/**
+ * `text` is as it was where there was nothing to do; `parsed` is what the new text says, which may be invalid; `idle` says of
+ * each argument that changes nothing why.
+ */
+export type Edited = { text: string; added: string[]; removed: string[]; idle: string[]; parsed: ParsedConfig };
 
 /**
  * `config` is what `text` says. Adding what is there and removing what is not is no error.
@@ -21,54 +27,91 @@ export type Edited = { text: string; added: string[]; removed: string[]; parsed:
 export function editConfig(text: string, config: Config, { noun, verb, args }: EditRequest): Edited {
   const { list, entriesOf } = NOUNS[noun];
   const present = entriesOf(config);
-  const add = verb === 'add' ? newEntries(noun, present, args) : [];
-  const remove = verb === 'remove' ? indicesOf(present, args) : [];
+  const { add, remove, idle } = { ...NO_CHANGE, ...(verb === 'add' ? adding : removing)(noun, present, args) };
   const added = add.map(({ entry }) => entry.text);
-  const removed = remove.map((n) => present[n]?.text ?? '');
-  if (add.length + remove.length === 0) return { text, added, removed, parsed: { ok: true, config, warnings: [] } };
+  const removed = [...remove].map((n) => present[n]?.text ?? '');
+  if (add.length + remove.size === 0)
+    return { text, added, removed, idle, parsed: { ok: true, config, warnings: [], notes: [] } };
 
-  const edited = editList(text, { list, remove: new Set(remove), add: add.map(({ written }) => written) });
-  const parsed = parseConfig(edited ?? '');
-  const wanted = [...present.filter((_, n) => !remove.includes(n)).map((entry) => entry.text), ...added];
-  if (edited === undefined || (parsed.ok && !says(parsed.config, noun, wanted, config)))
-    throw new AgentError(
-      `${list} is written in a way that kylin-vr cannot edit (anchors, or entries that share a line): ` +
-        'edit the file by hand, then run kylin-vr reload',
-      EXIT.config,
-    );
-  return { text: edited, added, removed, parsed };
+  const plain = readPlain(text);
+  const source = plain ?? readDocument(text);
+  const edited = editList(source, { list, remove, add: add.map(({ written }) => written) });
+  if (typeof edited !== 'string') throw notEdited(edited, source);
+  const whole = text.startsWith('\ufeff') ? `\ufeff${edited}` : edited;
+  const parsed = interpretEdited(whole, plain && { text, spans: spansOf(plain.root), config });
+  const wanted = [...present.filter((_, n) => !remove.has(n)).map((entry) => entry.text), ...added];
+  if (parsed.ok && !says(parsed.config, noun, wanted, config)) {
+    const { start } = (source.root?.kind === 'mapping' && source.root.fields.get(list)?.key) || { start: 0 };
+    throw notEdited({ at: start, because: `more than ${list} would change, by an anchor` }, source);
+  }
+  return { text: whole, added, removed, idle, parsed };
 }
 
-function newEntries(noun: NounName, present: readonly NamedEntry[], args: readonly string[]) {
-  const known = new Map(present.map(({ key, text }) => [key, text]));
-  return args.flatMap((argument): { written: Written; entry: NamedEntry }[] => {
+/** What the entries that stay mean need not be found out again, where both texts are plainly written. */
+function interpretEdited(text: string, before: Accepted | undefined): ParsedConfig {
+  const plain = readPlain(text);
+  return plain === undefined ? interpret(readDocument(text)) : interpret(plain, before && knownFrom(before));
+}
+
+function notEdited({ at, because }: Obstacle, { place }: SourceDocument): AgentError {
+  const { line } = place({ start: at, end: at + 1 });
+  return new AgentError(
+    `line ${line}: ${because}, which kylin-vr does not edit: edit the file by hand, then run kylin-vr reload`,
+    EXIT.config,
+  );
+}
+
+type Addition = { written: Written; entry: NamedEntry };
+type Change = { add: Addition[]; remove: ReadonlySet<number>; idle: string[] };
+const NO_CHANGE: Change = { add: [], remove: new Set(), idle: [] };
+
+function adding(noun: NounName, present: readonly NamedEntry[], args: readonly string[]): Partial<Change> {
+  const there = new Map(present.map(({ key, text }) => [key, text]));
+  const asked = new Map<string, string>();
+  const [add, idle]: [Addition[], string[]] = [[], []];
+  for (const argument of args) {
     const wanted = NOUNS[noun].read(argument);
     const { key, text } = wanted.entry;
-    const there = known.get(key);
-    if (there === text) return [];
-    if (there !== undefined)
+    const [found, other] = [there.get(key), asked.get(key)];
+    if (other !== undefined && other !== text)
+      throw new UsageError(`${text}: ${other} is to be added as well: add one of them`);
+    if (found !== undefined && found !== text)
       throw new AgentError(
-        `${text}: the file has ${there} already: run kylin-vr ${noun} remove ${key} first`,
+        `${text}: the file has ${found} already: run kylin-vr ${noun} remove ${key} first`,
         EXIT.config,
       );
-    known.set(key, text);
-    return [wanted];
-  });
+    if (found !== undefined) idle.push(`${text} is in the file already`);
+    else if (other === undefined) add.push(wanted);
+    asked.set(key, text);
+  }
+  return { add, idle };
 }
 
-function indicesOf(present: readonly NamedEntry[], args: readonly string[]): number[] {
-  const names = new Set(args.flatMap((argument) => [argument, argument.toLowerCase()]));
-  return [...present.keys()].filter((n) => present[n]?.names.some((name) => names.has(name)));
+function removing(noun: NounName, present: readonly NamedEntry[], args: readonly string[]): Partial<Change> {
+  const indices = new Map<string, number[]>();
+  for (const [n, { names }] of present.entries())
+    for (const name of new Set(names)) indices.set(name, [...(indices.get(name) ?? []), n]);
+  const remove = new Set<number>();
+  const idle: string[] = [];
+  for (const argument of args) {
+    const { name, entry } = NOUNS[noun].readName(argument);
+    const found = indices.get(name) ?? [];
+    for (const n of found) remove.add(n);
+    if (found.length > 0) continue;
+    const kin = present.find((each) => each.kin === entry.kin);
+    idle.push(`${argument} is not in the file${kin === undefined ? '' : `, which has ${kin.text}`}`);
+  }
+  return { remove, idle };
 }
 
 /** Whether the list has these entries, and everything else is as it was. */
 function says(config: Config, noun: NounName, wanted: readonly string[], before: Config): boolean {
-  const { entriesOf } = NOUNS[noun];
-  const others = Object.values(NOUNS).filter((other) => other !== NOUNS[noun]);
-  const texts = (entries: readonly NamedEntry[]) => entries.map(({ text }) => text);
+  const { list, entriesOf } = NOUNS[noun];
+  const others = (whole: Config): Config => ({ ...whole, [PART_OF[list]]: [] });
   return (
-    isDeepStrictEqual(texts(entriesOf(config)), wanted) &&
-    others.every((other) => isDeepStrictEqual(texts(other.entriesOf(config)), texts(other.entriesOf(before)))) &&
-    isDeepStrictEqual(config.snats, before.snats)
+    isDeepStrictEqual(
+      entriesOf(config).map(({ text }) => text),
+      wanted,
+    ) && isDeepStrictEqual(others(config), others(before))
   );
 }

@@ -7,8 +7,11 @@ import type { Written } from './list-text.ts';
 import { NOUN_FORMS, type NounName } from './nouns.ts';
 import { type EntrySchema, eipSchema, forwardSchema, type ListName, nicSchema, routeSchema } from './schema.ts';
 
-/** An entry by its names: the whole of it, as `add` takes it and `list` prints it, and the shorter ones that `remove` takes. */
-export type NamedEntry = { text: string; key: string; names: readonly string[] };
+/**
+ * An entry by its names: the whole of it, as `add` takes it and `list` prints it, and the shorter ones that `remove` takes.
+ * `kin`: what it shares with those that it is mistaken for.
+ */
+export type NamedEntry = { text: string; key: string; names: readonly string[]; kin: string };
 
 /** A kind of entries: `kylin-vr eip …`. */
 export type Noun = {
@@ -16,6 +19,8 @@ export type Noun = {
   entriesOf: (config: Config) => NamedEntry[];
   /** The argument of `add`. Throws UsageError. */
   read: (argument: string) => { written: Written; entry: NamedEntry };
+  /** The argument of `remove`, one of the names of `entry`, as it is among `names`. Throws UsageError. */
+  readName: (argument: string) => { name: string; entry: NamedEntry };
 };
 
 type Form<T> = {
@@ -28,28 +33,49 @@ type Form<T> = {
   /** What no two entries share. */
   keyOf: (entry: T) => string;
   show: (entry: T) => string;
-  /** Other names of an entry that `remove` takes. */
-  aliases?: (entry: T) => readonly string[];
+  /** An entry that may have this name. */
+  complete: (name: string) => Written | undefined;
+  /** Another name of an entry that `remove` takes. */
+  aliasOf?: (entry: T) => string;
+  kinOf?: (entry: T) => string;
 };
 
-function noun<T>({ name, list, schema, entriesOf, parse, keyOf, show, aliases = () => [] }: Form<T>): Noun {
+function noun<T>(form: Form<T>): Noun {
+  const { list, schema, entriesOf, parse, keyOf, show, complete, aliasOf = keyOf, kinOf = keyOf } = form;
   const named = (entry: T): NamedEntry => {
     const [text, key] = [show(entry), keyOf(entry)];
-    return { text, key, names: [text, key, ...aliases(entry)] };
+    return { text, key, names: [text, key, aliasOf(entry)], kin: kinOf(entry) };
+  };
+  const accept = (argument: string, written: Written): NamedEntry => {
+    const result = schema.schema.safeParse(written);
+    if (result.success) return named(result.data);
+    const [issue] = result.error.issues;
+    throw new UsageError(`${argument}: ${issue?.path.join('.')} ${issue?.message}`);
   };
   return {
     list,
     entriesOf: (config) => entriesOf(config).map(named),
     read(argument) {
       const written = parse(argument);
-      if (written === undefined) throw new UsageError(`${argument}: must be written ${NOUN_FORMS[name].form}`);
-      const result = schema.schema.safeParse(written);
-      if (result.success) return { written, entry: named(result.data) };
-      const [issue] = result.error.issues;
-      throw new UsageError(`${argument}: ${issue?.path.join('.')} ${issue?.message}`);
+      if (written === undefined) throw new UsageError(`${argument}: must be written ${NOUN_FORMS[form.name].form}`);
+      return { written, entry: accept(argument, written) };
+    },
+    readName(argument) {
+      const whole = parse(argument);
+      const written = whole ?? complete(argument);
+      if (written === undefined)
+        throw new UsageError(
+          `${argument}: must be written ${NOUN_FORMS[form.name].name}, or as kylin-vr ${form.name} list prints it`,
+        );
+      const entry = accept(argument, written);
+      if (whole !== undefined) return { name: entry.text, entry };
+      return { name: entry.names.find((each) => each === argument) ?? entry.key, entry };
     },
   };
 }
+
+/** Any that is valid: in the place of what a name leaves open. */
+const OPEN = { address: '192.0.2.1', mac: '02:00:00:00:00:01' };
 
 const eip = noun<Eip>({
   name: 'eip',
@@ -60,6 +86,7 @@ const eip = noun<Eip>({
     const [, eip, vm] = /^([^=]+)=([^=]+)$/.exec(argument) ?? [];
     return eip && vm ? { eip, 'vm-ip': vm } : undefined;
   },
+  complete: (eip) => ({ eip, 'vm-ip': OPEN.address }),
   keyOf: ({ eip }) => eip,
   show: ({ eip, vmIp }) => `${eip}=${vmIp}`,
 });
@@ -67,18 +94,22 @@ const eip = noun<Eip>({
 const forwardKey = ({ eip, port, endPort, protocol }: Forward): string =>
   `${eip}:${port}${endPort === port ? '' : `-${endPort}`}/${protocol}`;
 
+function parseForward(argument: string): Written | undefined {
+  const form = /^(?<eip>[^:=]+):(?<port>\d+)(-(?<end>\d+))?\/(?<protocol>\w+)=(?<vm>[^:=]+)(:(?<vmPort>\d+))?$/;
+  const { eip, port, end, protocol, vm, vmPort } = form.exec(argument)?.groups ?? {};
+  if (!eip || !port || !protocol || !vm) return undefined;
+  const range = end === undefined ? {} : { end_port: Number(end) };
+  return { eip, protocol, port: Number(port), ...range, 'vm-port': Number(vmPort ?? port), 'vm-ip': vm };
+}
+
 const forward = noun<Forward>({
   name: 'forward',
   list: 'port_forward_list',
   schema: forwardSchema,
   entriesOf: ({ forwards }) => forwards,
-  parse(argument) {
-    const form = /^(?<eip>[^:=]+):(?<port>\d+)(-(?<end>\d+))?\/(?<protocol>\w+)=(?<vm>[^:=]+)(:(?<vmPort>\d+))?$/;
-    const { eip, port, end, protocol, vm, vmPort } = form.exec(argument)?.groups ?? {};
-    if (!eip || !port || !protocol || !vm) return undefined;
-    const range = end === undefined ? {} : { end_port: Number(end) };
-    return { eip, protocol, port: Number(port), ...range, 'vm-port': Number(vmPort ?? port), 'vm-ip': vm };
-  },
+  parse: parseForward,
+  complete: (name) => parseForward(`${name}=${OPEN.address}`),
+  kinOf: ({ eip, protocol }) => `${eip}/${protocol}`,
   keyOf: forwardKey,
   show: (entry) => `${forwardKey(entry)}=${entry.vmIp}:${entry.vmPort}`,
 });
@@ -93,13 +124,18 @@ const nic = noun<Nic>({
     if (!mac || !ipaddr || !prefix) return undefined;
     const more = rest.split(',').flatMap((pair): [string, string | number][] => {
       const [key, value = ''] = pair.split('=');
-      return key ? [[key, key === 'mtu' ? Number(value) : value]] : [];
+      return key ? [[key, /^\d+$/.test(value) && key === 'mtu' ? Number(value) : value]] : [];
     });
-    if (more.some(([key]) => !nicSchema.keys.includes(key))) return undefined;
-    return { ipaddr, prefix: Number(prefix), mac, ...Object.fromEntries(more) };
+    const entry = { ipaddr, prefix: Number(prefix), mac };
+    const known = nicSchema.keys.filter((key) => !(key in entry));
+    const names = more.map(([key]) => key);
+    if (names.some((key, n) => !known.includes(key) || names.indexOf(key) !== n)) return undefined;
+    return { ...entry, ...Object.fromEntries(more) };
   },
+  complete: (name) =>
+    name.includes(':') ? { ipaddr: OPEN.address, prefix: 24, mac: name } : { ipaddr: name, prefix: 24, mac: OPEN.mac },
   keyOf: ({ mac }) => mac,
-  aliases: ({ ipaddr }) => [ipaddr],
+  aliasOf: ({ ipaddr }) => ipaddr,
   show({ mac, ipaddr, prefix, gateway, mtu, name, bridge }) {
     const more = { gateway, mtu, name, bridge: bridge?.name, 'bridge-type': bridge?.type };
     const written = Object.entries(more).flatMap(([key, value]) => (value === undefined ? [] : [`,${key}=${value}`]));
@@ -116,6 +152,7 @@ const route = noun<StaticRoute>({
     const [, dest, via] = /^([^=]+)=([^=]+)$/.exec(argument) ?? [];
     return dest && via ? { dest, via } : undefined;
   },
+  complete: (dest) => ({ dest, via: OPEN.address }),
   keyOf: ({ dest }) => dest,
   show: ({ dest, via }) => `${dest}=${via}`,
 });

@@ -1,9 +1,10 @@
 // The tree of a file -> Config, or everything that is wrong with it, in file order.
 
+import type * as z from 'zod/mini';
 import type { Known } from './accepted.ts';
-import type { Config } from './config.ts';
+import { type Config, NOTHING } from './config.ts';
 import type { Field, Mapping, SourceDocument, Value } from './document.ts';
-import type { Draft, Entry } from './draft.ts';
+import { configOf, type Draft, type Entry } from './draft.ts';
 import { byPlace, type Issue, quoted } from './issue.ts';
 import { nearest } from './nearest.ts';
 import { RULES } from './rules.ts';
@@ -12,40 +13,34 @@ import {
   eipSchema,
   fileSchema,
   forwardSchema,
+  fromUplinkSchema,
   type ListName,
   nicSchema,
   routeSchema,
+  type SettingName,
   SPELLINGS,
   snatSchema,
 } from './schema.ts';
+import { typedIn } from './typed.ts';
 
 export type ParsedConfig =
-  | { ok: true; config: Config; warnings: Issue[] }
+  | { ok: true; config: Config; warnings: Issue[]; notes: Issue[] }
   | { ok: false; errors: Issue[]; warnings: Issue[] };
 
 export function interpret(document: SourceDocument, known?: Known): ParsedConfig {
   const draft = readDraft(document, known);
+  const { errors, warnings } = document;
+  const notes: Issue[] = [];
+  const found = { errors, warnings, notes };
   if (draft !== undefined) {
     for (const { severity, needsWhole, find } of RULES) {
-      if (!needsWhole || draft.whole) for (const issue of find(draft)) document[severity].push(issue);
+      if (!needsWhole || draft.whole) for (const issue of find(draft)) found[severity].push(issue);
     }
   }
-  const errors = document.errors.sort(byPlace);
-  const warnings = document.warnings.sort(byPlace);
+  for (const issues of Object.values(found)) issues.sort(byPlace);
   return draft === undefined || errors.length > 0
     ? { ok: false, errors, warnings }
-    : { ok: true, config: configOf(draft), warnings };
-}
-
-function configOf(draft: Draft): Config {
-  const values = <T>(entries: readonly Entry<T>[]): T[] => entries.map((entry) => entry.value);
-  return {
-    nics: values(draft.nics),
-    eips: values(draft.eips),
-    forwards: values(draft.forwards),
-    routes: values(draft.routes),
-    snats: draft.snats && values(draft.snats),
-  };
+    : { ok: true, config: configOf(draft), warnings, notes };
 }
 
 /** Every entry that its schema accepts; what is wrong with the others goes to the document's issues. */
@@ -68,34 +63,56 @@ function readDraft(document: SourceDocument, known?: Known): Draft | undefined {
     forwards: readList(document, fields, 'port_forward_list', forwardSchema, known)?.entries ?? [],
     routes: routes?.entries ?? [],
     snats: readList(document, fields, 'snat_list', snatSchema, known)?.entries,
+    fromUplink: readSetting(document, fields, 'from-uplink', fromUplinkSchema) ?? NOTHING.fromUplink,
     whole: nics?.whole === true && routes?.whole !== false,
     at: (list) => place(fields.get(list)?.value ?? root, list),
   };
 }
 
-const LISTS = Object.keys(fileSchema.shape);
+const KEYS = Object.keys(fileSchema.shape);
 
 function reportUnknownKeys({ place, errors }: SourceDocument, fields: Map<string, Field>): void {
   for (const [name, { key }] of fields) {
-    if (!LISTS.includes(name)) errors.push({ ...place(key, quoted(name)), message: unknownKey(name, LISTS) });
+    if (!KEYS.includes(name)) errors.push({ ...place(key, quoted(name)), message: unknownKey(name, KEYS) });
   }
 }
 
+const MERGE = 'is a merge key, which kylin-vr does not know: write its keys themselves';
+
 function unknownKey(name: string, known: readonly string[]): string {
+  const typed = typedIn(name);
+  if (typed !== undefined) return `is an unknown key: ${typed.message}`;
+  if (name === '<<') return MERGE;
   const meant = nearest(name, known);
   return meant === undefined
     ? `is an unknown key, known are ${known.join(', ')}`
     : `is an unknown key, did you mean ${meant}`;
 }
 
+/** A key that is no list. Undefined where the file does not have it, or what it says is refused. */
+function readSetting<T>(
+  { text, place, errors }: SourceDocument,
+  fields: Map<string, Field>,
+  name: SettingName,
+  schema: z.ZodMiniType<T>,
+): T | undefined {
+  const value = fields.get(name)?.value;
+  if (value === undefined) return undefined;
+  const result = schema.safeParse(plainOf(value));
+  for (const { message } of result.error?.issues ?? [])
+    errors.push({ ...place(value, name), message: `${message}, ${is(value, text)}` });
+  return result.data;
+}
+
 /** Undefined: the file has no such list. `whole`: every entry was accepted. */
 function readList<T>(
-  { text, place, errors, warnings }: SourceDocument,
+  document: SourceDocument,
   fields: Map<string, Field>,
   name: ListName,
   schema: EntrySchema<T>,
   known?: Known,
 ): { entries: Entry<T>[]; whole: boolean } | undefined {
+  const { text, place, errors } = document;
   const list = fields.get(name)?.value;
   if (list === undefined) return undefined;
   if (list.kind !== 'list') {
@@ -103,65 +120,84 @@ function readList<T>(
     errors.push({ ...place(list, name), message: `must be a list, ${is(list, text)}${cure}` });
     return { entries: [], whole: false };
   }
-  const entries = list.items.map((item, n) => readEntry(item, `${name}[${n}]`));
+  const before = known && ((item: Mapping) => known(name, text.slice(item.start, item.end)) as T | undefined);
+  const entries = list.items.map((item, n) => readEntry(document, item, `${name}[${n}]`, schema, before));
   const accepted = entries.filter((entry) => entry !== undefined);
   return { entries: accepted, whole: accepted.length === entries.length };
-
-  function readEntry(item: Value, path: string): Entry<T> | undefined {
-    if (item.kind !== 'mapping') {
-      const message = `must be a mapping with the keys ${schema.keys.slice(0, 2).join(', ')}, …; ${is(item, text)}`;
-      errors.push({ ...place(item, path), message });
-      return undefined;
-    }
-    const { written, issues } = foldSpellings(item, path);
-    const at = (key?: string) => {
-      const field = key === undefined ? undefined : written.get(key);
-      return field === undefined ? place(item, path) : place(field.value, `${path}.${field.name ?? key}`);
-    };
-    const has = (key: string) => written.has(key);
-    const before = known?.(name, text.slice(item.start, item.end));
-    if (before !== undefined) return { value: before as T, at, has };
-    const plain = Object.fromEntries(
-      [...written].map(([key, { value }]) => [key, value.kind === 'scalar' ? value.value : value]),
-    );
-    const result = schema.schema.safeParse(plain);
-    for (const refused of result.error?.issues ?? []) {
-      const key = String(refused.path[0]);
-      const value = written.get(key)?.value;
-      const message = value === undefined ? `needs ${key}` : `${refused.message}, ${is(value, text)}`;
-      issues.push({ ...at(key), message });
-    }
-    errors.push(...issues);
-    if (!result.success || issues.length > 0) return undefined;
-    return { value: result.data, at, has };
-  }
-
-  /** The entry's fields by the key they stand for; unknown ones are warned of and left out. */
-  function foldSpellings(item: Mapping, path: string): { written: Map<string, Written>; issues: Issue[] } {
-    const issues: Issue[] = [];
-    // Nearly all entries; without new maps 1,000 EIPs take 4 ms less.
-    if (areKeys(item.fields)) return { written: item.fields, issues };
-    const written = new Map<string, Written>();
-    for (const [name, { key, value }] of item.fields) {
-      const keyPlace = () => place(key, `${path}.${quoted(name)}`);
-      const meant = SPELLINGS.get(name) ?? name;
-      const same = written.get(meant);
-      if (!schema.keys.includes(meant)) warnings.push({ ...keyPlace(), message: unknownKey(name, schema.keys) });
-      else if (same !== undefined)
-        issues.push({
-          ...keyPlace(),
-          message: `is the same key as ${same.name ?? meant} on line ${place(same.value).line}`,
-        });
-      else written.set(meant, { name, value });
-    }
-    return { written, issues };
-  }
-
-  function areKeys(fields: Mapping['fields']): boolean {
-    for (const name of fields.keys()) if (!schema.keys.includes(name)) return false;
-    return true;
-  }
 }
+
+/** A mapping at that path. `before`: what is written so in the last good file, which need not be asked again. */
+function readEntry<T>(
+  document: SourceDocument,
+  item: Value,
+  path: string,
+  schema: EntrySchema<T>,
+  before?: (item: Mapping) => T | undefined,
+): Entry<T> | undefined {
+  const { text, place, errors } = document;
+  if (item.kind !== 'mapping') {
+    const message = `must be a mapping with the keys ${schema.keys.slice(0, 2).join(', ')}, …; ${is(item, text)}`;
+    errors.push({ ...place(item, path), message });
+    return undefined;
+  }
+  const { written, issues } = foldSpellings(document, item, path, schema.keys);
+  const at = (key?: string) => {
+    const field = key === undefined ? undefined : written.get(key);
+    return field === undefined ? place(item, path) : place(field.value, `${path}.${field.name ?? key}`);
+  };
+  const has = (key: string) => written.has(key);
+  const meant = before?.(item);
+  if (meant !== undefined) return { value: meant, at, has };
+  const result = schema.schema.safeParse(
+    Object.fromEntries([...written].map(([key, { value }]) => [key, plainOf(value)])),
+  );
+  for (const refused of result.error?.issues ?? []) {
+    const key = String(refused.path[0]);
+    const value = written.get(key)?.value;
+    // It may come by the merge key, and there is one mistake only.
+    if (value === undefined && item.fields.has('<<')) continue;
+    const message = value === undefined ? `needs ${key}` : `${refused.message}, ${is(value, text)}`;
+    issues.push({ ...at(key), message });
+  }
+  for (const issue of issues) errors.push(issue);
+  if (!result.success || issues.length > 0) return undefined;
+  return { value: result.data, at, has };
+}
+
+/** The fields of a mapping by the key they stand for; unknown ones are warned of and left out. */
+function foldSpellings(
+  { place, warnings }: SourceDocument,
+  { fields }: Mapping,
+  path: string,
+  keys: readonly string[],
+): { written: Map<string, Written>; issues: Issue[] } {
+  const issues: Issue[] = [];
+  // Nearly all entries; without new maps 1,000 EIPs take 4 ms less.
+  if (areKeys(fields, keys)) return { written: fields, issues };
+  const written = new Map<string, Written>();
+  for (const [name, { key, value }] of fields) {
+    const keyPlace = () => place(key, `${path}.${quoted(name)}`);
+    const meant = SPELLINGS.get(name) ?? name;
+    const same = written.get(meant);
+    if (name === '<<') issues.push({ ...keyPlace(), message: MERGE });
+    else if (!keys.includes(meant)) warnings.push({ ...keyPlace(), message: unknownKey(name, keys) });
+    else if (same !== undefined)
+      issues.push({
+        ...keyPlace(),
+        message: `is the same key as ${same.name ?? meant} on line ${place(same.value).line}`,
+      });
+    else written.set(meant, { name, value });
+  }
+  return { written, issues };
+}
+
+function areKeys(fields: Mapping['fields'], keys: readonly string[]): boolean {
+  for (const name of fields.keys()) if (!keys.includes(name)) return false;
+  return true;
+}
+
+/** As schemas take it: they accept no list and no mapping for a value. */
+const plainOf = (value: Value): unknown => (value.kind === 'scalar' ? value.value : value);
 
 /** The value of a key; `name` where it is written in another spelling. */
 type Written = { name?: string; value: Value };
@@ -170,5 +206,6 @@ type Written = { name?: string; value: Value };
 function is(value: Value, text: string): string {
   if (value.kind !== 'scalar') return `is a ${value.kind}`;
   const source = text.slice(value.start, value.end);
-  return source === '' ? 'is empty' : `is ${quoted(source)}`;
+  const typed = typedIn(source);
+  return source === '' ? 'is empty' : `is ${quoted(source)}${typed === undefined ? '' : `, which ${typed.message}`}`;
 }

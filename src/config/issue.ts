@@ -1,5 +1,7 @@
 // What is wrong with a configuration file, and how it is shown.
 
+import { columnsOf, visible } from '../visible.ts';
+
 /** A place in the file; line and columns count characters, from 1. */
 export type Place = {
   line: number;
@@ -25,11 +27,22 @@ export function byPlace(a: Issue, b: Issue): number {
 
 const LONGEST_EXCERPT = 100;
 
+/** A file of nothing but mistakes has a hundred thousand. */
+const MOST_SHOWN = 100;
+
+/** As many as people read, or a run keeps. */
+export function firstOf(issues: readonly Issue[]): Issue[] {
+  const more = issues.length - MOST_SHOWN;
+  // What has been cut already has one that says so.
+  if (more <= 1) return [...issues];
+  return [...issues.slice(0, MOST_SHOWN), { message: `and ${more} more: kylin-vr check --json has them all` }];
+}
+
 /** `file:line:col: path: message`, then the line of the file and carets under the value. */
 export function formatIssue(file: string, text: string, issue: Issue): string {
   const { line, column, endColumn, path, message } = issue;
-  const place = line === undefined ? [file] : [file, line, column ?? 1];
-  const head = [place.join(':'), ...(path === undefined ? [] : [visible(path)]), message].join(': ');
+  const place = line === undefined ? [visible(file)] : [visible(file), line, column ?? 1];
+  const head = [place.join(':'), ...(path === undefined ? [] : [visible(path)]), visible(message)].join(': ');
   const source = line === undefined ? undefined : lineOf(text, line);
   if (line === undefined || source === undefined) return head;
 
@@ -40,13 +53,6 @@ export function formatIssue(file: string, text: string, issue: Issue): string {
     `${number} | ${excerpt.line}`,
     `${' '.repeat(number.length)} | ${' '.repeat(excerpt.from)}${'^'.repeat(Math.max(1, excerpt.to - excerpt.from))}`,
   ].join('\n');
-}
-
-/** Control and format characters as one printable character each: no file speaks to the terminal, and carets stay in line. */
-export function visible(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (hidden) =>
-    hidden < ' ' ? String.fromCodePoint(0x2400 + hidden.charCodeAt(0)) : '\ufffd',
-  );
 }
 
 /** A value of the file as messages show it: on one line, and not longer than is good to read. */
@@ -65,16 +71,14 @@ function lineOf(text: string, line: number): string | undefined {
   return text.slice(start, end === -1 ? undefined : end).replace(/\r$/, '');
 }
 
-/** The part of a line that shows the value from `from` to `to`, with `…` where it was cut. */
+/** The part of a line that shows the value from `from` to `to`, with `…` where it was cut; what hides in it takes more room. */
 function excerptAround(line: string[], from: number, to: number): { line: string; from: number; to: number } {
-  if (line.length <= LONGEST_EXCERPT) return { line: visible(line.join('')), from, to };
-  const first = Math.max(0, Math.min(from - 30, line.length - LONGEST_EXCERPT));
-  const last = first + LONGEST_EXCERPT;
-  const before = first > 0 ? '…' : '';
-  const after = last < line.length ? '…' : '';
-  return {
-    line: `${before}${visible(line.slice(first, last).join(''))}${after}`,
-    from: from - first + before.length,
-    to: Math.min(to, last) - first + before.length,
-  };
+  const first = line.length <= LONGEST_EXCERPT ? 0 : Math.max(0, Math.min(from - 30, line.length - LONGEST_EXCERPT));
+  const last = Math.min(line.length, first + LONGEST_EXCERPT);
+  const end = Math.max(from, Math.min(to, last));
+  const part = (start: number, until: number) => visible(line.slice(start, until).join(''));
+  const before = (first > 0 ? '…' : '') + part(first, from);
+  const value = part(from, end);
+  const after = part(end, last) + (last < line.length ? '…' : '');
+  return { line: before + value + after, from: columnsOf(before), to: columnsOf(before) + columnsOf(value) };
 }

@@ -5,12 +5,14 @@ import { fileSchema, SPELLINGS } from './schema.ts';
 
 type Value = Readonly<Record<string, unknown>>;
 type Entry = { properties: Record<string, Value>; required?: string[]; allOf?: object[] };
-type FileSchema = { properties: Record<string, { items: Entry }> };
+type FileSchema = { properties: Record<string, Value & { items?: Entry }> };
 
 /** JSON Schema, draft 2020-12. What it cannot say (rules between values) `check` says. */
 export function jsonSchema(): object {
   const schema = z.toJSONSchema(fileSchema, { io: 'input' }) as unknown as FileSchema;
+  nameExamples(schema);
   for (const { items } of Object.values(schema.properties)) {
+    if (items === undefined) continue;
     nameExamples(items);
     addSpellings(items);
   }
@@ -18,7 +20,7 @@ export function jsonSchema(): object {
 }
 
 /** zod itself leaves `examples` out where a value is transformed, and so does not say them of numbers in quotes. */
-function nameExamples({ properties }: Entry): void {
+function nameExamples({ properties }: { properties: Record<string, Value> }): void {
   for (const [key, { example, ...value }] of Object.entries(properties))
     properties[key] = { ...value, ...(example !== undefined && { examples: [example] }) };
 }

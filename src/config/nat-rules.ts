@@ -1,6 +1,6 @@
 // What is wrong between elastic IPs, port forwards, source NAT, and the NICs and VMs they are for.
 
-import { ipv4, withinAny } from '../network/ipv4.ts';
+import { contains, formatNetwork, ipv4, withinAny } from '../network/ipv4.ts';
 import type { Eip, Forward, Snat } from './config.ts';
 import {
   byAddress,
@@ -13,6 +13,7 @@ import {
   own,
   type Rule,
   repeats,
+  reservedIn,
   usedBefore,
 } from './draft.ts';
 import type { ListName } from './schema.ts';
@@ -22,6 +23,8 @@ export const NAT_RULES: readonly Rule[] = [
   { severity: 'errors', find: eipIsNicAddress },
   { severity: 'errors', find: outerAddressIsOtherNic },
   { severity: 'errors', find: outerAddressIsGateway },
+  { severity: 'warnings', find: outerAddressIsNoHost },
+  { severity: 'warnings', find: outerAddressInSubnet },
   { severity: 'warnings', find: vmWithTwoEips },
   { severity: 'warnings', find: vmIsRouter },
   { severity: 'warnings', needsWhole: true, find: vmOutOfReach },
@@ -60,6 +63,36 @@ function* outerAddressIsGateway({ nics, eips, forwards, snats }: Draft) {
   for (const { entry, key, address } of outerAddresses(eips, forwards, snats)) {
     const nic = gateways.get(address);
     if (nic !== undefined) yield usedBefore(entry, key, address, nic, 'gateway');
+  }
+}
+
+function* outerAddressIsNoHost({ nics, eips, forwards, snats }: Draft) {
+  const uplinks = nics.filter((nic) => nic.value.gateway !== undefined);
+  const reserved = new Map(
+    uplinks.flatMap((nic) => [...reservedIn(own(nic.value))].map(([address, what]) => [address, { what, nic }])),
+  );
+  for (const { ipaddr } of nics.map((nic) => nic.value)) reserved.delete(ipaddr);
+  for (const { entry, key, address } of outerAddresses(eips, forwards, snats)) {
+    const found = reserved.get(address);
+    if (found === undefined) continue;
+    // Forwards share an address: it is said once.
+    reserved.delete(address);
+    const network = `${formatNetwork(own(found.nic.value))}, the network of ${named(found.nic.at())}`;
+    yield issue(entry.at(key), `${address} is the ${found.what} address of ${network}: no neighbour will send to it`);
+  }
+}
+
+function* outerAddressInSubnet({ nics, eips, forwards, snats }: Draft) {
+  const subnets = nics.filter((nic) => nic.value.gateway === undefined);
+  const isInside = withinAny(subnets.map((nic) => own(nic.value)));
+  const said = new Set(byAddress(nics).keys());
+  for (const { entry, key, address } of outerAddresses(eips, forwards, snats)) {
+    if (!isInside(ipv4(address)) || said.has(address)) continue;
+    said.add(address);
+    const nic = subnets.find(({ value }) => contains(own(value), ipv4(address)));
+    if (nic === undefined) continue;
+    const where = `in the network of ${named(nic.at())}, a subnet`;
+    yield issue(entry.at(key), `${address} is ${where}: it takes that address away from a VM there`);
   }
 }
 

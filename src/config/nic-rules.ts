@@ -1,7 +1,7 @@
 // What is wrong between NICs.
 
 import { contains, formatNetwork, ipv4, lastOf } from '../network/ipv4.ts';
-import { type Draft, issue, named, overlaps, own, type Rule, repeats, usedBefore } from './draft.ts';
+import { type Draft, issue, named, overlaps, own, type Rule, repeats, reservedIn, usedBefore } from './draft.ts';
 
 export const NIC_RULES: readonly Rule[] = [
   { severity: 'errors', find: macTwice },
@@ -55,9 +55,8 @@ function* gatewayUnreachable({ nics }: Draft) {
 function* nicAddressIsNoHost({ nics }: Draft) {
   for (const nic of nics) {
     const network = own(nic.value);
-    if (network.prefix > 30) continue;
     const { ipaddr } = nic.value;
-    const what = ipv4(ipaddr) === network.base ? 'network' : ipv4(ipaddr) === lastOf(network) ? 'broadcast' : undefined;
+    const what = reservedIn(network).get(ipaddr);
     if (what !== undefined)
       yield issue(nic.at('ipaddr'), `${ipaddr} is the ${what} address of ${formatNetwork(network)}`);
   }

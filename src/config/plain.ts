@@ -1,12 +1,12 @@
-// The common way to write the file, read without a YAML parser: lists of flat mappings, one `key: value` a line, as 0.1's
-// writers and `kylin-vr eip add` leave it. It takes 3 ms for 1,000 EIPs where yaml takes 165, of which 13 to load it.
+// The common way to write the file, read without a YAML parser: lists of flat mappings, and settings beside the lists, one
+// `key: value` a line, as 0.1's writers and `kylin-vr eip add` leave it. It takes 3 ms for 1,000 EIPs where yaml takes 165, of which 13 to load it.
 //
 // What is not written so is left to document.ts, and what is gives the same tree with the same places: a property test says
 // so (test/config/plain.test.ts). So everything that is unusual, and everything that is wrong, may simply be refused here.
 
 import { isUtf8 } from 'node:buffer';
 import type { Field, List, Mapping, Scalar, SourceDocument } from './document.ts';
-import { LARGEST, locator } from './position.ts';
+import { LARGEST, locator, MOST_MARKS } from './position.ts';
 
 const COMMENT = String.raw`#[^\0-\x08\x0a-\x1f\x7f-\x9f]*`;
 const END = String.raw`(?: +${COMMENT}| *)(?:\n|$)`;
@@ -22,6 +22,9 @@ const NOTHING = new RegExp(` *(?:${COMMENT})?(?:\\n|$)`, 'y');
 /** Text that YAML takes for something else: a number of another form, null, true, false; and a key inside a value. */
 const OTHER = /^(?:0o[0-7]+|0x[\da-f]+|\d+\.?\d*(?:e[-+]?\d+)?|null|true|false)$|:$/i;
 const NUMBER = /^(?:0|[1-9]\d{0,14})$/;
+
+/** 40,000 EIPs are 80,000. More than this has more marks than document.ts takes: a colon and a line each. */
+const MOST_FIELDS = MOST_MARKS / 2;
 
 /** Undefined where the text is written in another way. */
 export function readPlain(input: Uint8Array | string): (SourceDocument & { root: Mapping }) | undefined {
@@ -43,6 +46,7 @@ function readRoot(text: string): Mapping | undefined {
   let listIndent = 0;
   let item: Mapping | undefined;
   let itemIndent = 0;
+  let fieldsLeft = MOST_FIELDS;
 
   for (let at = 0, next = 0; at < text.length; at = next) {
     FIELD.lastIndex = at;
@@ -54,6 +58,7 @@ function readRoot(text: string): Mapping | undefined {
       continue;
     }
     next = FIELD.lastIndex;
+    if (fieldsLeft-- === 0) return undefined;
     // By index, here and below: to take an array apart makes an iterator, and 1,000 EIPs are 2,000 lines.
     const indent = line[1]?.length ?? 0;
     const dash = line[2];
@@ -63,11 +68,11 @@ function readRoot(text: string): Mapping | undefined {
     if (dash === undefined && indent === 0) {
       // A list that is only announced is null.
       if (list?.items.length === 0 || fields.has(name) || OTHER.test(name)) return undefined;
-      const value = emptyList(text, key.end, line);
+      const value = scalar(text, key.end, line) ?? emptyList(text, key.end, line);
       if (value === undefined) return undefined;
       if (fields.size === 0) root.start = start;
       fields.set(name, { key, value });
-      list = line[7] === undefined ? value : undefined;
+      list = value.kind === 'list' && line[7] === undefined ? value : undefined;
       item = undefined;
       root.end = next;
       continue;

@@ -1,7 +1,8 @@
 // What is wrong between routes, and between routes and NICs.
 
-import { formatNetwork, ipv4, withinAny } from '../network/ipv4.ts';
-import { byAddress, type Draft, destOf, issue, named, own, type Rule, repeats, usedBefore } from './draft.ts';
+import { insideNetworks } from '../network/inside.ts';
+import { contains, formatNetwork, ipv4, type Network, parseCidr, withinAny } from '../network/ipv4.ts';
+import { byAddress, configOf, type Draft, destOf, issue, named, own, type Rule, repeats, usedBefore } from './draft.ts';
 
 export const ROUTE_RULES: readonly Rule[] = [
   { severity: 'errors', find: destTwice },
@@ -9,6 +10,7 @@ export const ROUTE_RULES: readonly Rule[] = [
   { severity: 'errors', find: defaultRouteBesideUplink },
   { severity: 'errors', find: viaIsRouter },
   { severity: 'errors', needsWhole: true, find: viaOutOfReach },
+  { severity: 'notes', needsWhole: true, find: destIsInside },
 ];
 
 function* destTwice({ routes }: Draft) {
@@ -57,3 +59,29 @@ function* viaOutOfReach({ nics, routes }: Draft) {
     yield issue(route.at('via'), `must be in the network of a NIC of if_list, is ${route.value.via}`);
   }
 }
+
+/** 1.0 translated the subnets' own networks only: a file that was written for it may not mean this. */
+function* destIsInside(draft: Draft) {
+  const { nics, routes, snats = [] } = draft;
+  const uplink = nics.find((nic) => nic.value.gateway !== undefined)?.value;
+  if (uplink === undefined || draft.snats?.length === 0 || routes.length === 0) return;
+  const inside = insideNetworks(configOf(draft));
+  const subnetOf = new Map(inside.map(({ network, subnet }) => [formatNetwork(network), subnet]));
+  const networks = nics.filter((nic) => nic.value.gateway === undefined).map((nic) => own(nic.value));
+  const told = [...networks, ...snats.map(({ value }) => parseCidr(value.source) ?? { base: 0, prefix: 0 })];
+  for (const route of routes) {
+    const { dest } = route.value;
+    const subnet = subnetOf.get(dest);
+    if (subnet === undefined || told.some((network) => holds(network, destOf(route.value)))) continue;
+    const to = snats.find(({ value }) => value.source === formatNetwork(own(subnet)))?.value.to;
+    if (to === 'none') continue;
+    const source = typeof to === 'object' ? to.address : uplink.ipaddr;
+    yield issue(
+      route.at('dest'),
+      `hosts behind ${dest} leave by the uplink as those of their subnet do, with the source ${source} ` +
+        `(1.0 kept their own): { source: ${dest}, to: none } in snat_list keeps it`,
+    );
+  }
+}
+
+const holds = (outer: Network, inner: Network): boolean => outer.prefix <= inner.prefix && contains(outer, inner.base);

@@ -3,7 +3,7 @@
 
 import * as z from 'zod/mini';
 import { formatNetwork, hasHostBits, ipv4, isUnicast, type Network, networkOf, parseCidr } from '../network/ipv4.ts';
-import type { Eip, Forward, Nic, Snat, StaticRoute } from './config.ts';
+import type { Config, Eip, Forward, Nic, Snat, StaticRoute } from './config.ts';
 
 /** Other spellings that files in the field use, each with the key it stands for. */
 export const SPELLINGS: ReadonlyMap<string, string> = new Map([
@@ -14,7 +14,7 @@ export const SPELLINGS: ReadonlyMap<string, string> = new Map([
   ['bridge_type', 'bridge-type'],
 ]);
 
-/** The entries of one list: their keys, and what turns a mapping with these keys into its part of the Config. */
+/** A mapping, as the entries of one list are: its keys, and what turns one with these keys into its part of the Config. */
 export type EntrySchema<T> = { keys: readonly string[]; schema: z.ZodMiniType<T> };
 
 const described = <T extends z.ZodMiniType>(schema: T, description: string, example?: string | number): T =>
@@ -182,7 +182,13 @@ export const snatSchema = entry(
   }),
 );
 
-export const fileSchema = z.object({
+const FROM_UPLINK = 'must be drop or forward';
+
+export const fromUplinkSchema: z.ZodMiniType<Config['fromUplink']> = z.enum(['drop', 'forward'], {
+  error: FROM_UPLINK,
+});
+
+const lists = {
   if_list: described(z.array(nicSchema.schema), 'The NICs, found by MAC. The first with a gateway is the uplink.'),
   eip_list: z.exactOptional(described(z.array(eipSchema.schema), 'Elastic IPs, each mapped 1:1 to a VM.')),
   port_forward_list: z.exactOptional(
@@ -195,9 +201,23 @@ export const fileSchema = z.object({
       'Source NAT where it is not the default, which is that every subnet leaves as the uplink. []: none.',
     ),
   ),
-});
+};
 
-export type ListName = keyof typeof fileSchema.shape;
+const settings = {
+  'from-uplink': z.exactOptional(
+    described(
+      fromUplinkSchema,
+      "New connections from the uplink's side to private addresses of VMs: forward (default) or drop.",
+      'drop',
+    ),
+  ),
+};
+
+export const fileSchema = z.object({ ...lists, ...settings });
+
+export type ListName = keyof typeof lists;
+/** A key at top level that is no list. */
+export type SettingName = keyof typeof settings;
 
 function entry<Shape extends Readonly<Record<string, z.ZodMiniType>>, T>(
   keys: z.ZodMiniObject<Shape>,

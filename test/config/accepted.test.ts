@@ -37,6 +37,7 @@ route_list:
 snat_list:
   - source: 10.10.1.0/24
     to: masquerade
+from-uplink: drop
 `;
 
 async function accepted(text: string): Promise<Accepted | undefined> {

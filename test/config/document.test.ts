@@ -29,7 +29,36 @@ const unreadable: [string, string | Uint8Array, string][] = [
   [
     'a key too far in',
     'if_list:\n  - mac: x\n     prefix: 2',
-    '2:10 is a key inside a value: put the value in quotes, or indent this line like its neighbours',
+    '3:6 is further in than the key above it: indent it like its neighbours',
+  ],
+  [
+    'a key too far in behind a comment',
+    'if_list:\n  - mac: x\n    # two\n\n      prefix: 2\n    ipaddr: y',
+    '5:7 must be indented like the lines it belongs to',
+  ],
+  [
+    'a dash without a space',
+    'if_list:\n  -mac: x\n   prefix: 2',
+    '2:9 is a key inside a value: put the value in quotes, or indent this line like its neighbours',
+  ],
+  ['a tab behind spaces', 'if_list:\n  - mac: x\n   \tprefix: 2', '3:4 must be indented with spaces, not with tabs'],
+  [
+    'GBK',
+    Uint8Array.of(35, 32, 0xb9, 0xab, 0xcd, 0xf8, 10),
+    '1:3 must be text in UTF-8, is not from here on, and looks like GBK: iconv -f GB18030 -t UTF-8 FILE > NEW converts it',
+  ],
+  [
+    'a full-width colon',
+    'if_list:\n  - mac：x\n    prefix: 2',
+    '2:8 has a full-width colon (U+FF1A) in the place of : and a space',
+  ],
+  ['a full-width comma', 'if_list: [{mac: x，prefix: 2}]', '1:18 has a full-width comma (U+FF0C) in the place of ,'],
+  ['a full-width dash', 'if_list:\n  － mac: x\n    prefix: 2', '2:3 has a full-width dash (U+FF0D) in the place of -'],
+  ['a long dash', 'if_list:\n  – mac: x\n    prefix: 2', '2:3 has a long dash (U+2013) in the place of -'],
+  [
+    'a full-width space',
+    'if_list:\n  -\u3000mac: x\n    prefix: 2',
+    '2:4 has a full-width space (U+3000) in the place of a space',
   ],
   ['a list item too far out', 'if_list:\n  - mac: x\n- mac: y', '3:1 must be indented like the lines it belongs to'],
   [
@@ -70,6 +99,33 @@ test('a key that an entry has twice is an error at the second, with the line of 
     '4:10 route_list[0].via: must be in the network of a NIC of if_list, is 192.0.2.1',
     '5:5 route_list[0].via: is already given on line 4',
   ]);
+});
+
+test('one mistake is one error, and those of other lists are shown as well', () => {
+  for (const wrong of [
+    '\t- mac: x\n\t  prefix: 2\n\t  ipaddr: y',
+    '  － mac: x\n    prefix: 2\n    ipaddr: y',
+    '  - mac: x\n      prefix: 2\n    ipaddr: y',
+  ])
+    assert.equal(errorsOf(`if_list:\n${wrong}\n`).length, 1, wrong);
+  assert.equal(errorsOf('if_list:\n\t- mac: x\n\t  prefix: 2\neip_list: @\n').length, 2);
+});
+
+test('a merge key is named, and what it may bring is not missed', () => {
+  const nic =
+    'if_list:\n  - &a {ipaddr: 192.0.2.1, prefix: 24, mac: 52:54:84:00:08:46}\n  - <<: *a\n    ipaddr: 192.0.3.1\n';
+  assert.deepEqual(errorsOf(nic), [
+    '3:5 if_list[1].<<: is a merge key, which kylin-vr does not know: write its keys themselves',
+  ]);
+});
+
+test('what an input method puts into a value is named; in comments and in quotes it is nothing', () => {
+  const nic = (mac: string) => `if_list:\n  - ipaddr: 192.0.2.1 # 公网：一\n    prefix: 24\n    mac: ${mac}\n`;
+  assert.deepEqual(errorsOf(nic('52：54:84:00:08:46')), [
+    '4:10 if_list[0].mac: must be a MAC address, six pairs of hex digits with colons, is 52<U+FF1A>54:84:00:08:46, which has a full-width colon (U+FF1A) in the place of : and a space',
+  ]);
+  assert.deepEqual(errorsOf(nic('52:54:84:00:08:46')), []);
+  assert.equal(errorsOf(`${nic("'，'")}  bad`)[0], '5:3 must be indented like the lines it belongs to');
 });
 
 test('mistakes of syntax on several lines are shown together, one for each line', () => {

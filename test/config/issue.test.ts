@@ -32,6 +32,17 @@ test('carets stand under the whole of the value on its first line', () => {
   );
 });
 
+test('carets stand under the value where Chinese comes before it, two for each such character', () => {
+  assert.equal(
+    shown("if_list: [{'公网': 1, prefix: ２}]").split('\n').slice(1).join('\n'),
+    `  1 | if_list: [{'公网': 1, prefix: <U+FF12>}]
+    |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^`,
+  );
+  const line = "if_list: [{name: 公网, prefix: 24, ipaddr: 192.0.2.1, mac: '52:54:84:00:08:46'}]";
+  const [, , carets] = shown(line).split('\n');
+  assert.equal(carets, '    |                  ^^^^');
+});
+
 test('an issue without a place is one line', () => {
   assert.equal(formatIssue(FILE, '', { message: 'is empty' }), `${FILE}: is empty`);
 });

@@ -11,6 +11,11 @@ export function errorsOf(input: Uint8Array | string): string[] {
   return parsed.ok ? [] : parsed.errors.map(line);
 }
 
+export function notesOf(input: Uint8Array | string): string[] {
+  const parsed = parseConfig(input);
+  return parsed.ok ? parsed.notes.map(line) : [];
+}
+
 export function warningsOf(input: Uint8Array | string): string[] {
   return parseConfig(input).warnings.map(line);
 }

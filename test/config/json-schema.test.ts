@@ -25,6 +25,7 @@ const right: [name: string, yaml: string][] = [
     'a route and source NAT',
     file('route_list: [{ dest: 10.0.0.0/8, via: 203.0.113.9 }]\nsnat_list: [{ source: 10.0.0.0/8, to: none }]'),
   ],
+  ['new connections from the uplink', file('from-uplink: drop')],
 ];
 const wrong: [name: string, yaml: string][] = [
   ['no if_list', 'eip_list: []'],
@@ -34,6 +35,10 @@ const wrong: [name: string, yaml: string][] = [
   ['an address of five parts', file('eip_list: [{ eip: 198.51.100.1.1, vm-ip: 10.0.0.1 }]')],
   ['a prefix of 33', file('').replace('prefix: 24', 'prefix: 33')],
   ['a MAC of five pairs', file('').replace('52:54:84:00:08:46', '52:54:84:00:08')],
+  ['from-uplink that is null', file('from-uplink:')],
+  ['from-uplink that is a list', file('from-uplink: [drop]')],
+  ['from-uplink with a value of its own', file('from-uplink: accept')],
+  ['from-uplink in another spelling', file('from_uplink: drop')],
   [
     'a protocol of its own',
     file('port_forward_list: [{ eip: 198.51.100.1, protocol: icmp, port: 80, vm-port: 80, vm-ip: 10.0.0.1 }]'),
@@ -51,11 +56,12 @@ describe('the JSON Schema', () => {
     });
   it('describes every key, with an example', () => {
     const { properties } = jsonSchema() as {
-      properties: Record<string, { description?: string; items: { properties: Record<string, Described> } }>;
+      properties: Record<string, Described & { items?: { properties: Record<string, Described> } }>;
     };
     type Described = { description?: string; examples?: unknown[] };
-    for (const [list, { description, items }] of Object.entries(properties)) {
-      assert.ok(description, list);
+    for (const [list, { description, examples, items }] of Object.entries(properties)) {
+      assert.ok(description && (items ?? examples), list);
+      if (items === undefined) continue;
       for (const [key, value] of Object.entries(items.properties))
         assert.ok(value.description && value.examples, `${list}.${key}`);
     }

@@ -80,6 +80,37 @@ test('10,000 EIPs take a time in proportion', () => {
   assert.ok(performance.now() - started < 20_000);
 });
 
+test('40,000 EIPs may be written in any way', () => {
+  const eips = Array.from({ length: 40_000 }, (_, n) => ({
+    eip: formatIpv4(ipv4('198.18.0.0') + n),
+    'vm-ip': formatIpv4(ipv4('10.0.0.0') + n),
+  }));
+  const uplink = { ipaddr: '203.0.113.2', prefix: 24, mac: '52:54:00:12:34:56', gateway: '203.0.113.1' };
+  const file = { if_list: [uplink], eip_list: eips };
+  const lines = (entry: (eip: string, vm: string) => string) =>
+    `if_list: ${JSON.stringify(file.if_list)}\neip_list:\n${eips.map((each) => entry(each.eip, each['vm-ip'])).join('')}`;
+  for (const text of [
+    JSON.stringify(file),
+    lines((eip, vm) => `- { eip: ${eip}, vm-ip: ${vm} }\n`),
+    lines((eip, vm) => `- eip: "${eip}"\n  vm-ip: '${vm}'\n`),
+  ])
+    assert.deepEqual([text.length > 1_600_000, errorsOf(text).slice(0, 3)], [true, []]);
+});
+
+test('what YAML makes much of is counted before it sees it; of less than that every mistake is listed', () => {
+  const many = (piece: string, times: number) => `if_list: []\neip_list: [\n${piece.repeat(times)}`;
+  const tooMany =
+    'must not have more than 400000 commas, brackets, colons, dashes, quoted texts and lines together, has more from here on';
+  for (const [piece, times, place] of [
+    [',', 2_000_000, '3:399995'],
+    ['"', 2_000_000, '3:799989'],
+    ['- ', 1_000_000, '3:799989'],
+    ['[\n', 1_000_000, '200000:1'],
+  ] as const)
+    assert.deepEqual(errorsOf(many(piece, times)), [`${place} ${tooMany}`]);
+  assert.equal(errorsOf(`if_list: []\neip_list:\n${'- { eip: 1 }\n'.repeat(30_000)}`).length, 60_000);
+});
+
 test('10,000 mistakes on one line take a time in proportion', () => {
   const started = performance.now();
   assert.equal(
@@ -114,6 +145,8 @@ const fileOf = (config: Config, old: boolean): string =>
     ...(config.snats && {
       snat_list: config.snats.map(({ source, to }) => ({ source, to: typeof to === 'object' ? to.address : to })),
     }),
+    // Absent, too, says that they are forwarded.
+    ...((config.fromUplink === 'drop' || old) && { 'from-uplink': config.fromUplink }),
   });
 
 /** An uplink in 198.51.0.0/16, subnets 10.n.0.0/16, EIPs in 203.0.0.0/16: no two things can meet. */
@@ -133,8 +166,9 @@ const configs: fc.Arbitrary<Config> = fc
     routes: fc.uniqueArray(fc.integer({ min: 16, max: 31 }), { maxLength: 5 }),
     snats: fc.option(fc.uniqueArray(fc.integer({ min: 1, max: 250 }), { maxLength: 5 }), { nil: undefined }),
     to: fc.constantFrom('masquerade' as const, 'none' as const, { address: '203.0.255.1' }),
+    fromUplink: fc.constantFrom('drop' as const, 'forward' as const),
   })
-  .map(({ subnets, mtu, name, bridge, eips, forwards, range, protocol, routes, snats, to }) => ({
+  .map(({ subnets, mtu, name, bridge, eips, forwards, range, protocol, routes, snats, to, fromUplink }) => ({
     nics: [
       {
         ipaddr: '198.51.0.10',
@@ -162,12 +196,16 @@ const configs: fc.Arbitrary<Config> = fc
     })),
     routes: routes.map((n) => ({ dest: `172.${n}.0.0/16`, via: '10.0.0.9' })),
     snats: snats?.map((n) => ({ source: `172.16.${n}.0/24`, to })),
+    fromUplink,
   }));
 
 test('what a file says in either spelling is what its Config says', () => {
   fc.assert(
     fc.property(configs, fc.boolean(), (config, old) => {
-      assert.deepEqual(parseConfig(fileOf(config, old)), { ok: true, config, warnings: [] });
+      const { notes, ...parsed } = { notes: [], ...parseConfig(fileOf(config, old)) };
+      assert.deepEqual(parsed, { ok: true, config, warnings: [] });
+      // Each route leads through a subnet, to a network of its own.
+      assert.ok(notes.length <= config.routes.length);
     }),
   );
 });

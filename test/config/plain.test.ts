@@ -21,6 +21,7 @@ eip_list:
   -   eip: 10.90.2.250
       vm-ip: 192.168.100.190
 route_list: []
+from-uplink: drop # all of it
 port_forward_list:
 - eip: 10.90.2.254
   protocal: tcp
@@ -47,6 +48,7 @@ function agree(text: string): boolean {
 test('what is plainly written is read, from text and from bytes', () => {
   assert.ok(agree(PLAIN));
   assert.ok(agree(`${PLAIN}\n\n# the end\n`));
+  for (const value of ['drop', '"drop"', "'drop' # b", '7']) assert.ok(agree(`from-uplink:  ${value}\nif_list: []`));
   assert.deepEqual(readPlain(new TextEncoder().encode(PLAIN))?.root, readPlain(PLAIN)?.root);
 });
 
@@ -56,6 +58,9 @@ const left: [string, string][] = [
   ['a key without a value', 'if_list:\n  - mac:\n'],
   ['a key twice', 'if_list:\n  - mac: a\n    mac: b\n'],
   ['a list twice', 'if_list: []\nif_list: []\n'],
+  ['a list under a value', 'if_list: a\n  - mac: b\n'],
+  ['a value of the file over two lines', 'from-uplink: a\n  b\nif_list: []\n'],
+  ['null as a value of the file', 'from-uplink: null\nif_list: []\n'],
   ['a value over two lines', 'if_list:\n  - mac: a\n      b\n'],
   ['a key too far in', 'if_list:\n  - mac: a\n     prefix: 1\n'],
   ['a flow mapping', 'if_list:\n  - { mac: a }\n'],

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { errorsOf, warningsOf } from './issues.ts';
+import { describe, it, test } from 'node:test';
+import { errorsOf, notesOf, warningsOf } from './issues.ts';
 
 // Three NICs on lines 2 to 4; what a test adds begins on line 5.
 const UPLINK = '  - {ipaddr: 192.0.2.10, prefix: 24, mac: 52:54:00:00:00:01, gateway: 192.0.2.1}';
@@ -124,6 +124,46 @@ const cases: Case[] = [
       '9:30 eip_list[1].vm-ip: 172.17.1.1 is in no subnet of if_list and behind no route of route_list',
       '10:30 eip_list[2].vm-ip: 192.0.2.99 is in no subnet of if_list and behind no route of route_list',
       "11:30 eip_list[3].vm-ip: 10.0.2.1 is the router's own address, if_list[2].ipaddr on line 4",
+    ],
+  },
+  {
+    title: "an outer address that is an uplink's network or broadcast address is a warning, each address once",
+    yaml: file(
+      '  - {ipaddr: 198.51.100.2, prefix: 31, mac: 52:54:00:00:00:04, gateway: 198.51.100.3}',
+      '  - {ipaddr: 198.51.100.6, prefix: 30, mac: 52:54:00:00:00:05, gateway: 198.51.100.5}',
+      'eip_list:',
+      '  - {eip: 192.0.2.255, vm-ip: 10.0.1.5}',
+      '  - {eip: 192.0.2.254, vm-ip: 10.0.1.6}',
+      'port_forward_list:',
+      '  - {eip: 192.0.2.0, protocal: tcp, port: 80, vm-port: 80, vm-ip: 10.0.1.5}',
+      '  - {eip: 192.0.2.0, protocal: tcp, port: 81, vm-port: 81, vm-ip: 10.0.1.5}',
+      'snat_list:',
+      '  - {source: 10.0.1.0/25, to: 198.51.100.7}',
+    ),
+    warnings: [
+      '5:73 if_list[3].gateway: the uplink is if_list[0] on line 2: the default route by 198.51.100.3 only stands in for its own',
+      '6:73 if_list[4].gateway: the uplink is if_list[0] on line 2: the default route by 198.51.100.5 only stands in for its own',
+      '8:11 eip_list[0].eip: 192.0.2.255 is the broadcast address of 192.0.2.0/24, the network of if_list[0] on line 2: no neighbour will send to it',
+      '11:11 port_forward_list[0].eip: 192.0.2.0 is the network address of 192.0.2.0/24, the network of if_list[0] on line 2: no neighbour will send to it',
+      '14:31 snat_list[0].to: 198.51.100.7 is the broadcast address of 198.51.100.4/30, the network of if_list[4] on line 6: no neighbour will send to it',
+    ],
+  },
+  {
+    title: 'an outer address in a subnet is a warning, its network and broadcast address too, said once',
+    yaml: file(
+      'eip_list:',
+      '  - {eip: 10.0.1.50, vm-ip: 10.0.2.5}',
+      '  - {eip: 10.0.2.255, vm-ip: 10.0.2.6}',
+      'port_forward_list:',
+      '  - {eip: 10.0.1.0, protocal: tcp, port: 80, vm-port: 80, vm-ip: 10.0.1.5}',
+      'snat_list:',
+      '  - {source: 10.0.1.0/25, to: 10.0.1.51}',
+    ),
+    warnings: [
+      '6:11 eip_list[0].eip: 10.0.1.50 is in the network of if_list[1] on line 3, a subnet: it takes that address away from a VM there',
+      '7:11 eip_list[1].eip: 10.0.2.255 is in the network of if_list[2] on line 4, a subnet: it takes that address away from a VM there',
+      '9:11 port_forward_list[0].eip: 10.0.1.0 is in the network of if_list[1] on line 3, a subnet: it takes that address away from a VM there',
+      '11:31 snat_list[0].to: 10.0.1.51 is in the network of if_list[1] on line 3, a subnet: it takes that address away from a VM there',
     ],
   },
   // Port forwards
@@ -255,3 +295,41 @@ for (const { title, yaml, errors = [], warnings = [] } of cases) {
     assert.deepEqual({ errors: errorsOf(yaml), warnings: warningsOf(yaml) }, { errors, warnings });
   });
 }
+
+const note = (place: string, dest: string, source = '192.0.2.10') =>
+  `${place} route_list[0].dest: hosts behind ${dest} leave by the uplink as those of their subnet do, with the source ${source} ` +
+  `(1.0 kept their own): { source: ${dest}, to: none } in snat_list keeps it`;
+
+describe('hosts behind a route through a subnet leave as it does: check notes it', () => {
+  const route = (dest: string, ...more: string[]) => file('route_list:', `  - {dest: ${dest}, via: 10.0.1.9}`, ...more);
+  const noted: [name: string, yaml: string, notes: string[]][] = [
+    ['where the file does not speak of them', route('172.16.0.0/16'), [note('6:12', '172.16.0.0/16')]],
+    [
+      'where it speaks of some of them, or of others',
+      route('172.16.0.0/16', 'snat_list: [{source: 172.16.0.0/17, to: none}, {source: 10.0.2.0/24, to: none}]'),
+      [note('6:12', '172.16.0.0/16')],
+    ],
+    [
+      'with the source that their subnet has',
+      route('172.16.0.0/16', 'snat_list: [{source: 10.0.1.0/24, to: 192.0.2.40}]'),
+      [note('6:12', '172.16.0.0/16', '192.0.2.40')],
+    ],
+    ['where the subnet is a part of it', route('10.0.0.0/16'), [note('6:12', '10.0.0.0/16')]],
+  ];
+  for (const [name, yaml, notes] of noted)
+    it(name, () => assert.deepEqual([notesOf(yaml), warningsOf(yaml), errorsOf(yaml)], [notes, [], []]));
+
+  const unsaid: [name: string, yaml: string][] = [
+    ['snat_list names them', route('172.16.0.0/16', 'snat_list: [{source: 172.16.0.0/16, to: masquerade}]')],
+    ['snat_list names a network around them', route('172.16.0.0/16', 'snat_list: [{source: 172.16.0.0/12, to: none}]')],
+    ['nobody is translated', route('172.16.0.0/16', 'snat_list: []')],
+    ['their subnet is not', route('172.16.0.0/16', 'snat_list: [{source: 10.0.1.0/24, to: none}]')],
+    ['they are in a subnet', route('10.0.2.128/25')],
+    ['an elastic IP is among them', route('172.16.0.0/16', 'eip_list: [{eip: 172.16.9.9, vm-ip: 10.0.1.5}]')],
+    ['the uplink is among them', route('192.0.0.0/8')],
+    ['there is no uplink', route('172.16.0.0/16').replace(`${UPLINK}\n`, '')],
+    ['the route is through the uplink', route('172.16.0.0/16').replace('10.0.1.9', '192.0.2.9')],
+    ['something is wrong with the file', route('172.16.0.0/16', 'eip_list: {}')],
+  ];
+  for (const [name, yaml] of unsaid) it(`but not where ${name}`, () => assert.deepEqual(notesOf(yaml), []));
+});

@@ -203,6 +203,7 @@ snat_list:
   - {source: 172.16.0.0/16, to: 192.0.2.30}
   - {source: 172.16.0.5, to: masquerade}
   - {source: 10.0.0.0/24, to: none}
+from-uplink: 'drop'
 `;
   const config: Config = {
     nics: [
@@ -228,8 +229,9 @@ snat_list:
       { source: '172.16.0.5/32', to: 'masquerade' },
       { source: '10.0.0.0/24', to: 'none' },
     ],
+    fromUplink: 'drop',
   };
-  assert.deepEqual(parseConfig(yaml), { ok: true, config, warnings: [] });
+  assert.deepEqual(parseConfig(yaml), { ok: true, config, warnings: [], notes: [] });
 });
 
 test('two spellings of one key in one entry are an error', () => {
@@ -242,7 +244,7 @@ test('an unknown key is an error at top level and a warning below, with the key 
     'if_list: []\nelp_list: []\nthings: []\nroute_list:\n  - {dest: 172.16.0.0/16, vai: 10.0.0.1, __proto__: 1}\n';
   assert.deepEqual(errorsOf(yaml), [
     '2:1 elp_list: is an unknown key, did you mean eip_list',
-    '3:1 things: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list',
+    '3:1 things: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list, from-uplink',
     '5:5 route_list[0]: needs via',
   ]);
   assert.deepEqual(warningsOf(yaml), [
@@ -265,13 +267,45 @@ for (const list of ['if_list', 'eip_list', 'port_forward_list', 'route_list', 's
   });
 }
 
+const noSetting: [value: string, is: string][] = [
+  ['', 'empty'],
+  ['null', 'null'],
+  ['no', 'no'],
+  ['false', 'false'],
+  ['Drop', 'Drop'],
+  ['7', '7'],
+  ['[drop]', 'a list'],
+  ['{drop: true}', 'a mapping'],
+];
+for (const [value, is] of noSetting)
+  test(`from-uplink must be drop or forward, not ${is}`, () => {
+    assert.deepEqual(errorsOf(`if_list: []\nfrom-uplink: ${value}\n`), [
+      `2:14 from-uplink: must be drop or forward, is ${is}`,
+    ]);
+  });
+
+test('from-uplink has one spelling, and is given once', () => {
+  assert.deepEqual(errorsOf('if_list: []\nfrom_uplink: drop\n'), [
+    '2:1 from_uplink: is an unknown key, did you mean from-uplink',
+  ]);
+  assert.deepEqual(errorsOf('if_list: []\nfrom-uplink: drop\nfrom-uplink: forward\n'), [
+    '3:1 from-uplink: is already given on line 2',
+  ]);
+});
+
 test('an absent list is empty, but source NAT tells absent from empty', () => {
-  const empty = { nics: [], eips: [], forwards: [], routes: [] };
-  assert.deepEqual(parseConfig('if_list: []'), { ok: true, config: { ...empty, snats: undefined }, warnings: [] });
+  const empty = { nics: [], eips: [], forwards: [], routes: [], fromUplink: 'forward' };
+  assert.deepEqual(parseConfig('if_list: []'), {
+    ok: true,
+    config: { ...empty, snats: undefined },
+    warnings: [],
+    notes: [],
+  });
   assert.deepEqual(parseConfig('if_list: []\nsnat_list: []'), {
     ok: true,
     config: { ...empty, snats: [] },
     warnings: [],
+    notes: [],
   });
 });
 
@@ -280,7 +314,7 @@ test('the schema describes every key for editors', () => {
   assert.deepEqual(json.required, ['if_list']);
   for (const [name, list] of Object.entries(json.properties ?? {})) {
     assert.ok(typeof list === 'object' && list.description, name);
-    const items = list.items as { properties: Record<string, { description?: string }> };
-    for (const [key, value] of Object.entries(items.properties)) assert.ok(value.description, `${name}.${key}`);
+    const { properties = {} } = (list.items ?? {}) as { properties?: Record<string, { description?: string }> };
+    for (const [key, value] of Object.entries(properties)) assert.ok(value.description, `${name}.${key}`);
   }
 });

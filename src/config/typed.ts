@@ -1,0 +1,63 @@
+// Characters that input methods and word processors put in the place of ASCII's, and that YAML takes for text.
+
+export type Typed = { at: number; message: string };
+
+const DASHES = '\u2010-\u2015\u2212';
+const SPACES = '\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff';
+const QUOTES = '\u2018-\u201f\u300c-\u300f';
+const FULL_WIDTH = '\uff01-\uff5e';
+const FOREIGN = new RegExp(`[${DASHES}${SPACES}${QUOTES}${FULL_WIDTH}\u3001\u3002\u3010\u3011]`);
+
+/** The first one: what it is, and what belongs there. */
+export function typedIn(text: string): Typed | undefined {
+  const found = FOREIGN.exec(text);
+  if (found === null) return undefined;
+  const [char] = found;
+  const code = char.codePointAt(0) ?? 0;
+  const [what, instead] = nameOf(char, code);
+  const number = `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
+  return { at: found.index, message: `has ${what} (${number}) in the place of ${instead}` };
+}
+
+/** Of what is neither comment nor in quotes. Both may begin on each line. */
+export function typedInCode(text: string): Typed | undefined {
+  return typedIn(
+    text.replace(/"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|(?<![^ \t\n])#[^\n]*/g, (skipped) => ' '.repeat(skipped.length)),
+  );
+}
+
+const OTHERS: ReadonlyMap<string, [what: string, instead: string]> = new Map([
+  ['\u00a0', ['a no-break space', 'a space']],
+  ['\u200b', ['a space of no width', 'a space']],
+  ['\ufeff', ['a byte order mark', 'a space']],
+  ['\u3000', ['a full-width space', 'a space']],
+  ['\u3001', ['an enumeration comma', 'a comma']],
+  ['\u3002', ['an ideographic full stop', 'a dot']],
+  ['\u3010', ['a lenticular bracket', '[']],
+  ['\u3011', ['a lenticular bracket', ']']],
+]);
+
+const NAMES: ReadonlyMap<string, string> = new Map([
+  [':', 'colon'],
+  [',', 'comma'],
+  ['-', 'dash'],
+  ['.', 'dot'],
+  ['#', 'hash sign'],
+  ['/', 'slash'],
+  ['[', 'bracket'],
+  [']', 'bracket'],
+  ['{', 'brace'],
+  ['}', 'brace'],
+]);
+
+function nameOf(char: string, code: number): [what: string, instead: string] {
+  const other = OTHERS.get(char);
+  if (other !== undefined) return other;
+  const isOf = (range: string) => new RegExp(`[${range}]`).test(char);
+  if (isOf(DASHES)) return ['a long dash', '-'];
+  if (isOf(SPACES)) return ['a space of another width', 'a space'];
+  if (isOf(QUOTES)) return ['a typographic quotation mark', '" or \''];
+  const ascii = String.fromCharCode(code - 0xfee0);
+  const instead = ascii === ':' ? ': and a space' : ascii;
+  return [`a full-width ${NAMES.get(ascii) ?? ascii}`, instead];
+}
