@@ -1,20 +1,23 @@
 // What is not ours on a NIC, in the words of `ip`: read from what it prints, and put back by the same words where
 // NetworkManager took it away. Pure.
 
-import { addressKey } from '../network/state.ts';
-import { array, boolean, number, object, optional, string } from '../shape.ts';
+import { addressKey, isByProfile, routeTargetKey } from '../network/state.ts';
+import { anything, array, boolean, number, object, optional, string } from '../shape.ts';
+import { parsePrinted } from './json.ts';
 
-/** A foreign address or route. */
+/** A foreign address, route or neighbour that somebody entered. */
 export type Foreign = {
-  kind: 'address' | 'route';
+  kind: 'address' | 'route' | 'neighbour';
   family: 4 | 6;
-  /** Of a route with several next hops the first one's. */
+  /** Of a route with several next hops the first one's; '' where it has none (`unreachable`). */
   device: string;
-  /** What `ip address` or `ip route` takes, the device included. */
+  /** What `ip address`, `ip route` or `ip neighbour` takes, the device included. */
   words: string;
+  /** Of an address: its label, where that is more than a word. */
+  label?: string;
   /** Of an address: whether its scope is global. */
   global?: boolean;
-  /** Of a route: where it leads, as routeTargetKey says it, and what `ip` calls its maker. */
+  /** Of a route through a gateway that a profile may have asked for: its routeTargetKey. Of every route: what `ip` calls its maker. */
   target?: string;
   protocol?: string;
 };
@@ -43,6 +46,7 @@ const withAddresses = array(
           protocol: optional(string),
           valid_life_time: optional(number),
           preferred_life_time: optional(number),
+          deprecated: optional(boolean),
           noprefixroute: optional(boolean),
           mngtmpaddr: optional(boolean),
           home: optional(boolean),
@@ -58,14 +62,15 @@ const FOR_EVER = 0xffff_ffff;
 
 /**
  * Reads `ip -json -details address show`: every address of these devices, without those in `ours` (by addressKey), which may be
- * a thousand. One that a neighbour has as well is left out.
+ * a thousand. One that a neighbour has as well is left out, but for `duplicates`.
  */
 export function parseForeignAddresses(
   json: string,
   devices: ReadonlySet<string>,
   ours: ReadonlySet<string> = new Set(),
+  duplicates = false,
 ): Foreign[] {
-  const asked = known(JSON.parse(json.trim() || '[]')).flatMap(({ ifname: device = '', addr_info = [] }) => {
+  const asked = known(parsePrinted(json.trim() || '[]')).flatMap(({ ifname: device = '', addr_info = [] }) => {
     if (!devices.has(device)) return [];
     const theirs = addr_info.filter(
       ({ local, prefixlen }) => !ours.has(addressKey({ device, spec: `${local}/${prefixlen}` })),
@@ -74,9 +79,12 @@ export function parseForeignAddresses(
   });
   return withAddresses(asked).flatMap(({ ifname: device, addr_info = [] }) =>
     addr_info.flatMap((info): Foreign[] => {
-      const { local, address, label, valid_life_time: valid = FOR_EVER, preferred_life_time: preferred } = info;
-      if (local === undefined || info.dadfailed || (info.family !== 'inet' && info.family !== 'inet6')) return [];
+      const { local, address, label, valid_life_time: valid = FOR_EVER } = info;
+      if (local === undefined || (info.dadfailed && !duplicates) || (info.family !== 'inet' && info.family !== 'inet6'))
+        return [];
       const family = info.family === 'inet' ? 4 : 6;
+      // One that is deprecated may be so for ever, of which the kernel says of IPv4 no more than that.
+      const preferred = info.deprecated ? 0 : (info.preferred_life_time ?? FOR_EVER);
       const word = (name: string, value: string | number | undefined) => (value === undefined ? [] : [name, value]);
       const words = [local, ...word('peer', address)].join(' ');
       return [
@@ -85,18 +93,19 @@ export function parseForeignAddresses(
           family,
           device,
           global: info.scope === 'global',
+          ...(family === 4 && label !== undefined && !isWord(label) && { label }),
           words: [
             `${words}/${info.prefixlen}`,
             ...['dev', device],
             ...word('broadcast', info.broadcast),
             ...['scope', info.scope],
-            ...(family === 4 ? word('label', label) : []),
+            ...(family === 4 && isWord(label) ? word('label', label) : []),
             ...word('metric', info.metric),
             // The kernel's own (kernel_ll, kernel_ra) nobody else may give.
             ...(info.protocol?.startsWith('kernel') ? [] : word('proto', info.protocol)),
-            ...(valid === FOR_EVER
+            ...(valid === FOR_EVER && preferred === FOR_EVER
               ? []
-              : ['valid_lft', valid, 'preferred_lft', preferred === FOR_EVER ? 'forever' : preferred]),
+              : ['valid_lft', lifetime(valid), 'preferred_lft', lifetime(preferred)]),
             ...(['noprefixroute', 'mngtmpaddr', 'home', 'autojoin'] as const).filter((flag) => info[flag]),
             // It was in use a moment ago: nobody else has it.
             ...(family === 6 ? ['nodad'] : []),
@@ -107,9 +116,48 @@ export function parseForeignAddresses(
   );
 }
 
-/** What says how a route is doing, not what it is. */
+const lifetime = (seconds: number): number | string => (seconds === FOR_EVER ? 'forever' : seconds);
+
+/** What `ip -batch` takes for one word: # begins a comment there, and quotes mean something. */
+const isWord = (text: string | undefined): boolean => text === undefined || /^[^\s\p{Cc}#'"\\]+$/u.test(text);
+
+const neighbours = array(
+  object({
+    dst: string,
+    dev: string,
+    lladdr: optional(string),
+    state: optional(array(string)),
+    proxy: optional(anything),
+    router: optional(anything),
+    protocol: optional(string),
+  }),
+);
+
+/**
+ * Reads what `ip -json -batch` prints for `neighbour show nud permanent nud noarp` and `neighbour show proxy`, a list to a line.
+ * Without the kernel's own, whose MAC is that of a group or of all, or of nobody.
+ */
+export function parseForeignNeighbours(text: string, devices: ReadonlySet<string>): Foreign[] {
+  const there = text.split('\n').flatMap((line) => (line.trim() === '' ? [] : neighbours(parsePrinted(line))));
+  return there.flatMap(({ dst, dev: device, lladdr, state = [], protocol, ...flags }): Foreign[] => {
+    const isProxy = 'proxy' in flags;
+    if (!devices.has(device) || (!isProxy && (lladdr === undefined || ofTheKernel(lladdr)))) return [];
+    const words = [
+      ...(isProxy ? ['proxy', dst] : [dst, 'lladdr', lladdr]),
+      ...['dev', device],
+      ...(isProxy ? [] : ['nud', state.includes('NOARP') ? 'noarp' : 'permanent']),
+      ...('router' in flags ? ['router'] : []),
+      ...(protocol === undefined ? [] : ['protocol', protocol]),
+    ];
+    return [{ kind: 'neighbour', family: dst.includes(':') ? 6 : 4, device, words: words.join(' ') }];
+  });
+}
+
+const ofTheKernel = (lladdr: string): boolean => /^[0-9a-f][13579bdf]:/.test(lladdr) || lladdr === '00:00:00:00:00:00';
+
+/** What says how a route is doing, not what it is; a device may have such a name. */
 const STATE =
-  / (?:linkdown|dead|offload|trap|rt_offload|rt_trap|rt_offload_failed|offload_failed|pervasive|unresolved|error -?\d+)\b/g;
+  /(?<! dev) (?:linkdown|dead|offload|trap|rt_offload|rt_trap|rt_offload_failed|offload_failed|pervasive|unresolved|error -?\d+)\b/g;
 
 /** Reads `ip -4|-6 -details -oneline route show table all`, without the kernel's table `local`. */
 export function parseForeignRoutes(text: string, family: 4 | 6): Foreign[] {
@@ -121,12 +169,15 @@ export function parseForeignRoutes(text: string, family: 4 | 6): Foreign[] {
       .replace(/ table main\b/, '')
       .replace(/\s+/g, ' ')
       .trim();
-    const [, device] = / dev (\S+)/.exec(words) ?? [];
-    if (device === undefined || / table local\b/.test(words)) return [];
+    const [, device = ''] = / dev (\S+)/.exec(words) ?? [];
+    if (words === '' || / table local\b/.test(words)) return [];
     const [, protocol = 'boot'] = / proto (\S+)/.exec(words) ?? [];
     const [, dest = '', via] = /^(?:unicast )?(\S+)(?: via (\S+))?/.exec(words) ?? [];
     const prefix = dest === 'default' || dest.includes('/') ? '' : '/32';
     const isMain = !/ table /.test(words);
+    const [, source] = / src (\S+)/.exec(words) ?? [];
+    const [, metric = 0] = / metric (\d+)/.exec(words) ?? [];
+    const isAsked = family === 4 && isMain && isByProfile({ protocol, source });
     return [
       {
         kind: 'route',
@@ -134,7 +185,10 @@ export function parseForeignRoutes(text: string, family: 4 | 6): Foreign[] {
         device,
         words,
         protocol,
-        ...(family === 4 && via !== undefined && isMain && { target: `${dest}${prefix} via ${via} dev ${device}` }),
+        ...(isAsked &&
+          via !== undefined && {
+            target: routeTargetKey({ dest: `${dest}${prefix}`, via, device, metric: Number(metric), protocol }),
+          }),
       },
     ];
   });
@@ -146,15 +200,39 @@ export const foreignKey = ({ kind, device, words }: Foreign): string =>
     ? `${words.split(' dev ', 1)[0]} dev ${device}`
     : words.replace(/ expires \d+/, '').replace(/ onlink\b/g, '');
 
+/**
+ * Where a route or a neighbour is: who puts another there has decided what to do instead. Of an address there is no other in its
+ * place.
+ */
+export function foreignPlace(foreign: Foreign): string {
+  const { kind, family, device, words } = foreign;
+  if (kind === 'address') return foreignKey(foreign);
+  if (kind === 'neighbour') return `neighbour ${/^(?:proxy )?\S+/.exec(words)?.[0]} dev ${device}`;
+  const [, dest] = /^(?:(?:unicast|unreachable|blackhole|prohibit|throw) )?(\S+)/.exec(words) ?? [];
+  const of = (name: string) => new RegExp(` ${name} (\\S+)`).exec(words)?.[1] ?? '';
+  return ['route', family, dest, of('table'), of('tos'), of('metric')].join(' ');
+}
+
 /** As an operator reads it. */
 export const foreignText = ({ kind, words }: Foreign): string =>
   `${kind} ${words.replace(/^unicast /, '').replace(/ (scope|broadcast) \S+| nodad| pref medium/g, '')}`;
 
 /**
- * One line of `ip -4|-6 -batch`. A route is appended: it overwrites no other, and goes behind ours of the same metric.
+ * The arguments of `ip -4|-6`. A route is appended: it overwrites no other, and goes behind ours of the same metric.
  * `onlink`: also where no address of the NIC reaches the gateway any more, which the kernel asks only when a route comes.
  */
-export function foreignLine({ kind, words }: Foreign, onlink = false): string {
-  if (kind === 'address') return `address replace ${words}`;
-  return `route append ${onlink && !/ onlink\b/.test(words) ? words.replace(/( via (?:inet6? )?\S+ dev \S+)/g, '$1 onlink') : words}`;
+export function foreignArguments({ kind, words, label }: Foreign, onlink = false): string[] {
+  const given = words.split(' ');
+  if (kind === 'neighbour') return ['neighbour', 'replace', ...given];
+  if (kind === 'address') return ['address', 'replace', ...given, ...(label === undefined ? [] : ['label', label])];
+  // It prints a lock that it does not take, and that it sets by itself.
+  const taken = words.replace(/ rto_min lock /g, ' rto_min ');
+  const hops =
+    / onlink\b/.test(taken) || !onlink ? taken : taken.replace(/( via (?:inet6? )?\S+ dev \S+)/g, '$1 onlink');
+  return ['route', 'append', ...hops.split(' ')];
+}
+
+/** The same as a line of `ip -batch`; undefined where that cannot say it. */
+export function foreignLine(foreign: Foreign, onlink = false): string | undefined {
+  return isWord(foreign.label) ? foreignArguments(foreign, onlink).join(' ') : undefined;
 }

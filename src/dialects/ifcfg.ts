@@ -16,10 +16,14 @@ export const ifcfgRenderer: Renderer = {
   render: (rendering) => rendering.nics.flatMap((nic) => filesOf(nic, rendering)),
   // NetworkManager passes over what editors and rpm leave behind, but not over .rpmsave.
   isProfile: (fileName) => /^(ifcfg|route)-/.test(fileName) && !IGNORED.test(fileName),
+  passesOver: (device) => (IGNORED.test(device) || INITSCRIPTS_IGNORE.test(device) ? `ifcfg-${device}` : undefined),
   claim: claimOf,
 };
 
 const IGNORED = /(~|\.(bak|orig|rej|rpmnew|augnew|augtmp)|;[0-9a-f]{8})$/i;
+
+/** `ifcfg-eth0-range0` is a range of addresses to them. */
+const INITSCRIPTS_IGNORE = /\.(old|rpmorig|rpmsave)$|-range/;
 
 function filesOf(nic: BoundNic, rendering: Rendering): File[] {
   const onDevice = ({ device }: { device: string }) => device === nic.device;

@@ -1,11 +1,14 @@
 // What `ip -json` prints → links, addresses, routes; steps → lines of `ip -batch`. Pure.
 
 import { UnsupportedError } from '../errors.ts';
+import type { Way } from '../network/flows.ts';
+import { parseCidr } from '../network/ipv4.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
 import { array, boolean, number, object, optional, type Shape, ShapeError, string } from '../shape.ts';
 import type { Foreign } from './foreign.ts';
+import { parsePrinted } from './json.ts';
 
 const addressInfo = object({
   family: string,
@@ -41,6 +44,7 @@ const route = object({
   dev: optional(string),
   protocol: optional(string),
   metric: optional(number),
+  prefsrc: optional(string),
 });
 
 export type ObservedAddress = Address & {
@@ -79,6 +83,7 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
       ...(kind !== undefined && { kind }),
       up: entry.flags.includes('UP'),
       ...(entry.flags.includes('NO-CARRIER') && { noCarrier: true }),
+      ...(entry.flags.includes('NOARP') && { noArp: true }),
       mtu: entry.mtu,
       ...(entry.master !== undefined && { master: entry.master }),
     });
@@ -97,23 +102,32 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
   return { links, addresses };
 }
 
-/** Reads `ip -json -details route show table main`: the routes through one gateway, best first within a destination. */
-export function parseRoutes(json: string): Route[] {
-  return parseList(json, route).flatMap(({ dst, gateway, dev, protocol, metric }): Route[] =>
-    gateway === undefined || dev === undefined
-      ? []
-      : [{ dest: withPrefix(dst), via: gateway, device: dev, metric: metric ?? 0, protocol: protocol ?? 'boot' }],
-  );
-}
-
-/** The route to a network that is on a link itself. */
+/** The route to a network that is on a link itself. `kernel` is the protocol of those that come with an address. */
 export type ObservedSubnetRoute = { device: string; dest: string; protocol: string };
 
-/** Reads the same: the networks that are on a link itself. `kernel` is the protocol of those that come with an address. */
-export function parseSubnetRoutes(json: string): ObservedSubnetRoute[] {
-  return parseList(json, route).flatMap(({ dst, gateway, dev, protocol = 'boot' }) =>
-    gateway === undefined && dev !== undefined ? [{ device: dev, dest: withPrefix(dst), protocol }] : [],
-  );
+/**
+ * Reads `ip -json -details route show table main`: the routes through one gateway, best first within a destination, and those to
+ * networks on a link itself.
+ */
+export function parseRoutes(json: string): { routes: Route[]; subnetRoutes: ObservedSubnetRoute[] } {
+  const routes: Route[] = [];
+  const subnetRoutes: ObservedSubnetRoute[] = [];
+  for (const { dst, gateway, dev: device, protocol = 'boot', metric = 0, prefsrc: source } of parseList(json, route)) {
+    if (device === undefined) continue;
+    const dest = withPrefix(dst);
+    if (gateway === undefined) subnetRoutes.push({ device, dest, protocol });
+    else routes.push({ dest, via: gateway, device, metric, protocol, ...(source !== undefined && { source }) });
+  }
+  return { routes, subnetRoutes };
+}
+
+/** Reads the same: where the kernel would send a packet. Of several hops, or none, there is no one device. */
+export function parseWays(json: string): Way[] {
+  return parseList(json, route).flatMap(({ dst, dev, metric = 0 }): Way[] => {
+    const network = parseCidr(dst === 'default' ? '0.0.0.0/0' : withPrefix(dst));
+    // An unreachable destination comes with its kind before it.
+    return network === undefined ? [] : [{ network, metric, ...(dev !== undefined && { device: dev }) }];
+  });
 }
 
 const withPrefix = (dest: string): string => (dest === 'default' || dest.includes('/') ? dest : `${dest}/32`);
@@ -123,7 +137,7 @@ function parseList<T>(json: string, item: Shape<T>): T[] {
   const text = json.trim();
   if (text === '') return [];
   try {
-    const list: unknown = JSON.parse(text);
+    const list = parsePrinted(text);
     if (!Array.isArray(list)) throw new ShapeError('must be an array');
     return array(item)(list.filter((entry) => !isEmptyObject(entry)));
   } catch (cause) {

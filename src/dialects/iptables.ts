@@ -12,7 +12,7 @@ export type SavedRules = {
   hooks: Hook[];
 };
 
-const TABLES: readonly string[] = ['filter', 'nat'] satisfies TableName[];
+const TABLES = ['mangle', 'filter', 'nat'] as const satisfies TableName[];
 
 /**
  * Reads what iptables-save prints, with or without counters; lines in a table that it does not know are passed over. Throws
@@ -25,10 +25,10 @@ export function parseSave(text: string): SavedRules {
   const heldBy = new Map<string, string>();
   let table: TableName | undefined;
   let open = false;
-  for (const line of text.split('\n')) {
+  for (const line of savedLines(text)) {
     if (line.startsWith('*')) {
       const name = line.slice(1).trim();
-      table = TABLES.includes(name) ? (name as TableName) : undefined;
+      table = TABLES.find((known) => known === name);
       rulesOf.clear();
       open = true;
     } else if (line === 'COMMIT') {
@@ -45,10 +45,11 @@ export function parseSave(text: string): SavedRules {
       rulesOf.set(name, rules);
     } else {
       const start = line.indexOf('-A ') + 3;
+      if (!(start === 3 || (start > 3 && line.startsWith('[')))) continue;
+      // One that only nft can say may be printed without a word behind its chain.
       const end = line.indexOf(' ', start);
-      if (end < 0 || !(start === 3 || (start > 3 && line.startsWith('[')))) continue;
-      const name = line.slice(start, end);
-      const rule = line.slice(end + 1).trimEnd();
+      const name = end < 0 ? line.slice(start) : line.slice(start, end);
+      const rule = end < 0 ? '' : line.slice(end + 1).trimEnd();
       rulesOf.get(name)?.push(rule);
       if (name.startsWith(CHAIN_PREFIX)) continue;
       const target = leadsTo(rule);
@@ -64,6 +65,59 @@ export function parseSave(text: string): SavedRules {
   return { ours: heldBy.size === 0 ? ours : ours.map(withHolder), hooks };
 }
 
+/** Tables with rules that only nft can say: iptables-nft-save of 1.8 prints nothing of them, and ends with 0 all the same. */
+export const unreadableTables = (text: string): TableName[] =>
+  TABLES.filter((table) => text.split('\n').some((line) => line.startsWith(`# Table \`${table}' is incompatible`)));
+
+/** Of nat: the built-in chains, with our jumps, and the foreign ones. */
+export function parseNatRules(text: string): Record<string, string[]> {
+  const chains: Record<string, string[]> = {};
+  for (const line of linesOf('nat', text)) {
+    const [, chain = '', rule = ''] = /^(?:\[\d+:\d+\] )?-A (\S+) ?(.*)$/s.exec(line) ?? [];
+    const [, declared = ''] = /^:(\S+)/.exec(line) ?? [];
+    const name = chain || declared;
+    if (name === '' || name.startsWith(CHAIN_PREFIX)) continue;
+    chains[name] ??= [];
+    if (chain !== '') chains[name].push(rule.trimEnd());
+  }
+  return chains;
+}
+
+/** Those of one table. */
+export function linesOf(table: TableName, text: string): string[] {
+  const lines = savedLines(text);
+  const start = lines.indexOf(`*${table}`);
+  return start === -1 ? [] : lines.slice(start, lines.indexOf('COMMIT', start));
+}
+
+/**
+ * A comment may have line feeds in it, and what looks like the end of the table: iptables-save prints it in quotes, as it is, with a
+ * backslash before quotes and backslashes that are its own.
+ */
+export function savedLines(text: string): string[] {
+  const lines = text.split('\n');
+  if (!text.includes('"')) return lines;
+  const whole: string[] = [];
+  for (let at = 0; at < lines.length; at++) {
+    let line = lines[at] ?? '';
+    while (/^(-A|\[)/.test(line) && isQuoteOpen(line)) {
+      if (++at === lines.length) throw notUnderstood(line);
+      line += `\n${lines[at]}`;
+    }
+    whole.push(line);
+  }
+  return whole;
+}
+
+function isQuoteOpen(line: string): boolean {
+  let open = false;
+  for (let at = line.indexOf('"'); at !== -1 && at < line.length; at++) {
+    if (line[at] === '"') open = !open;
+    else if (open && line[at] === '\\') at++;
+  }
+  return open;
+}
+
 const notUnderstood = (what: string): UnsupportedError =>
   new UnsupportedError(
     `iptables-save printed something that is not understood: ${what.slice(0, 100)} (please report it, with iptables --version)`,
@@ -75,11 +129,11 @@ export type FirewallStep = Extract<
 >;
 
 /**
- * The input of one `iptables-restore --noflush` for these steps. A restore is atomic for each table: filter goes first, so
+ * The input of one `iptables-restore --noflush` for these steps. A restore is atomic for each table: what guards goes first, so
  * that the guard of a new EIP is there before its mapping. Each table needs a COMMIT of its own.
  */
 export function renderRestore(steps: readonly FirewallStep[]): string {
-  return (['filter', 'nat'] as const).map((table) => renderTable(table, steps)).join('');
+  return TABLES.map((table) => renderTable(table, steps)).join('');
 }
 
 function renderTable(table: TableName, steps: readonly FirewallStep[]): string {
@@ -93,12 +147,12 @@ function renderTable(table: TableName, steps: readonly FirewallStep[]): string {
       case 'replace-chain':
         if (step.chain.table !== table) break;
         declared.push(`:${step.chain.name} - [0:0]`);
-        changes.push(...step.chain.rules.map((rule) => `-A ${step.chain.name} ${rule}`));
+        for (const rule of step.chain.rules) changes.push(`-A ${step.chain.name} ${rule}`);
         break;
       case 'edit-chain':
         if (step.table !== table) break;
-        changes.push(...step.remove.map((rule) => `-D ${step.name} ${rule}`));
-        changes.push(...step.add.map((rule) => `-A ${step.name} ${rule}`));
+        for (const rule of step.remove) changes.push(`-D ${step.name} ${rule}`);
+        for (const rule of step.add) changes.push(`-A ${step.name} ${rule}`);
         break;
       case 'remove-chain':
         if (step.table !== table) break;

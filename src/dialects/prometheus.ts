@@ -1,6 +1,7 @@
 // The status in Prometheus' text format, for node_exporter's textfile collector. Pure.
 
-import type { State, Status } from '../status.ts';
+import type { State } from '../network/reach.ts';
+import type { Status } from '../status.ts';
 
 type Sample = { labels?: Record<string, string>; value: number };
 
@@ -14,6 +15,11 @@ export function prometheusText(status: Status): string {
     ['in_sync', 'Whether the network is as the file wants it.', [{ value: Number(inSync) }]],
     ['steps_to_do', 'Steps that a reload would take.', [{ value: steps.length }]],
     ['config_errors', 'Errors in the file.', [{ value: errors.length }]],
+    [
+      'stale_flows',
+      'Flows that conntrack translates as the file does not say any more.',
+      [{ value: (status.staleFlows ?? []).reduce((sum, { count }) => sum + count, 0) }],
+    ],
     ['warnings', 'Warnings about the file and the machine.', [{ value: warnings.length }]],
     ['nics', 'NICs of the file, by state.', inState(status.nics)],
     ['eips', 'Elastic IPs of the file, by state.', inState(eips)],

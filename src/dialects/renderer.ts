@@ -19,6 +19,8 @@ export type Renderer = {
   folder: string | undefined;
   /** Deterministic; every file starts with FILE_MARK. */
   render(rendering: Rendering): File[];
+  /** The file that a NIC of that name would have, where nobody would read it. */
+  passesOver?(device: string): string | undefined;
   /** Whether a file of that name in the folder is read as a profile, or as a part of one. */
   isProfile(fileName: string): boolean;
   /** The NIC that a profile is for; undefined where it is for none in particular. */

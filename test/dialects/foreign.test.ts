@@ -2,10 +2,13 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import {
   type Foreign,
+  foreignArguments,
   foreignKey,
   foreignLine,
+  foreignPlace,
   foreignText,
   parseForeignAddresses,
+  parseForeignNeighbours,
   parseForeignRoutes,
 } from '../../src/dialects/foreign.ts';
 
@@ -80,12 +83,22 @@ it('addresses of every scope and family are read with all that `ip address` take
   assert.deepEqual(parseForeignAddresses('', new Set(['eth0'])), []);
 });
 
+it('a device may be named as a state of routes is', () => {
+  for (const device of ['trap', 'dead', 'linkdown'])
+    assert.equal(
+      parseForeignRoutes(`unicast 192.0.2.0/24 dev ${device} table main proto boot scope link linkdown `, 4)[0]?.device,
+      device,
+    );
+});
+
 it('routes are read in their own words, without the table `local`, and say where they lead', () => {
   const text = [
     'unicast 192.168.8.0/24 via 203.0.113.3 dev eth0 table 100 proto boot scope global ',
     'unicast default via 203.0.113.1 dev eth0 table main proto static scope global metric 100 linkdown ',
     'unicast 192.168.7.0/24 table main proto boot scope global \\\tnexthop via 203.0.113.3 dev eth0 weight 2 \\\tnexthop via 203.0.113.4 dev eth1 weight 1 ',
     'unicast 192.0.2.9 via 203.0.113.3 dev eth0 table main proto bird scope global onlink ',
+    'unicast 192.0.2.8 via 203.0.113.3 dev eth0 table main proto boot scope global ',
+    'unicast 192.0.2.7 via 203.0.113.3 dev eth0 table main proto static scope global src 203.0.113.9 ',
     'unicast 192.168.9.0/24 dev eth0 table main proto static scope link src 203.0.113.37 metric 9 mtu lock 1300 ',
     'broadcast 203.0.113.255 dev eth0 table local proto kernel scope link src 203.0.113.37 ',
     'blackhole 172.31.0.0/16 table main proto boot scope global ',
@@ -97,16 +110,22 @@ it('routes are read in their own words, without the table `local`, and say where
     'route append unicast default via 203.0.113.1 dev eth0 proto static scope global metric 100',
     'route append unicast 192.168.7.0/24 proto boot scope global nexthop via 203.0.113.3 dev eth0 weight 2 nexthop via 203.0.113.4 dev eth1 weight 1',
     'route append unicast 192.0.2.9 via 203.0.113.3 dev eth0 proto bird scope global onlink',
+    'route append unicast 192.0.2.8 via 203.0.113.3 dev eth0 proto boot scope global',
+    'route append unicast 192.0.2.7 via 203.0.113.3 dev eth0 proto static scope global src 203.0.113.9',
     'route append unicast 192.168.9.0/24 dev eth0 proto static scope link src 203.0.113.37 metric 9 mtu lock 1300',
+    'route append blackhole 172.31.0.0/16 proto boot scope global',
   ]);
   assert.deepEqual(
     read.map(({ target, protocol }) => [protocol, target]),
     [
       ['boot', undefined],
-      ['static', 'default via 203.0.113.1 dev eth0'],
+      ['static', 'default via 203.0.113.1 dev eth0 metric 100'],
       ['boot', undefined],
-      ['bird', '192.0.2.9/32 via 203.0.113.3 dev eth0'],
+      ['bird', undefined],
+      ['boot', '192.0.2.8/32 via 203.0.113.3 dev eth0 metric 0'],
       ['static', undefined],
+      ['static', undefined],
+      ['boot', undefined],
     ],
   );
   assert.deepEqual(lines(read, true).slice(0, 4), [
@@ -127,4 +146,55 @@ it('an IPv6 route keeps its lifetime, which does not make it another', () => {
     'route append unicast 2001:db8:2::/64 via fe80::2 dev eth0 proto ra scope global metric 1024 expires 997 pref medium',
   ]);
   assert.deepEqual(at(997).map(foreignKey), at(3).map(foreignKey));
+});
+
+it('what ip prints and does not take in the same words is put back in those that it takes', () => {
+  const [route] = parseForeignRoutes(
+    'unicast 172.19.0.0/16 via 203.0.113.9 dev eth0 proto boot scope global rto_min lock 50ms \n',
+    4,
+  );
+  assert.equal(
+    route && foreignLine(route),
+    'route append unicast 172.19.0.0/16 via 203.0.113.9 dev eth0 proto boot scope global rto_min 50ms',
+  );
+  const address = { family: 'inet', local: '169.254.5.5', prefixlen: 32, scope: 'link', ...FOR_EVER };
+  const read = (info: object) =>
+    parseForeignAddresses(
+      JSON.stringify([{ ifname: 'eth0', addr_info: [{ ...address, ...info }] }]),
+      new Set(['eth0']),
+    );
+  assert.deepEqual(lines(read({ deprecated: true })), [
+    'address replace 169.254.5.5/32 dev eth0 scope link valid_lft forever preferred_lft 0',
+  ]);
+  for (const label of ['eth0:a b', 'eth0:#', 'eth0:"', 'eth0:\n', 'eth0:\u0001']) {
+    const odd = read({ label });
+    assert.deepEqual(lines(odd), [undefined]);
+    assert.deepEqual(
+      odd.map((each) => foreignArguments(each).slice(-2)),
+      [['label', label]],
+    );
+  }
+});
+
+it("neighbours of the devices that somebody entered, and those answered for, without the kernel's own", () => {
+  const printed = [
+    '[{"dst":"203.0.113.9","dev":"eth0","lladdr":"02:00:00:00:00:09","state":["PERMANENT"],"protocol":"zebra"},' +
+      '{"dst":"203.0.113.8","dev":"eth0","lladdr":"02:00:00:00:00:08","state":["NOARP"]},' +
+      '{"dst":"203.0.113.255","dev":"eth0","lladdr":"ff:ff:ff:ff:ff:ff","state":["NOARP"]},' +
+      '{"dst":"ff02::16","dev":"eth0","lladdr":"33:33:00:00:00:16","state":["NOARP"]},' +
+      '{"dst":"127.0.0.1","dev":"eth0","lladdr":"00:00:00:00:00:00","state":["NOARP"]},' +
+      '{"dst":"2001:db8::9","dev":"eth0","lladdr":"02:00:00:00:00:09","router":null,"state":["PERMANENT"]},' +
+      '{"dst":"203.0.113.9","dev":"eth1","lladdr":"02:00:00:00:00:09","state":["PERMANENT"]}]',
+    '[{"dst":"203.0.113.7","dev":"eth0","proxy":null}]',
+    '',
+  ].join('\n');
+  const read = parseForeignNeighbours(printed, new Set(['eth0']));
+  assert.deepEqual(lines(read), [
+    'neighbour replace 203.0.113.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent protocol zebra',
+    'neighbour replace 203.0.113.8 lladdr 02:00:00:00:00:08 dev eth0 nud noarp',
+    'neighbour replace 2001:db8::9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent router',
+    'neighbour replace proxy 203.0.113.7 dev eth0',
+  ]);
+  assert.equal(new Set(read.map(foreignPlace)).size, 4);
+  assert.deepEqual(parseForeignNeighbours('', new Set(['eth0'])), []);
 });

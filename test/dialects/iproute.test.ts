@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { batchLine, type IpStep, parseAddresses, parseNics, parseRoutes } from '../../src/dialects/iproute.ts';
+import {
+  batchLine,
+  type IpStep,
+  parseAddresses,
+  parseNics,
+  parseRoutes,
+  parseWays,
+} from '../../src/dialects/iproute.ts';
+import { formatNetwork } from '../../src/network/ipv4.ts';
 import { address, route } from '../network/planning.ts';
 import { sample } from './samples.ts';
 
@@ -44,7 +52,7 @@ describe('ip address', () => {
           mtu: 1450,
         },
         { device: 'tap0', index: 7, mac: 'some', ethernet: true, kind: 'tun', up: false, mtu: 1500 },
-        { device: 'tun0', index: 8, mac: 'some', ethernet: false, kind: 'tun', up: false, mtu: 1500 },
+        { device: 'tun0', index: 8, mac: 'some', ethernet: false, kind: 'tun', up: false, noArp: true, mtu: 1500 },
       ],
     );
   });
@@ -86,18 +94,42 @@ describe('ip address', () => {
 describe('ip route', () => {
   it('shows the routes through one gateway; those without, with several or by IPv6 are passed over', () => {
     assert.deepEqual(
-      parseRoutes(sample('ip-route.iproute2-6.1.0.json')),
+      parseRoutes(sample('ip-route.iproute2-6.1.0.json')).routes,
       [
         'default via 203.0.113.1 on eth0',
-        'default via 203.0.113.1 on eth0 metric 100 proto dhcp',
+        'default via 203.0.113.1 on eth0 metric 100 proto dhcp src 203.0.113.10',
         '198.18.5.0/24 via 192.0.2.70 on br0',
         '198.18.6.7/32 via 192.0.2.70 on br0 metric 5 proto boot',
       ].map(route),
     );
   });
 
+  it('shows where the kernel would send a packet; by no one device where there are several, or none', () => {
+    assert.deepEqual(
+      parseWays(sample('ip-route.iproute2-6.1.0.json')).map(
+        ({ network, device, metric }) => `${formatNetwork(network)} ${device} ${metric}`,
+      ),
+      [
+        '0.0.0.0/0 eth0 0',
+        '0.0.0.0/0 eth0 100',
+        '169.254.0.0/16 eth0 0',
+        '192.0.2.0/24 eth0 0',
+        '192.0.2.2/32 eth0 0',
+        '192.0.2.64/26 br0 0',
+        '198.18.5.0/24 br0 0',
+        '198.18.6.7/32 br0 5',
+        '198.18.7.0/24 eth0 0',
+        '198.18.8.0/24 undefined 0',
+        '198.18.9.0/24 undefined 0',
+        '198.18.10.0/24 undefined 0',
+        '198.18.11.0/24 eth0 0',
+        '203.0.113.0/24 eth0 0',
+      ],
+    );
+  });
+
   it('shows none as an empty list', () => {
-    assert.deepEqual(parseRoutes('[]'), []);
+    assert.deepEqual([parseRoutes('[]'), parseWays('[]')], [{ routes: [], subnetRoutes: [] }, []]);
   });
 });
 

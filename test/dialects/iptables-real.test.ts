@@ -21,7 +21,7 @@ function restoreAll(backend: string, ...inputs: { options?: string; text: string
     .map(({ options = '--noflush', text }) => `iptables-${backend}-restore --wait 10 ${options} <<'END'\n${text}END\n`)
     .join('');
   const { status, stdout, stderr } = spawnSync('unshare', ['--net', '--mount', 'sh', '-e'], {
-    input: `${script}iptables-${backend}-save -t filter; iptables-${backend}-save -t nat`,
+    input: `${script}for table in mangle filter nat; do iptables-${backend}-save -t $table; done`,
     encoding: 'utf8',
   });
   assert.deepEqual([status, stderr.replace(/^# Warning.*\n/gm, '')], [0, '']);

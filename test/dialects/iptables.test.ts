@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseSave, renderRestore, renderStrayRemoval } from '../../src/dialects/iptables.ts';
+import { parseNatRules, parseSave, renderRestore, renderStrayRemoval } from '../../src/dialects/iptables.ts';
 import { sample } from './samples.ts';
 
 const GUARD = '! -p icmp -m conntrack --ctstate INVALID,NEW -j KYLIN-VR-INPUT';
 const chain = (table: 'filter' | 'nat', name: string, ...rules: string[]) => ({ table, name, rules, ordered: true });
-const hook = (table: 'filter' | 'nat', name: string, ...rules: string[]) => ({ table, hook: name, rules });
+const hook = (table: 'mangle' | 'filter' | 'nat', name: string, ...rules: string[]) => ({ table, hook: name, rules });
 const byName = (a: object, b: object) => JSON.stringify(a).localeCompare(JSON.stringify(b));
 
 const OURS = [
@@ -25,6 +25,11 @@ const OURS = [
 ];
 const SSH = '-p tcp -m tcp --dport 22 -m comment --comment "ssh, from the office" -j ACCEPT';
 const HOOKS = [
+  hook('mangle', 'PREROUTING'),
+  hook('mangle', 'INPUT'),
+  hook('mangle', 'FORWARD'),
+  hook('mangle', 'OUTPUT'),
+  hook('mangle', 'POSTROUTING', '-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu'),
   hook('filter', 'INPUT', GUARD, SSH, '-i lo -j ACCEPT'),
   hook('filter', 'FORWARD', '-j DOCKER-USER', '-j KYLIN-VR-FORWARD'),
   hook('filter', 'OUTPUT'),
@@ -36,15 +41,33 @@ const HOOKS = [
 
 describe('iptables-save', () => {
   for (const name of ['nft-save', 'nft-save-c', 'legacy-save', 'legacy-save-c'])
-    it(`shows our chains and the built-in ones of filter and nat, no others: iptables-${name}`, () => {
+    it(`shows our chains and the built-in ones of mangle, filter and nat, no others: iptables-${name}`, () => {
       const { ours, hooks } = parseSave(sample(`iptables-${name}.iptables-1.8.9.txt`));
       assert.deepEqual([ours.sort(byName), hooks.sort(byName)], [OURS.toSorted(byName), HOOKS.toSorted(byName)]);
     });
 
   it('shows the same in one text as table by table', () => {
     const text = sample('iptables-nft-save.iptables-1.8.9.txt');
-    const [filter, nat] = ['filter', 'nat'].map((table) => text.slice(text.indexOf(`*${table}`)).split('COMMIT', 1)[0]);
-    assert.deepEqual(parseSave(`${filter}COMMIT\n${nat}COMMIT\n`), parseSave(text));
+    const tables = ['mangle', 'filter', 'nat'].map(
+      (table) => `${text.slice(text.indexOf(`*${table}`)).split('COMMIT', 1)[0]}COMMIT\n`,
+    );
+    assert.deepEqual(parseSave(tables.join('')), parseSave(text));
+  });
+
+  it('shows what else may translate: the built-in chains of nat, and the foreign ones below them', () => {
+    const text = [
+      '*filter\n:INPUT ACCEPT [0:0]\n:DOCKER - [0:0]\n-A DOCKER -m comment --comment "a\nCOMMIT\n*nat\n:X - [0:0]" -j ACCEPT\nCOMMIT',
+      '*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:DOCKER - [0:0]\n:KYLIN-VR-DNAT - [0:0]',
+      '[3:180] -A PREROUTING -j KYLIN-VR-DNAT',
+      '-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER',
+      '-A DOCKER -i docker0 -j RETURN',
+      '-A KYLIN-VR-DNAT -d 198.51.100.5/32 -j DNAT --to-destination 192.0.2.5\nCOMMIT\n',
+    ].join('\n');
+    assert.deepEqual(parseNatRules(text), {
+      PREROUTING: ['-j KYLIN-VR-DNAT', '-m addrtype --dst-type LOCAL -j DOCKER'],
+      OUTPUT: [],
+      DOCKER: ['-i docker0 -j RETURN'],
+    });
   });
 
   for (const nothing of [
@@ -63,7 +86,7 @@ describe('iptables-restore', () => {
     assert.equal(renderRestore([]), '');
   });
 
-  it('is given filter before nat, each with its own COMMIT; chains are emptied before they go', () => {
+  it('is given mangle and filter before nat, each with its own COMMIT; chains are emptied before they go', () => {
     const jump = { table: 'nat' as const, hook: 'OUTPUT', rule: '-j KYLIN-VR-DNAT', place: 'anywhere' as const };
     const text = renderRestore([
       {
@@ -83,10 +106,17 @@ describe('iptables-restore', () => {
       { kind: 'add-jump', jump },
       { kind: 'add-jump', jump: { table: 'filter', hook: 'FORWARD', rule: '-j KYLIN-VR-FORWARD', place: 'last' } },
       { kind: 'add-jump', jump: { table: 'filter', hook: 'INPUT', rule: GUARD, place: 'first' } },
+      {
+        kind: 'add-jump',
+        jump: { table: 'mangle', hook: 'POSTROUTING', rule: '-j KYLIN-VR-LEAVING', place: 'anywhere' },
+      },
     ]);
     assert.equal(
       text,
-      `*filter
+      `*mangle
+-I POSTROUTING 1 -j KYLIN-VR-LEAVING
+COMMIT
+*filter
 :KYLIN-VR-INPUT - [0:0]
 -A FORWARD -j KYLIN-VR-FORWARD
 -I INPUT 1 ${GUARD}

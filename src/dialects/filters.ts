@@ -1,0 +1,164 @@
+// What iptables-save and nft print of chains that are not ours -> filters, as far as they go by devices and addresses. Pure.
+
+import { ipv4, networkOf, parseCidr, parseIpv4 } from '../network/ipv4.ts';
+import { type Filter, type FilterRule, type Span, spanOf } from '../network/obstacles.ts';
+import { CHAIN_PREFIX } from '../network/state.ts';
+import { anything, array, number, object, optional, string } from '../shape.ts';
+import { savedLines } from './iptables.ts';
+
+/** What forwarded packets come by; the one in filter has a warning of its own. */
+const SAVED = ['raw PREROUTING', 'mangle PREROUTING', 'mangle FORWARD', 'mangle POSTROUTING'];
+
+/** Targets that let the next rule see the packet. */
+export const GOES_ON =
+  /^(LOG|NFLOG|MARK|CONNMARK|TCPMSS|TCPOPTSTRIP|TTL|DSCP|TOS|TRACE|CLASSIFY|CHECKSUM|SET|TEE|RATEEST|CT|SECMARK|CONNSECMARK)$/;
+
+/** Of text that parseSave has read. */
+export function parseSavedFilters(text: string): Filter[] {
+  const filters = new Map<string, Filter & { rules: FilterRule[] }>();
+  let table = '';
+  for (const line of savedLines(text)) {
+    if (line.startsWith('*')) table = line.slice(1).trim();
+    const [, chain = '', policy = ''] = /^:(\S+) (\S+)/.exec(line) ?? [];
+    const where = `${table} ${chain}`;
+    if (SAVED.includes(where)) filters.set(where, { where, drops: policy === 'DROP', rules: [] });
+    const [, from = '', rule = ''] = /^(?:\[\d+:\d+\] )?-A (\S+) ?(.*)$/s.exec(line) ?? [];
+    filters.get(`${table} ${from}`)?.rules.push(savedRule(rule));
+  }
+  return [...filters.values()];
+}
+
+/** Of a rule as iptables-save prints it. */
+export const withoutComment = (rule: string): string =>
+  rule.replace(/ ?-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+)/, '').trim();
+
+function savedRule(text: string): FilterRule {
+  const rest = withoutComment(text);
+  const [, matches = rest, target = ''] = /^(.*?) ?-[jg] (\S+)/s.exec(rest) ?? [];
+  const found: FilterRule = { text, verdict: verdictOf(target, rest), narrow: false };
+  const words = matches === '' ? [] : matches.split(' ');
+  for (let at = 0; at < words.length; at += 2) {
+    const isNegated = words[at] === '!';
+    if (isNegated) at++;
+    const [option, value = ''] = [words[at], words[at + 1]];
+    if (option === '-i' || option === '-o') {
+      // `eth+` is every name that begins so.
+      if (!isNegated && !value.endsWith('+')) found.devices = [value];
+    } else if ((option === '-s' || option === '-d') && found.addresses === undefined) {
+      const network = parseCidr(value);
+      // A mask with holes is no network.
+      if (network === undefined) found.narrow = true;
+      else if (!isNegated) found.addresses = [spanOf(network)];
+    } else found.narrow = true;
+  }
+  return found;
+}
+
+function verdictOf(target: string, rule: string): FilterRule['verdict'] {
+  if (target === 'DROP' || target === 'REJECT' || target === 'NOTRACK' || / --notrack\b/.test(rule)) return 'stop';
+  return target === '' || target.startsWith(CHAIN_PREFIX) || GOES_ON.test(target) ? 'go on' : 'other';
+}
+
+/** `flagged`: it is dormant, or somebody's alone. */
+export type NftTable = { family: string; name: string; flagged: boolean };
+
+const tables = object({
+  nftables: array(object({ table: optional(object({ family: string, name: string, flags: optional(anything) })) })),
+});
+
+/** Of `nft -j list tables`. Which flag it is nft 1.0.6 says wrong: it prints the name of itself, or of a family. */
+export function parseNftTables(json: string): NftTable[] {
+  return tables(JSON.parse(json)).nftables.flatMap(({ table }) =>
+    table === undefined ? [] : [{ family: table.family, name: table.name, flagged: table.flags !== undefined }],
+  );
+}
+
+/** Of `nft list table`, which says it right. */
+export const isDormant = (text: string): boolean => /^\tflags .*\bdormant\b/m.test(text);
+
+const listing = object({
+  nftables: array(
+    object({
+      chain: optional(object({ name: string, hook: optional(string), policy: optional(string) })),
+      rule: optional(object({ chain: string, handle: number, expr: array(anything) })),
+    }),
+  ),
+});
+
+/** By family: what forwarded packets come by; of ARP, the questions and answers. */
+const HOOKS: Record<string, readonly string[]> = {
+  ip: ['prerouting', 'forward', 'postrouting'],
+  inet: ['prerouting', 'forward', 'postrouting'],
+  arp: ['input', 'output'],
+};
+
+export const canStop = ({ family }: NftTable): boolean => family in HOOKS;
+
+/** Of `nft -j list table`. */
+export function parseNftFilters({ family, name }: NftTable, json: string): Filter[] {
+  const { nftables } = listing(JSON.parse(json));
+  return nftables.flatMap(({ chain }): Filter[] => {
+    if (chain?.hook === undefined || !HOOKS[family]?.includes(chain.hook)) return [];
+    const rules = nftables.flatMap(({ rule }) => (rule?.chain === chain.name ? [nftRule(rule)] : []));
+    const where = `table ${family} ${name}, chain ${chain.name} (${chain.hook})`;
+    return [{ where, drops: chain.policy === 'drop', rules }];
+  });
+}
+
+const match = object({ op: string, left: anything, right: anything });
+const leftSide = object({
+  meta: optional(object({ key: string })),
+  payload: optional(object({ protocol: optional(string), field: optional(string) })),
+});
+
+export const ruleText = (handle: number): string => `the rule with handle ${handle} (nft -a list ruleset)`;
+
+function nftRule({ handle, expr }: { handle: number; expr: readonly unknown[] }): FilterRule {
+  const found: FilterRule = {
+    text: ruleText(handle),
+    verdict: 'go on',
+    narrow: false,
+  };
+  for (const each of expr) {
+    if (typeof each !== 'object' || each === null) continue;
+    if ('match' in each) narrowBy(found, each.match);
+    else if ('drop' in each || 'reject' in each || 'notrack' in each) found.verdict = 'stop';
+    else if (['accept', 'jump', 'goto', 'return', 'vmap', 'queue'].some((name) => name in each))
+      found.verdict = 'other';
+    else if ('limit' in each || 'quota' in each) found.narrow = true;
+  }
+  return found;
+}
+
+function narrowBy(rule: FilterRule, text: unknown): void {
+  try {
+    const { op, left, right } = match(text);
+    const { meta, payload } = leftSide(left);
+    const isDevice = meta !== undefined && /^[io]if(name)?$/.test(meta.key);
+    const isAddress = payload?.protocol === 'ip' && (payload.field === 'saddr' || payload.field === 'daddr');
+    if (isDevice && op === '==' && rule.devices === undefined) rule.devices = itemsOf(right).map(String);
+    else if (isAddress && op === '==' && rule.addresses === undefined) rule.addresses = itemsOf(right).flatMap(spansIn);
+    else if (!((isDevice || isAddress) && op === '!=')) rule.narrow = true;
+  } catch {
+    // Of another form than these, so of another kind.
+    rule.narrow = true;
+  }
+}
+
+const set = object({ set: array(anything) });
+
+const itemsOf = (right: unknown): unknown[] =>
+  typeof right === 'object' && right !== null && 'set' in right ? set(right).set : [right];
+
+const item = object({
+  prefix: optional(object({ addr: string, len: number })),
+  range: optional(array(string)),
+});
+
+function spansIn(value: unknown): Span[] {
+  if (typeof value === 'string') return parseIpv4(value) === undefined ? [] : [spanOf(networkOf(ipv4(value), 32))];
+  const { prefix, range } = item(value);
+  if (prefix !== undefined) return [spanOf(networkOf(ipv4(prefix.addr), prefix.len))];
+  const [from, to] = (range ?? []).map(parseIpv4);
+  return from === undefined || to === undefined ? [] : [{ from, to }];
+}
