@@ -30,6 +30,13 @@ export function carriedOut(ovs: OpenVSwitch, links: readonly ObservedLink[]): Op
 /** The kernel's datapath of Open vSwitch: the master of each port of its bridges. */
 const OVS_MASTER = 'ovs-system';
 
+/** The link that the datapath in user space has, whose ports have no master. */
+const OVS_IN_USER_SPACE = 'ovs-netdev';
+
+/** Whether a NIC may be a port of Open vSwitch. */
+export const mayHavePorts = (links: readonly ObservedLink[]): boolean =>
+  links.some(({ device, master }) => master === OVS_MASTER || device === OVS_IN_USER_SPACE);
+
 /** Every bridge of the machine that can be seen. */
 export function bridgesOf({ links, ovs }: BridgeView): Bridge[] {
   return [
@@ -55,7 +62,8 @@ const ovsBridges = (ovs: OpenVSwitch | undefined) => (ovs !== undefined && 'brid
 
 /**
  * The binding with each NIC as it can be brought up now. While Open vSwitch is silent a NIC that is a port already stays one;
- * another has its addresses on itself until then. Throws AgentError (65) where something else has the NIC or the name.
+ * another has its addresses on itself until then. One without the key that somebody else gave a master is held. Throws AgentError
+ * (65) where something else has a NIC with the key, or the name.
  */
 export function bindBridges(
   binding: NicBinding,
@@ -63,6 +71,7 @@ export function bindBridges(
   recorded: readonly Port[],
 ): { binding: NicBinding; waiting: Waiting[] } {
   const waiting: Waiting[] = [];
+  const held = [...binding.held];
   const ports = portsOf(view);
   const silent = view.ovs !== undefined && 'silent' in view.ovs ? view.ovs.silent : undefined;
   const bound = binding.bound.map((nic): BoundNic => {
@@ -74,7 +83,11 @@ export function bindBridges(
       });
       return { ...nic, bridge: { name: left.bridge, type: 'ovs' } };
     }
-    if (nic.bridge === undefined) return nic;
+    if (nic.bridge === undefined) {
+      const reason = takenBy(nic, view, ports, recorded);
+      if (reason !== undefined) held.push({ nic, reason });
+      return nic;
+    }
     const fault = faultOf(nic, nic.bridge, view, ports, recorded);
     if (fault !== undefined) throw new AgentError(`NIC ${nic.mac} (${nic.device}): ${fault}`, EXIT.config);
     if (nic.bridge.type === 'linux' || silent === undefined) return nic;
@@ -85,8 +98,33 @@ export function bindBridges(
     });
     return { ...plain, waitsFor: bridge.name };
   });
-  return { binding: { ...binding, bound }, waiting };
+  return { binding: { ...binding, bound, held }, waiting };
 }
+
+/** Who has a NIC that is to be a port of nothing, and how to say what is meant. */
+function takenBy(
+  { device }: BoundNic,
+  { links }: BridgeView,
+  ports: readonly Port[],
+  recorded: readonly Port[],
+): string | undefined {
+  if (recorded.some((port) => port.device === device)) return undefined;
+  const port = ports.find((each) => each.device === device);
+  if (port !== undefined)
+    return (
+      `somebody made it a port of the bridge ${port.bridge}, which takes what comes in by it: say bridge: ${port.bridge} and ` +
+      `bridge-type: ${port.type} where that is meant, or take it out with ${takeOut(port)}`
+    );
+  const master = links.find((link) => link.device === device)?.master;
+  if (master === undefined) return undefined;
+  return master === OVS_MASTER
+    ? 'somebody made it a port of Open vSwitch, which does not say of which bridge: say bridge: NAME where that is meant, or take it ' +
+        `out with ovs-vsctl del-port ${device}`
+    : `it belongs to ${master}, which takes what comes in by it: take it out with ip link set dev ${device} nomaster`;
+}
+
+const takeOut = ({ type, bridge, device }: Port): string =>
+  type === 'ovs' ? `ovs-vsctl del-port ${bridge} ${device}` : `ip link set dev ${device} nomaster`;
 
 /** What the operator has to settle, with the cure. */
 function faultOf(
@@ -110,9 +148,8 @@ function faultOf(
   const other = ports.find((port) => port.device === device && (port.bridge !== name || port.type !== type));
   if (other !== undefined && !ours(other))
     return (
-      `is a port of the bridge ${other.bridge} already: take it out with ` +
-      (other.type === 'ovs' ? `ovs-vsctl del-port ${other.bridge} ${device}` : `ip link set dev ${device} nomaster`) +
-      `, or say bridge: ${other.bridge} and bridge-type: ${other.type}`
+      `is a port of the bridge ${other.bridge} already: take it out with ${takeOut(other)}, ` +
+      `or say bridge: ${other.bridge} and bridge-type: ${other.type}`
     );
   const master = links.find((link) => link.device === device)?.master;
   const known = ports.some((port) => port.device === device);

@@ -3,8 +3,10 @@
 import { type Config, uplinkOf } from '../config/config.ts';
 import { profileUuid, type Renderer } from '../dialects/renderer.ts';
 import { AgentError, EXIT } from '../errors.ts';
+import { elasticAddresses } from './elastic.ts';
+import type { Guarding } from './guard.ts';
 import { contains, ipv4, networkOf } from './ipv4.ts';
-import { elasticAddresses, filterRules } from './nat.ts';
+import { filterRules } from './nat.ts';
 import { type BoundNic, carrierOf, type NicBinding } from './nics.ts';
 import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from './ports.ts';
 import {
@@ -19,11 +21,13 @@ import {
   type Route,
   type Sysctl,
 } from './state.ts';
+import type { Ways } from './translation.ts';
 
 /** What the machine can do. */
 export type Abilities = {
   /** Whether one rule can map a range of ports to another range, port by port. */
   shiftedRanges: boolean;
+  guarding: Guarding;
 };
 
 /** Throws AgentError (65) where this machine cannot do what the configuration wants. */
@@ -32,18 +36,29 @@ export function desiredState(
   binding: NicBinding,
   renderer: Renderer,
   abilities: Abilities,
+  ways: Ways = 'today',
 ): NetworkState {
   const { bound } = binding;
-  if (bound.length === 0) return emptyState;
   const carriers = bound.map(asCarrier);
-  const filter = filterRules(withSupportedForwards(config, abilities), carriers, uplinkAmong(carriers, config));
+  const filter = filterRules(
+    withSupportedForwards(config, abilities),
+    carriers,
+    uplinkAmong(carriers, config),
+    ways,
+    abilities.guarding,
+  );
   const addresses = desiredAddresses(config, bound);
   const routes = [...defaultRoutes(config, carriers), ...staticRoutes(config, carriers)];
   // A bridge and its port are brought up by us alone: no profile is for them.
-  const profiled = bound.filter(({ bridge, waitsFor }) => bridge === undefined && waitsFor === undefined);
-  const released = bound.filter((nic) => !profiled.includes(nic));
+  const alone = bound.filter(({ bridge, waitsFor }) => bridge === undefined && waitsFor === undefined);
+  const released = bound.filter((nic) => !alone.includes(nic));
+  const profiled = alone.filter(({ device }) => renderer.passesOver?.(device) === undefined);
+  if (bound.length === 0) return { ...emptyState, chains: filter.chains, jumps: filter.jumps };
   return {
-    sysctls: sysctls(new Set([...bound, ...carriers].map(({ device }) => device))),
+    sysctls: [
+      ...sysctls(new Set([...bound, ...carriers].map(({ device }) => device))),
+      ...(ways === 'today' && filter.chains.some(({ table }) => table === 'nat') ? [LIBERAL] : []),
+    ],
     links: [
       ...bound.map((nic): Link => ({ device: nic.device, up: true, ...(nic.mtu !== undefined && { mtu: nic.mtu }) })),
       ...bound.flatMap(({ bridge }): Link[] => (bridge === undefined ? [] : [{ device: bridge.name, up: true }])),
@@ -64,7 +79,7 @@ export function desiredState(
 }
 
 /** Each NIC as what its addresses are on. */
-const asCarrier = (nic: BoundNic): BoundNic => ({ ...nic, device: carrierOf(nic) });
+export const asCarrier = (nic: BoundNic): BoundNic => ({ ...nic, device: carrierOf(nic) });
 
 function uplinkAmong(nics: readonly BoundNic[], config: Config): BoundNic | undefined {
   const mac = uplinkOf(config)?.mac;
@@ -136,6 +151,13 @@ function sysctls(devices: ReadonlySet<string>): Sysctl[] {
     ...perNic,
   ];
 }
+
+/**
+ * A segment out of its window is no INVALID one then, which NAT would leave alone, and which the router itself, to whose address it
+ * goes, would answer by a reset: the end of a VM's connection (kubernetes#74839). Not by dropping what is INVALID there: the router's
+ * own connections need the FIN and RST of a peer that conntrack has forgotten.
+ */
+const LIBERAL: Sysctl = { key: 'net/netfilter/nf_conntrack_tcp_be_liberal', value: '1' };
 
 const NIC_SYSCTLS: readonly (readonly [string, string])[] = [
   ['forwarding', '1'],

@@ -1,9 +1,11 @@
 // Config, packet → what happens to the first packet of such a connection, in words. Says in prose what nat.ts says in rules;
 // foreign rules are not in the file, and so not in here. Pure.
 
-import { type Config, type Nic, type Snat, uplinkOf } from '../config/config.ts';
-import { contains, ipv4, networkOf, parseCidr } from './ipv4.ts';
-import { elasticAddresses } from './nat.ts';
+import { type Config, type Nic, uplinkOf } from '../config/config.ts';
+import { elasticAddresses } from './elastic.ts';
+import { insideNetworks } from './inside.ts';
+import { contains, formatNetwork, ipv4, type Network, networkOf, parseCidr } from './ipv4.ts';
+import { sourceRuleFor, sourceRules } from './translation.ts';
 
 /** `port` for tcp and udp. */
 export type Packet = { from: string; to: string; protocol: 'tcp' | 'udp' | 'icmp'; port?: number };
@@ -30,8 +32,11 @@ type Place =
   | { kind: 'router'; nic: Nic }
   | { kind: 'elastic' }
   | { kind: 'link'; nic: Nic }
-  | { kind: 'behind'; nic: Nic; via: string; what: string }
+  | { kind: 'behind'; nic: Nic; dest: string; via: string; what: string }
   | { kind: 'nowhere' };
+
+/** Where a network is that a NIC or route_list leads to. */
+export type WayInside = { network: Network; place: Extract<Place, { kind: 'link' | 'behind' }> };
 
 export function explain(config: Config, packet: Packet, nameOf: (nic: Nic) => string): Explanation {
   const { from, to, port } = packet;
@@ -78,8 +83,13 @@ export function explain(config: Config, packet: Packet, nameOf: (nic: Nic) => st
   lines.push(
     `it leaves by ${nameOf(there.nic)} ${there.kind === 'link' ? `to ${target} itself` : `to ${there.via}, ${there.what}`}`,
   );
+  const bar = translated === undefined ? barred(config, { from, to: target }, enters, there.nic) : undefined;
+  if (bar !== undefined) {
+    lines.push(`dropped: ${bar}`);
+    return end('dropped');
+  }
   const source = sourceNat(config, packet, {
-    byUplink: there.nic.mac === uplink?.mac,
+    by: there.nic,
     translated: translated !== undefined,
     local: sender.kind === 'router' || sender.kind === 'elastic',
   });
@@ -117,23 +127,29 @@ function locate(config: Config, address: string): Place {
   if (own !== undefined) return { kind: 'router', nic: own };
   const uplink = uplinkOf(config);
   if (uplink !== undefined && elasticAddresses(config, uplink).includes(address)) return { kind: 'elastic' };
-  const ways = [
-    ...config.nics.map((nic) => ({
-      network: networkOf(ipv4(nic.ipaddr), nic.prefix),
-      place: { kind: 'link', nic } as const,
-    })),
-    ...config.routes.flatMap(({ dest, via }) => {
-      const nic = nicTo(config, via);
-      const network = parseCidr(dest);
-      const place = { kind: 'behind', nic, via, what: `the gateway of ${dest} in route_list` } as const;
-      return nic === undefined || network === undefined ? [] : [{ network, place: { ...place, nic } }];
-    }),
-  ].filter(({ network }) => contains(network, ipv4(address)));
-  // The longest prefix decides; of equal ones the network of the NIC itself, which is first.
-  const [best] = ways.sort((a, b) => b.network.prefix - a.network.prefix);
+  const best = waysInside(config).find(({ network }) => contains(network, ipv4(address)));
   if (best !== undefined) return best.place;
   if (uplink?.gateway === undefined) return { kind: 'nowhere' };
-  return { kind: 'behind', nic: uplink, via: uplink.gateway, what: 'the gateway to the outside' };
+  return { kind: 'behind', nic: uplink, dest: 'default', via: uplink.gateway, what: 'the gateway to the outside' };
+}
+
+/** The first that holds an address decides: the longest prefix; of equal ones the network of the NIC itself. */
+export function waysInside(config: Config): WayInside[] {
+  const ways: WayInside[] = [
+    ...config.nics.map(
+      (nic): WayInside => ({
+        network: networkOf(ipv4(nic.ipaddr), nic.prefix),
+        place: { kind: 'link', nic },
+      }),
+    ),
+    ...config.routes.flatMap(({ dest, via }): WayInside[] => {
+      const nic = nicTo(config, via);
+      const network = parseCidr(dest);
+      if (nic === undefined || network === undefined) return [];
+      return [{ network, place: { kind: 'behind', nic, dest, via, what: `the gateway of ${dest} in route_list` } }];
+    }),
+  ];
+  return ways.sort((a, b) => b.network.prefix - a.network.prefix);
 }
 
 const nicTo = (config: Config, address: string): Nic | undefined =>
@@ -174,55 +190,64 @@ function closed(config: Config, { to, protocol, port }: Packet, lines: string[])
   return ['dropped'];
 }
 
-type Way = { byUplink: boolean; translated: boolean; local: boolean };
+/** `by`: the NIC that it leaves by. */
+type Way = { by: Nic; translated: boolean; local: boolean };
 
 function sourceNat(
   config: Config,
   { from }: Packet,
-  { byUplink, translated, local }: Way,
+  { by, translated, local }: Way,
 ): { address: string; line: string } {
   const uplink = uplinkOf(config);
   const kept = { address: from, line: 'its source is kept' };
-  if (uplink === undefined || (!byUplink && !translated)) return kept;
   const to = (address: string, why: string) => ({ address, line: `its source becomes ${address}: ${why}` });
   const own = config.eips.find(({ vmIp }) => vmIp === from);
-  if (own !== undefined) return to(own.eip, `the elastic IP of ${from}`);
-  if (byUplink) {
-    const rule = narrowest(config, from);
-    if (rule?.snat?.to === 'none')
-      return { address: from, line: `its source is kept: snat_list says none for ${rule.source}` };
-    if (rule?.snat !== undefined && typeof rule.snat.to === 'object')
-      return to(rule.snat.to.address, `snat_list says so for ${rule.source}`);
-    if (rule !== undefined)
-      return to(
-        uplink.ipaddr,
-        rule.snat === undefined
-          ? `the uplink's address, for the subnet ${rule.source}`
-          : `the uplink's address: snat_list says masquerade for ${rule.source}`,
-      );
+  const isUplink = by.mac === uplink?.mac;
+  if (own !== undefined && uplink !== undefined && (isUplink || (translated && by.gateway === undefined)))
+    return to(own.eip, `the elastic IP of ${from}`);
+  if (by.gateway !== undefined) {
+    const rule = sourceRuleFor(sourceRules(config.snats, insideNetworks(config)), ipv4(from));
+    if (rule === undefined) return kept;
+    const network = formatNetwork(rule.network);
+    if (rule.to === 'none') return { address: from, line: `its source is kept: snat_list says none for ${network}` };
+    if (typeof rule.to === 'object') return to(rule.to.address, `snat_list says so for ${network}`);
+    const whose = isUplink ? "the uplink's address" : 'the address of the NIC that it leaves by';
+    return to(
+      by.ipaddr,
+      rule.to === 'uplink'
+        ? `${whose}, for what is in ${network}`
+        : `${whose}: snat_list says masquerade for ${network}`,
+    );
   }
-  if (!translated) return kept;
+  if (!translated || uplink === undefined) return kept;
   if (local) return to(uplink.ipaddr, "the uplink's address, for what the router itself sends to an EIP");
-  if (
-    config.nics.some(
-      (nic) => nic.gateway === undefined && contains(networkOf(ipv4(nic.ipaddr), nic.prefix), ipv4(from)),
-    )
-  )
+  if (isInside(config, from))
     return to(uplink.ipaddr, "the uplink's address, so that the answer comes back through the router");
   return kept;
 }
 
-/** What holds for a source that leaves by the uplink: an entry of snat_list, or the default for its subnet. */
-function narrowest(config: Config, from: string): { source: string; snat?: Snat } | undefined {
-  const { snats } = config;
-  const defaults =
-    snats !== undefined && snats.length === 0 ? [] : config.nics.filter(({ gateway }) => gateway === undefined);
-  const rules = [
-    ...(snats ?? []).map((snat) => ({ network: parseCidr(snat.source), source: snat.source, snat })),
-    ...defaults.map((nic) => {
-      const network = networkOf(ipv4(nic.ipaddr), nic.prefix);
-      return { network, source: `${nic.ipaddr}/${nic.prefix}` };
+const isInside = (config: Config, address: string): boolean =>
+  insideNetworks(config).some(({ network }) => contains(network, ipv4(address)));
+
+/** Why it goes nowhere though there is a way. */
+function barred(
+  config: Config,
+  { from, to }: { from: string; to: string },
+  enters: Nic | undefined,
+  leaves: Nic,
+): string | undefined {
+  if (enters?.gateway === undefined) return undefined;
+  const isRouted = [from, to].some((address) =>
+    config.routes.some(({ dest, via }) => {
+      const network = parseCidr(dest);
+      return network !== undefined && contains(network, ipv4(address)) && nicTo(config, via)?.gateway !== undefined;
     }),
-  ].filter(({ network }) => network !== undefined && contains(network, ipv4(from)));
-  return rules.sort((a, b) => (b.network?.prefix ?? 0) - (a.network?.prefix ?? 0))[0];
+  );
+  if (enters.mac === leaves.mac) {
+    const rule = sourceRuleFor(sourceRules(config.snats, insideNetworks(config)), ipv4(from));
+    const isTranslated = rule !== undefined && rule.to !== 'none' && !isInside(config, from);
+    return isRouted || isTranslated ? undefined : 'it would leave by the uplink that it came in by';
+  }
+  if (config.fromUplink === 'forward') return undefined;
+  return isInside(config, to) || leaves.gateway !== undefined ? 'from-uplink says drop' : undefined;
 }

@@ -1,182 +1,301 @@
-// Which established flows a change of the NAT rules concerns: they would live on by the old rules, since NAT rules are
-// asked for the first packet of a flow only (OSSN-0020). Pure: reads rules as iptables prints them.
+// Entries of conntrack held against what the file says now: NAT rules are asked for the first packet of a flow only, and from
+// then on the entry decides (OSSN-0020). Which entries today's file would translate otherwise. Pure.
+//
+// The answer comes from the configuration, not from rules. An entry does not say by which device it leaves: that is where the
+// kernel would send it now. What somebody else may have decided (a NAT rule of theirs, a rule of policy routing) is left alone.
 
-import { formatIpv4 } from './ipv4.ts';
-import { CHAIN_PREFIX, type Chain, chainKey } from './state.ts';
+import { deleteFlowOptions, type Flow } from '../dialects/conntrack.ts';
+import { type FirstPacket, foreignNat, type NatRules } from './foreign-nat.ts';
+import { contains, formatNetwork, ipv4, type Network, parseCidr, parseIpv4, withinAny } from './ipv4.ts';
+import { leadsTo, type NetworkState } from './state.ts';
+import { type Gate, type SourceRule, sourceRuleFor, type Translation } from './translation.ts';
 
-/**
- * Flows in conntrack; fields that are set must all match. Ports are those of the original destination, inclusive.
- * A filter never matches a flow that the new rules make, so that cutting comes to an end.
- */
-export type FlowFilter = {
-  originalSource?: string;
-  originalDestination?: string;
-  /** Who answers: the VM that the flow was translated to. */
-  replySource?: string;
-  replyDestination?: string;
-  protocol?: 'tcp' | 'udp';
-  ports?: { from: number; to: number };
+/** A route of the main table; without a device where it leads to several, or nowhere. */
+export type Way = { network: Network; device?: string; metric: number };
+
+/** What an entry is held against. Survives JSON. */
+export type FlowModel = Omit<Translation, 'ownSource'> & {
+  /** Of the router, all of them. */
+  addresses: readonly { device: string; address: string }[];
+  ways: readonly Way[];
+  natRules: NatRules;
+  former: Former;
 };
 
-/** What one NAT rule of ours does, with the flows that exist because of it. */
-type Mapping = {
-  key: string;
+/** What was ours, or inside, since the entries were last held against the file: theirs may be under way still. Survives JSON. */
+export type Former = { addresses: readonly string[]; networks: readonly Network[] };
+
+export type StaleFlow = {
+  flow: Flow;
+  /** In words, for the step: the address that was asked for, or what it comes from. */
   of: string;
-  eip: string;
-  filter: FlowFilter;
-  incoming: boolean;
-  /** Of an incoming one: by how much the VM's port is higher than the one asked for. */
-  shift?: number;
+  /** By the direction that is translated otherwise. */
+  wrong: 'destination' | 'source';
+  /** Options of `conntrack -D` that match this entry, and others only where today's file would translate those otherwise, too. */
+  alike: string[];
 };
 
-export type FlowCut = { of: string; filters: FlowFilter[] };
-
 /**
- * The flows to cut when the rules change from `observed` to `desired`: those of mappings that are gone or lead elsewhere,
- * and the UDP flows that a new mapping on an address that was here before (`present`) would not get: a sender that
- * keeps sending keeps its untranslated entry alive. TCP flows to the router itself are left: one may be the operator's.
- * Flows that another rule now leads to where they went before go on: a range of ports may grow.
- * `removed` are addresses of ours that go: everything of theirs goes with them.
+ * `spared`: an established TCP connection of the router itself: it may be the operator's, who must say `confirm`. `displaced`: right by
+ * itself, but made by what was under way of one that was cut.
  */
-export function flowCuts(
-  desired: readonly Chain[],
-  observed: readonly Chain[],
-  removed: readonly string[],
-  present: ReadonlySet<string>,
-): FlowCut[] {
-  const cuts = new Map<string, FlowCut>();
-  const cut = (of: string, ...filters: FlowFilter[]) => {
-    const existing = cuts.get(of);
-    if (existing === undefined) cuts.set(of, { of, filters });
-    else existing.filters.push(...filters);
-  };
-  for (const address of removed) cut(address, { originalDestination: address }, { replyDestination: address });
+export type Judgement = StaleFlow & { spared: boolean; displaced?: true };
 
-  // Most changes cut nothing, and the chains that differ show that: of 1,000 EIPs all take a tenth of what starting Node takes.
-  const isNew = (mapping: Mapping, earlier: ReadonlyMap<string, Mapping>) =>
-    !earlier.has(mapping.key) && mapping.incoming && present.has(mapping.eip) && mapping.filter.protocol !== 'tcp';
-  const [from, to] = [natMappings(without(observed, desired)), natMappings(without(desired, observed))];
-  if ([...from.keys()].every((key) => to.has(key)) && ![...to.values()].some((mapping) => isNew(mapping, from)))
-    return [...cuts.values()];
+/** Gives undefined for an entry that is as the file says, or is not for us to judge. */
+export function judgeOf(model: FlowModel): (flow: Flow) => Judgement | undefined {
+  const { uplink, others, eips, inside, sources, former, natRules } = model;
+  const local = new Set(model.addresses.map(({ address }) => address));
+  const localValues = new Set([...local].map((address) => parseIpv4(address)));
+  const wayTo = wayFinder(model.ways);
+  const mayDecide = foreignNat(natRules, (address) => localValues.has(address));
+  const ledTo = destinationFinder(model);
+  const ownSource = new Map<string, string>();
+  for (const { eip, vmIp } of eips) if (!ownSource.has(vmIp)) ownSource.set(vmIp, eip);
+  const outer = new Set(outerAddresses(model));
+  const ours = new Set([...outer, ...former.addresses]);
+  const gone = new Set(former.addresses.filter((address) => !outer.has(address) && !local.has(address)));
+  const isInside = withinAny(inside);
+  const wasInside = withinAny([...inside, ...former.networks, ...sources.map(({ network }) => network)]);
+  const vms = new Set([...eips, ...model.forwards].map(({ vmIp }) => vmIp));
+  const isOther = new Set(others.map(({ device }) => device));
+  // Those that MASQUERADE may take: an EIP is not one of them.
+  const masquerades = new Map(
+    [uplink, ...others].flatMap((gate): [string, string[]][] =>
+      gate === undefined
+        ? []
+        : [[gate.device, [gate.ipaddr, ...addressesOf(model, gate.device).filter((each) => !outer.has(each))]]],
+    ),
+  );
+  const addressesOn = ({ device }: Gate) => masquerades.get(device) ?? [];
+  const gates = [uplink, ...others].flatMap((gate) => gate?.device ?? []);
+  // Entries that are theirs may differ from ours in anything.
+  const hasForeignRules = Object.values(natRules).some((rules) => rules.some((rule) => leadsTo(rule) === undefined));
 
-  const [before, after] = [natMappings(observed), natMappings(desired)];
-  const gone = new Set(removed);
-  const afterByEip = byEip(after.values());
-  for (const mapping of before.values()) {
-    if (after.has(mapping.key) || gone.has(mapping.eip)) continue;
-    const filters = ledElsewhere(mapping, afterByEip.get(mapping.eip) ?? []);
-    if (filters.length > 0) cut(mapping.of, ...filters);
-  }
-  for (const mapping of after.values())
-    if (isNew(mapping, before))
-      cut(`${mapping.of} (UDP)`, { ...mapping.filter, replySource: mapping.eip, protocol: 'udp' });
-  return [...cuts.values()];
-}
+  return (flow) => {
+    if (flow.zoned) return undefined;
+    const [source, destination] = [parseIpv4(flow.source), parseIpv4(flow.destination)];
+    if (source === undefined || destination === undefined) return undefined;
+    const wanted = ledTo(flow);
+    const first: FirstPacket = {
+      protocol: flow.protocol,
+      source,
+      destination,
+      sourcePort: flow.sourcePort,
+      destinationPort: flow.destinationPort,
+    };
+    const fromRouter = local.has(flow.source);
+    const hook = fromRouter ? 'OUTPUT' : 'PREROUTING';
+    if (!fromRouter) first.in = comingBy(wayTo(source));
 
-/** The chains that the others do not have as they are. */
-function without(chains: readonly Chain[], others: readonly Chain[]): Chain[] {
-  const rulesOf = new Map(others.map((chain) => [chainKey(chain), chain.rules]));
-  return chains.filter((chain) => {
-    const rules = rulesOf.get(chainKey(chain));
-    return (
-      rules === undefined || rules.length !== chain.rules.length || rules.some((rule, n) => rule !== chain.rules[n])
-    );
-  });
-}
-
-/** The flows of a mapping, but for the ports that one of the others leads to the same port of the same VM. */
-function ledElsewhere({ filter, shift }: Mapping, others: readonly Mapping[]): FlowFilter[] {
-  if (filter.ports === undefined) return [filter];
-  let left = [filter.ports];
-  for (const other of others) {
-    const { replySource, protocol = filter.protocol, ports = ALL_PORTS } = other.filter;
-    if (replySource !== filter.replySource || protocol !== filter.protocol || other.shift !== shift) continue;
-    left = left
-      .flatMap(({ from, to }) => [
-        { from, to: Math.min(to, ports.from - 1) },
-        { from: Math.max(from, ports.to + 1), to },
-      ])
-      .filter(({ from, to }) => from <= to);
-  }
-  return left.map((ports) => ({ ...filter, ports }));
-}
-
-const ALL_PORTS = { from: 0, to: 65535 };
-
-function byEip(mappings: Iterable<Mapping>): Map<string, Mapping[]> {
-  const groups = new Map<string, Mapping[]>();
-  for (const mapping of mappings) {
-    const group = groups.get(mapping.eip);
-    if (group === undefined) groups.set(mapping.eip, [mapping]);
-    else group.push(mapping);
-  }
-  return groups;
-}
-
-const ONE_TO_ONE = /^-d ([\d.]+)\/32 -j DNAT --to-destination ([\d.]+)$/;
-const OWN_SOURCE = /^-s ([\d.]+)\/32 -j SNAT --to-source ([\d.]+)$/;
-const FORWARD = /^-p (tcp|udp) -m (?:tcp|udp) --dport (\d+)(?::(\d+))? -j DNAT --to-destination (\S+)$/;
-const PORTS_CHAIN = new RegExp(`^${CHAIN_PREFIX}-P-(?:([\\d]+\\.[\\d.]+)|([0-9A-F]{8})-[TU][0-9A-F]+)$`);
-
-function natMappings(chains: readonly Chain[]): Map<string, Mapping> {
-  const mappings = new Map<string, Mapping>();
-  const add = (mapping: Mapping) => mappings.set(mapping.key, mapping);
-  for (const chain of chains) {
-    if (chain.table !== 'nat') continue;
-    const forwardedEip = eipOfPortsChain(chain.name);
-    for (const rule of chain.rules) {
-      if (forwardedEip !== undefined) {
-        const [, protocol, from, to = from, destination] = FORWARD.exec(rule) ?? [];
-        if (destination === undefined || (protocol !== 'tcp' && protocol !== 'udp')) continue;
-        const ports = { from: Number(from), to: Number(to) };
-        add({
-          key: `${forwardedEip} ${protocol} ${from}-${to} ${destination}`,
-          of: `${forwardedEip}:${from === to ? from : `${from}-${to}`}/${protocol}`,
-          eip: forwardedEip,
-          filter: { originalDestination: forwardedEip, replySource: vmOf(destination), protocol, ports },
-          incoming: true,
-          shift: shiftOf(destination, Number(from)),
-        });
-        continue;
-      }
-      const toVm = ONE_TO_ONE.exec(rule);
-      if (toVm !== null) {
-        const [, eip = '', vmIp = ''] = toVm;
-        add({
-          key: `${eip} to ${vmIp}`,
-          of: eip,
-          eip,
-          filter: { originalDestination: eip, replySource: vmIp },
-          incoming: true,
-          shift: 0,
-        });
-      }
-      const asEip = OWN_SOURCE.exec(rule);
-      if (asEip !== null) {
-        const [, source = '', to = ''] = asEip;
-        add({
-          key: `${source} as ${to}`,
-          of: to,
-          eip: to,
-          filter: { originalSource: source, replyDestination: to },
-          incoming: false,
-        });
-      }
+    if (wanted !== undefined) {
+      const isLed =
+        flow.replySource === wanted.to &&
+        (flow.replySourcePort === undefined || wanted.port === undefined || flow.replySourcePort === wanted.port);
+      if (!isLed) return mayDecide(hook, first, true) ? undefined : destinationWrong(flow);
+    } else if (isRedirected(flow)) {
+      const byUs = ours.has(flow.destination) && (vms.has(flow.replySource) || wasInside(ipv4(flow.replySource)));
+      if (byUs && !mayDecide(hook, first, false)) return destinationWrong(flow);
+      // Somebody else's: so is its source.
+      return undefined;
     }
+
+    const isTranslated = flow.replyDestination !== flow.source;
+    const wasForUs = fromRouter || wasInside(source);
+    // With the router itself, by an address that has gone: there is nobody at that end.
+    if (!isTranslated && (gone.has(flow.source) || (gone.has(flow.destination) && !wasForUs)))
+      return { ...sourceWrong(flow, source), of: gone.has(flow.source) ? flow.source : flow.destination };
+    const to = ipv4(flow.replySource);
+    const last: FirstPacket = { ...first, destination: to, destinationPort: flow.replySourcePort };
+    delete last.in;
+    // By an address that has gone: wherever it leads.
+    if (isTranslated && gone.has(flow.replyDestination) && wasForUs)
+      return mayDecide('POSTROUTING', last, false) ? undefined : sourceWrong(flow, source);
+    if (staysHere(to)) return undefined;
+    const out = local.has(flow.replySource) ? 'lo' : wayTo(to);
+    if (out === undefined) return undefined;
+    const want = sourceOf(flow, source, out, wanted !== undefined);
+    if (want.length === 0 || want.includes(flow.replyDestination)) return undefined;
+    // What it has become is nobody's that we know of; and where nothing is said of its source, that has to be one that was ours to translate.
+    if (isTranslated && !ours.has(flow.replyDestination) && !local.has(flow.replyDestination)) return undefined;
+    const isKept = want.length === 1 && want[0] === flow.source;
+    if (isKept && !(ours.has(flow.replyDestination) && wasForUs)) return undefined;
+    return mayDecide('POSTROUTING', { ...last, out }, !isKept) ? undefined : sourceWrong(flow, source);
+  };
+
+  /** What is outside may come in by any uplink, whichever it is reached by. */
+  function comingBy(device: string | undefined): readonly string[] | undefined {
+    if (device === undefined) return undefined;
+    return device === uplink?.device || isOther.has(device) ? gates : [device];
   }
-  return mappings;
+
+  /** The addresses that may be its source when it leaves. */
+  function sourceOf(flow: Flow, source: number, out: string, translated: boolean): readonly string[] {
+    const bySources = (gate: Gate, byUplink: readonly string[]): readonly string[] | undefined => {
+      const rule = sourceRuleFor(sources, source);
+      if (rule === undefined || rule.to === 'none') return undefined;
+      if (rule.to === 'uplink') return byUplink;
+      return rule.to === 'masquerade' ? addressesOn(gate) : [rule.to.address];
+    };
+    const own = ownSource.get(flow.source);
+    if (out === uplink?.device && own !== undefined) return [own];
+    const other = isOther.has(out) ? others.find(({ device }) => device === out) : undefined;
+    const bySource =
+      out === uplink?.device ? bySources(uplink, [uplink.ipaddr]) : other && bySources(other, addressesOn(other));
+    if (bySource !== undefined) return bySource;
+    // What comes in for the router itself leaves by nothing: its source stays.
+    if (!translated || (out === 'lo' && !local.has(flow.source))) return [flow.source];
+    if (own !== undefined) return [own];
+    return uplink !== undefined && (isInside(source) || local.has(flow.source)) ? [uplink.ipaddr] : [flow.source];
+  }
+
+  function destinationWrong(flow: Flow): Judgement {
+    const { destination, replySource, destinationPort, replySourcePort, protocol } = flow;
+    const isAlways =
+      !eips.some(({ eip, vmIp }) => eip === destination && vmIp === replySource) &&
+      !model.forwards.some(({ eip, vmIp }) => eip === destination && vmIp === replySource) &&
+      destination !== replySource;
+    const ports = destinationPort === undefined || protocol === 'unknown' ? [] : ['--dport', `${destinationPort}`];
+    const replyPort = ports.length === 0 ? [] : ['--reply-port-src', `${replySourcePort ?? destinationPort}`];
+    return {
+      flow,
+      of: destination,
+      wrong: 'destination',
+      spared: isSpared(flow),
+      alike: hasForeignRules
+        ? deleteFlowOptions(flow)
+        : [
+            ...['-d', destination, '-r', replySource],
+            ...(isAlways ? [] : ['-p', protocolName(flow), ...ports, ...replyPort]),
+          ],
+    };
+  }
+
+  function sourceWrong(flow: Flow, source: number): Judgement {
+    const { replyDestination, destination } = flow;
+    const isTranslated = replyDestination !== flow.source;
+    const network = [...inside, ...sources.map((rule) => rule.network), ...former.networks].find((each) =>
+      contains(each, source),
+    );
+    return {
+      flow,
+      of: isTranslated ? replyDestination : network === undefined ? flow.source : formatNetwork(network),
+      wrong: 'source',
+      spared: isSpared(flow),
+      alike: hasForeignRules
+        ? deleteFlowOptions(flow)
+        : ['-s', flow.source, '-d', destination, '-r', flow.replySource, '-q', replyDestination],
+    };
+  }
+
+  /** The router is at its end, and it was answered. */
+  function isSpared(flow: Flow): boolean {
+    if (flow.protocol !== 'tcp' || flow.unreplied) return false;
+    const isOwn = local.has(flow.source) || (local.has(flow.replySource) && !isRedirected(flow));
+    return isOwn && (flow.state === 'ESTABLISHED' || flow.state === 'CLOSE_WAIT' || flow.state === 'FIN_WAIT');
+  }
 }
 
-/** `10.0.0.5:80-90/8000` → `10.0.0.5` */
-const vmOf = (destination: string): string => destination.split(':', 1)[0] ?? destination;
+const addressesOf = ({ addresses }: Pick<FlowModel, 'addresses'>, device: string): string[] =>
+  addresses.filter((each) => each.device === device).map(({ address }) => address);
 
-/** `10.0.0.5:80-90/8000` → -7920, where the first port asked for is 8000. */
-function shiftOf(destination: string, from: number): number {
-  const [, port, base = from] = /:(\d+)(?:-\d+\/(\d+))?$/.exec(destination) ?? [];
-  return port === undefined ? 0 : Number(port) - Number(base);
+/** Multicast, the broadcast of every segment, and loopback: the main table, with its default route, does not say where they go. */
+const staysHere = (address: number): boolean => address >= FIRST_MULTICAST || address >>> 24 === 127;
+
+const FIRST_MULTICAST = 0xe0000000;
+
+export const protocolName = ({ protocol, protocolNumber }: Flow): string =>
+  protocol === 'unknown' ? `${protocolNumber}` : protocol;
+
+/** Whether the mapping by which a helper (FTP, SIP) came to expect this flow is in force still. */
+export function hasMapping(model: FlowModel, flow: Flow): boolean {
+  const vm = isRedirected(flow) ? flow.replySource : flow.source;
+  const outer = isRedirected(flow) ? flow.destination : flow.replyDestination;
+  if ([...model.eips, ...model.forwards].some(({ eip, vmIp }) => eip === outer && vmIp === vm)) return true;
+  if (model.eips.some(({ vmIp }) => vmIp === vm)) return false;
+  const rule = sourceRuleFor(model.sources, ipv4(vm));
+  return rule !== undefined && sourcesBy(rule, model).includes(outer);
 }
 
-function eipOfPortsChain(name: string): string | undefined {
-  const [, dotted, hex] = PORTS_CHAIN.exec(name) ?? [];
-  return dotted ?? (hex === undefined ? undefined : formatIpv4(Number.parseInt(hex, 16)));
+/** An EIP is a source of its VM only. */
+function sourcesBy({ to }: SourceRule, model: FlowModel): string[] {
+  if (typeof to === 'object') return [to.address];
+  if (to === 'none') return [];
+  const gates = [model.uplink, ...model.others].filter((gate) => gate !== undefined);
+  const mapped = new Set(outerAddresses(model));
+  const others = model.addresses.filter(
+    ({ device, address }) => !mapped.has(address) && gates.some((gate) => gate.device === device),
+  );
+  return [...gates.map(({ ipaddr }) => ipaddr), ...others.map(({ address }) => address)];
+}
+
+/** What is ours on uplinks, with or without NAT now. */
+export function outerAddresses({
+  uplink,
+  others,
+  eips,
+  forwards,
+  sources,
+}: Pick<FlowModel, 'uplink' | 'others' | 'eips' | 'forwards' | 'sources'>): string[] {
+  return [
+    ...[uplink, ...others].flatMap((gate) => (gate === undefined ? [] : [gate.ipaddr])),
+    ...[...eips, ...forwards].map(({ eip }) => eip),
+    ...sources.flatMap(({ to }) => (typeof to === 'object' ? [to.address] : [])),
+  ];
+}
+
+const isRedirected = (flow: Flow): boolean =>
+  flow.replySource !== flow.destination || flow.replySourcePort !== flow.destinationPort;
+
+/** Where our rules lead the first packet of such a flow. */
+function destinationFinder({ eips, forwards }: Pick<FlowModel, 'eips' | 'forwards'>) {
+  const vmOf = new Map(eips.map(({ eip, vmIp }) => [eip, vmIp]));
+  const forwardsOf = new Map<string, FlowModel['forwards'][number][]>();
+  for (const forward of forwards) {
+    const key = `${forward.protocol} ${forward.eip}`;
+    const list = forwardsOf.get(key);
+    if (list === undefined) forwardsOf.set(key, [forward]);
+    else list.push(forward);
+  }
+  for (const list of forwardsOf.values()) list.sort((a, b) => a.port - b.port);
+  return ({ destination, destinationPort: port, protocol }: Flow): { to: string; port?: number } | undefined => {
+    const vm = vmOf.get(destination);
+    if (vm !== undefined) return { to: vm, ...(port !== undefined && { port }) };
+    if (port === undefined) return undefined;
+    const list = forwardsOf.get(`${protocol} ${destination}`);
+    const forward = list?.findLast((each) => each.port <= port);
+    if (forward === undefined || forward.endPort < port) return undefined;
+    return { to: forward.vmIp, port: forward.vmPort + port - forward.port };
+  };
+}
+
+/** What leads where once the network is so. */
+export function waysOf({ addresses, routes }: Pick<NetworkState, 'addresses' | 'routes'>): Way[] {
+  // Nothing is behind an EIP.
+  const networks = addresses.filter(({ spec }) => !spec.endsWith('/32'));
+  return [...networks.map(({ device, spec }) => ({ device, dest: spec, metric: 0 })), ...routes].flatMap(
+    ({ device, dest, metric }): Way[] => {
+      const network = parseCidr(dest === 'default' ? '0.0.0.0/0' : dest);
+      return network === undefined ? [] : [{ network, device, metric }];
+    },
+  );
+}
+
+/** The device by which the main table leads somewhere: the longest prefix, among equals the lowest metric. */
+function wayFinder(ways: readonly Way[]): (address: number) => string | undefined {
+  const byPrefix = new Map<number, Map<number, Way>>();
+  for (const way of ways) {
+    const { base, prefix } = way.network;
+    const level = byPrefix.get(prefix) ?? new Map<number, Way>();
+    byPrefix.set(prefix, level);
+    const rival = level.get(base);
+    if (rival === undefined || way.metric < rival.metric) level.set(base, way);
+  }
+  const levels = [...byPrefix].sort(([a], [b]) => b - a);
+  return (address) => {
+    for (const [prefix, level] of levels) {
+      const way = level.get(prefix === 0 ? 0 : (address & (0xffffffff << (32 - prefix))) >>> 0);
+      if (way !== undefined) return way.device;
+    }
+    return undefined;
+  };
 }

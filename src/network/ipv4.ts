@@ -92,6 +92,23 @@ export function isUnicast(network: Network): boolean {
   return !NOT_UNICAST.some((block) => block.prefix <= network.prefix && contains(block, network.base));
 }
 
+/** The fewest networks that hold just these addresses; in their order. */
+export function coverOf(addresses: readonly number[]): Network[] {
+  const cover: Network[] = [];
+  for (const base of [...new Set(addresses)].sort((a, b) => a - b)) {
+    let last: Network = { base, prefix: 32 };
+    // Two halves of a network, side by side, are that network.
+    for (let before = cover.at(-1); before !== undefined; before = cover.at(-1)) {
+      const both = networkOf(last.base, last.prefix - 1);
+      if (before.prefix !== last.prefix || before.base !== both.base || last.base === both.base) break;
+      cover.pop();
+      last = both;
+    }
+    cover.push(last);
+  }
+  return cover;
+}
+
 /** Whether an address lies in one of the networks; asking costs as much as there are different prefix lengths. */
 export function withinAny(networks: Iterable<Network>): (address: number) => boolean {
   const basesOf = new Map<number, Set<number>>();

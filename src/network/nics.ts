@@ -1,6 +1,7 @@
 // Which link of the machine is which NIC of the configuration. Pure.
 
 import type { Nic } from '../config/config.ts';
+import { visible } from '../visible.ts';
 
 /** What `ip -d link` says of one link, as far as we need it. */
 export type ObservedLink = {
@@ -17,6 +18,8 @@ export type ObservedLink = {
   up: boolean;
   /** It is up, and there is no signal on its wire. */
   noCarrier?: true;
+  /** It answers no ARP, nor asks. */
+  noArp?: true;
   mtu: number;
   /** The bridge or bond that the link is a port of. */
   master?: string;
@@ -35,18 +38,30 @@ export type NicBinding = {
   bound: BoundNic[];
   /** Not there yet: not an error; their arrival finishes the work. */
   pending: Nic[];
-  /** Cannot be used as they are, with the reason. */
-  broken: { nic: Nic; reason: string }[];
+  /** Cannot be used as they are, with the reason; `odd`: for the name of their link. */
+  broken: { nic: Nic; reason: string; odd?: true }[];
+  /** Bound as before, though other links have come that have its MAC, too. */
+  doubled: { nic: BoundNic; others: string[] }[];
+  /** Bound for their rules alone: nothing is added to their links, and what is there stays. */
+  held: { nic: BoundNic; reason: string }[];
 };
+
+/** Those whose links are ours to set up. */
+export const usedNics = ({ bound, held }: NicBinding): BoundNic[] =>
+  bound.filter((nic) => !held.some((each) => each.nic === nic));
+
+/** Those in error. */
+export const faultyNics = ({ broken, held }: NicBinding): Nic[] => [...broken, ...held].map(({ nic }) => nic);
 
 /**
  * Of the kinds that the kernel makes itself only veth counts as a NIC (containers have them): a bond, team, bridge,
  * VLAN, macvlan, ipvlan, dummy, tun or OVS-internal device often shares the MAC of the NIC below it.
  * The udev rule filters by the same list.
  */
-export function isNic(link: ObservedLink): boolean {
-  return link.ethernet && (link.kind === undefined || link.kind === 'veth') && USABLE_NAME.test(link.device);
-}
+export const isNic = (link: ObservedLink): boolean => isNicOfAnyName(link) && USABLE_NAME.test(link.device);
+
+export const isNicOfAnyName = ({ ethernet, kind }: ObservedLink): boolean =>
+  ethernet && (kind === undefined || kind === 'veth');
 
 /**
  * The names that may stand in a command, a rule or a sourced file. The kernel allows more: quotes, for one, or a + at the
@@ -54,22 +69,54 @@ export function isNic(link: ObservedLink): boolean {
  */
 const USABLE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}$/;
 
-export function bindNics(nics: readonly Nic[], links: readonly ObservedLink[]): NicBinding {
-  const candidates = links.filter(isNic);
-  const binding: NicBinding = { bound: [], pending: [], broken: [] };
+/** The kernel's number of a link, in this boot, and its name. */
+export type LinkBefore = { index: number | undefined; device: string | undefined };
+
+/** `before`: of NICs, by their MAC, the link that each was on. */
+export function bindNics(
+  nics: readonly Nic[],
+  links: readonly ObservedLink[],
+  before: ReadonlyMap<string, LinkBefore> = new Map(),
+): NicBinding {
+  const candidates = links.filter(isNicOfAnyName);
+  const binding: NicBinding = { bound: [], pending: [], broken: [], doubled: [], held: [] };
   for (const nic of nics) {
-    const matches = matching(nic.mac, candidates);
-    const [first] = matches;
-    if (first === undefined) binding.pending.push(nic);
-    else if (matches.length > 1)
+    const carrying = withoutLower(
+      candidates.filter(({ mac, permanentMac }) => mac === nic.mac || permanentMac === nic.mac),
+    );
+    const matches = matching(nic.mac, carrying.filter(isNic));
+    const [first, ...more] = matches;
+    // Whoever comes with the MAC of a NIC that is at work takes nothing away from it.
+    const chosen = more.length === 0 ? first : linkBefore(matches, before.get(nic.mac));
+    const [named] = first === undefined ? matching(nic.mac, carrying) : [];
+    if (named !== undefined) binding.broken.push({ nic, reason: oddName(named.device), odd: true });
+    else if (first === undefined) binding.pending.push(nic);
+    else if (chosen === undefined)
       binding.broken.push({
         nic,
         reason: `${matches.map((link) => link.device).join(' and ')} have the same MAC: give one of them another`,
       });
-    else binding.bound.push({ ...nic, device: first.device });
+    else {
+      const bound = { ...nic, device: chosen.device };
+      binding.bound.push(bound);
+      const others = matches.filter((link) => link !== chosen).map(({ device }) => device);
+      if (others.length > 0) binding.doubled.push({ nic: bound, others });
+    }
   }
   return binding;
 }
+
+/** In another boot links have other numbers, and mostly their names. */
+const linkBefore = (links: readonly ObservedLink[], before: LinkBefore | undefined): ObservedLink | undefined =>
+  links.find(({ index, device }) => (before?.index === undefined ? device === before?.device : index === before.index));
+
+const oddName = (device: string): string =>
+  `its name ${visible(device)} cannot stand in rules and files: letters, digits, _ . @ and - can, with a letter, a digit or _ ` +
+  'in front; give it another: ip link set dev NAME name ANOTHER';
+
+/** Of a pair for failover (net_failover, a VF below its synthetic NIC) the upper one is the NIC, whatever its name. */
+const withoutLower = (links: readonly ObservedLink[]): ObservedLink[] =>
+  links.filter(({ master }) => !links.some(({ device }) => device === master));
 
 /** The permanent address decides: the ports of a bond all carry the address of its first port. */
 function matching(mac: string, candidates: readonly ObservedLink[]): ObservedLink[] {

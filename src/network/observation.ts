@@ -16,6 +16,16 @@ export type Hook = { table: TableName; hook: string; rules: readonly string[] };
 /** A foreign profile that claims a NIC of ours, and where it is put aside. */
 export type Claim = { path: string; to: string; reason: string; content: string; mode: number };
 
+/** A table that iptables cannot read, since somebody put rules into it that only nft can say: what of it is ours, as nft has it. */
+export type Unreadable = {
+  table: TableName;
+  chains: readonly string[];
+  /** Rules of other chains that lead into ours. */
+  jumps: readonly { chain: string; handle: number }[];
+  /** Some of those that are not ours, in nft's words. */
+  rules: readonly string[];
+};
+
 /** Our chains and jumps in the iptables backend that is not in use. */
 export type Stray = {
   restore: string;
@@ -35,7 +45,7 @@ export type Observation = {
   hooks: readonly Hook[];
   /** Keys of the addresses that we put there, as recorded. */
   owned: ReadonlySet<string>;
-  /** Keys (routeTargetKey) of the routes that we, or NetworkManager by our profiles, put there, as recorded. */
+  /** Keys (routeTargetKey) of the routes that we, or NetworkManager or initscripts by our profiles, put there, as recorded. */
   ownedRoutes: ReadonlySet<string>;
   /** Bridges that we made, as recorded, and that nothing else is on. */
   emptied: ReadonlySet<string>;
@@ -51,6 +61,7 @@ export type Observation = {
   /** The devices that NetworkManager manages; empty where it does not run, or was not asked. */
   managers: ReadonlyMap<string, ManagedDevice>;
   strays: readonly Stray[];
+  unreadable: readonly Unreadable[];
   /** Every address and route on those devices, without addresses that are ours. */
   onManaged: readonly Foreign[];
   /** What is foreign and a run before this one lost: it was killed while NetworkManager was at work. */

@@ -3,7 +3,7 @@
 import type { Foreign } from '../dialects/foreign.ts';
 import { profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
-import { flowCuts } from './flows.ts';
+import { asLate, gateDevices, holdBack } from './hold.ts';
 import { movedKey, type Observation } from './observation.ts';
 import {
   type Address,
@@ -14,10 +14,13 @@ import {
   compare,
   type File,
   hostPart,
+  isByProfile,
   isOurJump,
+  isOurRoute,
   type Jump,
   jumpKey,
   type Link,
+  metricOf,
   type NetworkState,
   portKey,
   ROUTE_PROTOCOL,
@@ -25,8 +28,9 @@ import {
   routeKey,
   routeTargetKey,
   type Sysctl,
+  sameList,
 } from './state.ts';
-import { canShrink, chainRemoval, type Step } from './step.ts';
+import { canShrink, chainRemoval, type LateStep, type Step } from './step.ts';
 
 /**
  * The order never cuts what stays:
@@ -38,10 +42,11 @@ import { canShrink, chainRemoval, type Step } from './step.ts';
  *   removes, with the first address of a subnet, every later one.
  * - An address that moves to another NIC goes first and comes then. It may be the last one of its NIC, and take the routes
  *   through it along, which could not be removed any more: those that have to go go before it.
- * - Flows are cut when no rule can make them again.
+ * - Nothing is forwarded before the rules are there: a flow that began without one would be without it for good. What stops
+ *   forwarding goes before they go.
  * - A NIC that becomes a port of a bridge: the bridge and its addresses first, then the port, then the routes, and then only
- *   do the addresses leave the NIC; the way back likewise. Of a Linux bridge all of that is one `ip -batch`. Rules let both
- *   links through until it is done.
+ *   do the addresses leave the NIC; the way back likewise. Of a Linux bridge all of that is one `ip -batch`.
+ * - Rules that guard what leaves, or give it a source, stay until it has gone: see hold.ts.
  */
 export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   const { released, observation } = release(desired, seen);
@@ -49,7 +54,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   const addresses = compare(desired.addresses, observed.addresses, addressKey);
   const moves = planPorts(desired, observation);
   const { early, late } = splitRemovals(addresses.extra, desired, observation);
-  const routes = planRoutes(desired.routes, observation, early);
+  const routes = planRoutes(desired, observation, early);
   const removeAddress = (address: Address): Step => ({
     kind: 'remove-address',
     address,
@@ -73,35 +78,44 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...late.map(removeAddress),
     ...moves.after,
   ];
-  const carried = (by: Carrier, steps: readonly Step[]) =>
-    steps.filter((step) => carrierOf(step, desired, observation) === by);
+  const carriers = carriersOf([...removals, ...changes], desired, observation);
+  const carried = (by: Carrier, steps: readonly Step[]) => steps.filter((step) => carriers.get(step) === by);
   const byManager = planManaged(desired, observation, files, carried('networkmanager', [...removals, ...changes]));
   const rules = [...planChains(desired.chains, observed.chains), ...planJumps(desired.jumps, observation.hooks)];
   const isMoving = moves.before.length + moves.ports.length > 0;
+  const held = holdBack(rules, desired, observation, isMoving);
   const [now, afterwards] =
-    byManager.length === 0 && !isMoving
-      ? [rules, []]
-      : keepGuards(isMoving ? bothLinks(rules, observed) : rules, observed.chains);
+    byManager.length === 0 && !isMoving ? [held.now, []] : keepGuards(held.now, observed.chains);
+  // One more call of iptables-restore comes anyhow.
+  const [then, rest] = held.late.length === 0 ? [afterwards, []] : [[], [...afterwards.map(asLate), ...held.late]];
+  const settings = planSysctls(settable(desired, observed), observed.sysctls);
+  // A subnet that comes where the uplink goes has no rule that gives it a source.
+  const [opening, last] = held.isEnd
+    ? [[], [...settings.filter(opensWay).map(asLate), ...rest]]
+    : [settings.filter(opensWay), rest];
   const returns = planReturns(desired, observation);
   const [filesNow, filesThen] = returns.length === 0 ? [files, []] : keepReturning(files, desired, observed, returns);
 
   return [
-    ...planSysctls(settable(desired, observed), observed.sysctls),
+    ...settings.filter((step) => !opensWay(step)),
     ...filesNow,
     ...released,
     ...carried('ip', removals),
     ...now,
     ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
+    ...observation.unreadable
+      .filter(({ chains }) => chains.length > 0)
+      .map((unreadable): Step => ({ kind: 'remove-unreadable-rules', unreadable })),
+    ...opening,
     ...carried('ip', changes),
     ...byManager,
     ...carried('ip, afterwards', changes),
     ...returns,
     ...filesThen,
-    ...afterwards,
+    ...then,
     ...observation.lost.map((foreign): Step => ({ kind: 'put-back', foreign })),
     ...planAnnouncements(addresses.missing, desired, observation),
-    // Comparing what each rule does with the flows takes a tenth of a run at 4,000 EIPs: not where no rule changes.
-    ...(rules.length + addresses.extra.length === 0 ? [] : planCuts(desired, observation, addresses.extra)),
+    ...last,
   ];
 }
 
@@ -207,20 +221,6 @@ function settable(desired: NetworkState, observed: NetworkState): Sysctl[] {
   return desired.sysctls.filter(({ key }) => !coming.some((start) => key.startsWith(start)));
 }
 
-/**
- * While the uplink's addresses move, what leaves by either link gets its new source: a flow whose first packet left without
- * one would be without it for good.
- */
-function bothLinks(rules: readonly Step[], observed: NetworkState): Step[] {
-  return rules.flatMap((step): Step[] => {
-    if (step.kind !== 'replace-chain' || step.chain.table !== 'nat' || !step.chain.ordered) return [step];
-    const found = observed.chains.find((chain) => chainKey(chain) === chainKey(step.chain))?.rules ?? [];
-    const leaving = found.filter((rule) => rule.startsWith('-o ') && !step.chain.rules.includes(rule));
-    if (leaving.length === 0) return [step];
-    return [{ ...step, chain: { ...step.chain, rules: [...leaving, ...step.chain.rules] } }, step];
-  });
-}
-
 type NicStep = Extract<
   Step,
   { kind: 'add-address' | 'remove-address' | 'add-route' | 'remove-route' | 'add-subnet-route' }
@@ -234,20 +234,25 @@ const deviceOf = (step: NicStep): string => ('address' in step ? step.address.de
 
 type Carrier = 'ip' | 'networkmanager' | 'ip, afterwards';
 
+function carriersOf(steps: readonly Step[], desired: NetworkState, observation: Observation): Map<Step, Carrier> {
+  const { managers, state } = observation;
+  const there = new Set(managers.size === 0 ? [] : state.routes.map(routeTargetKey));
+  return new Map(steps.map((step) => [step, carrierOf(step, desired, observation, there)]));
+}
+
 /**
  * NetworkManager owns the addresses and routes of a NIC on which it is to have a profile of ours, or lets go of one.
  * Links are `ip`'s everywhere: a profile that no longer names an MTU leaves it, and reapplied on a link that is down it
- * leaves that too. So are routes with our protocol number, which NetworkManager does not know; one is needed even beside
- * its own where a foreign route goes before that.
+ * leaves that too. So are routes with our protocol number, or of initscripts, which NetworkManager does not know; one of ours is
+ * needed even beside its own where a foreign route goes before that.
  */
-function carrierOf(step: Step, desired: NetworkState, observation: Observation): Carrier {
+function carrierOf(step: Step, desired: NetworkState, observation: Observation, there: ReadonlySet<string>): Carrier {
   if (!isNicStep(step)) return 'ip';
   const device = deviceOf(step);
   const manager = observation.managers.get(device);
   if (manager === undefined) return 'ip';
-  if (step.kind === 'remove-route' && step.route.protocol === ROUTE_PROTOCOL) return 'ip';
-  if (step.kind === 'add-route' && observation.state.routes.some((route) => isSameRoute(route, step.route)))
-    return 'ip';
+  if (step.kind === 'remove-route' && step.route.protocol !== 'static') return 'ip';
+  if (step.kind === 'add-route' && there.has(routeTargetKey(step.route))) return 'ip';
   const profile = desired.profiles.find((each) => each.device === device);
   // Taking a change back brings foreign addresses back, which are in no profile of ours.
   if (step.kind === 'add-address' && step.address.foreign && profile?.uuid === ourProfile(device, observation))
@@ -379,7 +384,7 @@ function foreignThings(device: string, desired: NetworkState, observation: Obser
     }
     const { target = '', protocol = '' } = each;
     if (protocol === 'kernel' || protocol === ROUTE_PROTOCOL || wanted.has(target)) return false;
-    if (protocol === 'static' && ownedRoutes.has(target)) return false;
+    if (ownedRoutes.has(target)) return false;
     return !(byForeignProfile && (protocol === 'static' || protocol === 'dhcp'));
   });
 }
@@ -388,15 +393,13 @@ function foreignThings(device: string, desired: NetworkState, observation: Obser
  * NetworkManager adds and removes addresses in one go, so the rules that keep the router itself from answering on an EIP
  * have to be there before it and to go after it.
  */
-function keepGuards(rules: readonly Step[], observed: readonly Chain[]): [now: Step[], afterwards: Step[]] {
+function keepGuards(rules: readonly Step[], observed: readonly Chain[]): [now: Step[], afterwards: LateStep[]] {
   const now: Step[] = [];
-  const afterwards: Step[] = [];
+  const afterwards: LateStep[] = [];
   // Of equal rules iptables removes the first: a jump that only changes its place must go before it comes.
   const moved = new Set(rules.flatMap((step) => (step.kind === 'add-jump' ? [jumpKey(step.jump)] : [])));
   for (const step of rules) {
-    if (step.kind === 'replace-chain' && rules.some((other) => other !== step && isFirstOf(other, step)))
-      afterwards.push(step);
-    else if (step.kind === 'edit-chain' && step.table === 'filter') {
+    if (step.kind === 'edit-chain' && step.table === 'filter') {
       if (step.add.length > 0) now.push({ ...step, remove: [] });
       if (step.remove.length > 0) afterwards.push({ ...step, add: [] });
     } else if (step.kind === 'replace-chain' && step.chain.table === 'filter' && !step.chain.ordered) {
@@ -411,17 +414,19 @@ function keepGuards(rules: readonly Step[], observed: readonly Chain[]): [now: S
   return [now, afterwards];
 }
 
-/** Whether the one is what bothLinks put before the other. */
-const isFirstOf = (first: Step, step: Extract<Step, { kind: 'replace-chain' }>): boolean =>
-  first.kind === 'replace-chain' &&
-  chainKey(first.chain) === chainKey(step.chain) &&
-  first.chain.rules.length > step.chain.rules.length;
-
-function planSysctls(desired: readonly Sysctl[], observed: readonly Sysctl[]): Step[] {
-  return compare(desired, observed, ({ key }) => key).common.flatMap(({ desired: wanted, observed: found }): Step[] =>
-    wanted.value === found.value ? [] : [{ kind: 'set-sysctl', ...wanted, was: found.value }],
+/** What the kernel does not have has no value: conntrack's settings are there from its first rule on. */
+function planSysctls(desired: readonly Sysctl[], observed: readonly Sysctl[]): SysctlStep[] {
+  return compare(desired, observed, ({ key }) => key).common.flatMap(
+    ({ desired: wanted, observed: found }): SysctlStep[] =>
+      wanted.value === found.value || wanted.value === '' ? [] : [{ kind: 'set-sysctl', ...wanted, was: found.value }],
   );
 }
+
+/** What makes the kernel forward, and what it has only when rules have brought conntrack. */
+const opensWay = ({ key, value }: SysctlStep): boolean =>
+  key.startsWith('net/netfilter/') || (/\/(ip_forward|forwarding)$/.test(key) && value !== '0');
+
+type SysctlStep = Extract<Step, { kind: 'set-sysctl' }>;
 
 function planFiles(desired: readonly File[], observation: Observation): Step[] {
   // Foreign profiles that are wanted as they are: a rollback has put them back.
@@ -441,7 +446,10 @@ function planFiles(desired: readonly File[], observation: Observation): Step[] {
   ];
 }
 
-/** Early: EIPs (while another address keeps the NIC's routes) and what moves to another NIC. Late: the rest, and foreign ones. */
+/**
+ * Early: EIPs (while another address keeps the NIC's routes), what moves to another NIC, and, where nobody is to leave any more, all that
+ * leads out: who comes meanwhile would leave by it. Late: the rest, and foreign ones.
+ */
 function splitRemovals(extra: readonly Address[], desired: NetworkState, { state, owned }: Observation) {
   const wanted = new Set(desired.addresses.map(({ spec }) => spec));
   const wantedOn = new Set(desired.addresses.map(addressKey));
@@ -461,44 +469,48 @@ function splitRemovals(extra: readonly Address[], desired: NetworkState, { state
       .filter((port) => !desired.ports.some(({ device }) => device === port.device))
       .map(({ device }) => device),
   );
+  const leadsOut = new Set(gateDevices(desired.chains).length > 0 ? [] : gateDevices(state.chains));
   const isEarly = (address: Address) =>
     !moves(address) &&
-    (wanted.has(address.spec) || (isEip(address) && rooted.has(address.device)) || freed.has(address.device));
+    (wanted.has(address.spec) ||
+      (isEip(address) && rooted.has(address.device)) ||
+      freed.has(address.device) ||
+      (leadsOut.has(address.device) && owned.has(addressKey(address))));
   return { early: extra.filter(isEarly), late: extra.filter((address) => !isEarly(address)) };
 }
 
 const isHostAddress = (spec: string): boolean => spec.endsWith('/32');
 
 /**
- * A route of ours is needed unless one that is not marked as ours does its work: NetworkManager makes its own from our
- * profile, and leaves them when it stops. Where one route is wanted to a destination any metric will do, as long as it is
- * the best; of several each has to have its own.
- * Removed are routes with our protocol number, and those that NetworkManager made from a profile of ours, as recorded.
+ * A route of ours is there as long as it is wanted, whatever else leads there. Where a profile of ours asks for it too, NetworkManager
+ * or initscripts make the same one, and leave it when they stop: that does its work, as long as it is the best.
  */
-function planRoutes(desired: readonly Route[], observation: Observation, leaving: readonly Address[]) {
-  const observed = observation.state.routes;
-  const others = observed.filter(({ protocol }) => protocol !== ROUTE_PROTOCOL);
+function planRoutes(desired: NetworkState, observation: Observation, leaving: readonly Address[]) {
+  const { ownedRoutes, state } = observation;
+  const destinations = new Set(desired.routes.map(({ dest }) => dest));
+  const profiled = new Set(desired.profiles.map(({ device }) => device));
+  // A routing daemon may have put fifty thousand there: most are nothing to us, and none is looked for among all.
+  const observed = state.routes.filter((route) => destinations.has(route.dest) || isOurRoute(route, ownedRoutes));
   const best = new Map<string, Route>();
-  for (const route of others) {
+  const made = new Map<string, Route>();
+  for (const route of observed) {
+    if (route.protocol === ROUTE_PROTOCOL) continue;
     const rival = best.get(route.dest);
     if (rival === undefined || metricOf(route) < metricOf(rival)) best.set(route.dest, route);
+    const key = routeTargetKey(route);
+    if (isByProfile(route) && !made.has(key)) made.set(key, route);
   }
   const doneBy = (route: Route): Route | undefined => {
-    const alone = desired.filter(({ dest }) => dest === route.dest).length === 1;
-    const found = route.metric === 0 ? best.get(route.dest) : others.find((other) => isSameRoute(other, route));
-    if (found === undefined || routeTargetKey(found) !== routeTargetKey(route)) return undefined;
-    return alone || isSameRoute(found, route) ? found : undefined;
+    const found = profiled.has(route.device) ? made.get(routeTargetKey(route)) : undefined;
+    return route.metric === 0 && best.get(route.dest) !== found ? undefined : found;
   };
-  const needed = desired.filter((route) => doneBy(route) === undefined);
+  const needed = desired.routes.filter((route) => doneBy(route) === undefined);
   const { missing, extra } = compare(needed, observed, routeKey);
-  const used = new Set(desired.map(doneBy));
-  const isStale = (route: Route) =>
-    route.protocol === 'static' &&
-    observation.ownedRoutes.has(routeTargetKey(route)) &&
-    !used.has(route) &&
-    !desired.some((wanted) => isSameRoute(route, wanted));
-  const isOurs = (route: Route) => route.protocol === ROUTE_PROTOCOL || isStale(route);
-  const ours = extra.filter(isOurs);
+  const wanted = new Set(desired.routes.map(routeTargetKey));
+  const ours = extra.filter(
+    (route) =>
+      isOurRoute(route, ownedRoutes) && (route.protocol === ROUTE_PROTOCOL || !wanted.has(routeTargetKey(route))),
+  );
   const bared = new Set(leaving.filter(({ spec }) => !isHostAddress(spec)).map(({ device }) => device));
   return {
     missing,
@@ -506,14 +518,6 @@ function planRoutes(desired: readonly Route[], observation: Observation, leaving
     late: ours.filter(({ device }) => !bared.has(device)),
   };
 }
-
-/** Whatever made them. */
-const isSameRoute = (a: Route, b: Route): boolean =>
-  routeTargetKey(a) === routeTargetKey(b) && metricOf(a) === metricOf(b);
-
-/** NetworkManager adds 20000 to the metric of a default route as long as its own check of connectivity fails. */
-const metricOf = ({ dest, metric, protocol }: Route): number =>
-  dest === 'default' && protocol === 'static' ? metric % 20_000 : metric;
 
 function planLinks(desired: readonly Link[], observed: readonly Link[]): Step[] {
   return compare(desired, observed, ({ device }) => device).common.flatMap(({ desired: wanted, observed: found }) => {
@@ -554,9 +558,6 @@ function changeChain(chain: Chain, found: readonly string[]): Step[] {
   return [{ kind: 'edit-chain', table: chain.table, name: chain.name, remove, add }];
 }
 
-const sameList = (a: readonly string[], b: readonly string[]): boolean =>
-  a.length === b.length && a.every((item, index) => item === b[index]);
-
 function planJumps(desired: readonly Jump[], hooks: Observation['hooks']): Step[] {
   const wanted = new Map(desired.map((jump) => [jumpKey(jump), jump]));
   const remove: Jump[] = [];
@@ -591,13 +592,4 @@ function planAnnouncements(added: readonly Address[], desired: NetworkState, { l
     const addresses = added.filter((address) => address.device === device).map(({ spec }) => hostPart(spec));
     return addresses.length === 0 ? [] : [{ kind: 'announce-addresses', device, mac, addresses }];
   });
-}
-
-function planCuts(desired: NetworkState, observation: Observation, removed: readonly Address[]): Step[] {
-  const { state, owned } = observation;
-  const ours = removed.filter((address) => owned.has(addressKey(address))).map(({ spec }) => hostPart(spec));
-  const kept = new Set(ours.length === 0 ? [] : desired.addresses.map(({ spec }) => hostPart(spec)));
-  const gone = ours.filter((address) => !kept.has(address));
-  const present = new Set(state.addresses.map(({ spec }) => hostPart(spec)));
-  return flowCuts(desired.chains, state.chains, gone, present).map((cut) => ({ kind: 'cut-flows', ...cut }));
 }

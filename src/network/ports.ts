@@ -11,7 +11,7 @@ import { CHAIN_PREFIX, type Chain } from './state.ts';
 const FLAT_FORWARDS = 16;
 
 /** The name of the chain for the ports of an EIP. */
-export const portsChainName = (eip: string): string => `${CHAIN_PREFIX}-P-${eip}`;
+export const portsChainName = (eip: string): string => `${CHAIN_PREFIX}P-${eip}`;
 
 /** The chains for the forwards of one EIP, which are disjoint; the first is `portsChainName(eip)`. */
 export function portChains(eip: string, forwards: readonly Forward[]): Chain[] {
@@ -34,7 +34,7 @@ export function portChains(eip: string, forwards: readonly Forward[]): Chain[] {
     }
     for (const [block, list] of children) {
       const childDigits = digits + (block & 15).toString(16).toUpperCase();
-      const name = `${CHAIN_PREFIX}-P-${hex}-${protocol[0]?.toUpperCase()}${childDigits}`;
+      const name = `${CHAIN_PREFIX}P-${hex}-${protocol[0]?.toUpperCase()}${childDigits}`;
       const first = block << childBits;
       rules.push(`${portMatch(protocol, first, first + (1 << childBits) - 1)} -j ${name}`);
       add(name, blockRules(protocol, childDigits, childBits, list));

@@ -10,8 +10,15 @@ export type Link = { device: string; up?: boolean; mtu?: number };
  */
 export type Address = { device: string; spec: string; foreign?: true };
 
-/** A unicast route through a gateway, in the main table. `protocol` is what `ip route` prints. */
-export type Route = { dest: string; via: string; device: string; metric: number; protocol: string };
+/** A unicast route through a gateway, in the main table. `protocol` is what `ip route` prints; `source` where it names one. */
+export type Route = {
+  dest: string;
+  via: string;
+  device: string;
+  metric: number;
+  protocol: string;
+  source?: string | undefined;
+};
 
 /** To the network of an address, which is on the link itself. `source` is that address. */
 export type SubnetRoute = { dest: string; device: string; source: string };
@@ -27,7 +34,7 @@ export type Port = { device: string; bridge: string; type: BridgeType };
 /** `key` is the path below /proc/sys, so that a dot in a device's name stays one: `net/ipv4/conf/eth0.5/rp_filter`. */
 export type Sysctl = { key: string; value: string };
 
-export type TableName = 'filter' | 'nat';
+export type TableName = 'mangle' | 'filter' | 'nat';
 
 /** One of our chains. Rules are in the form in which iptables-save prints them, without `-A NAME`. */
 export type Chain = {
@@ -36,6 +43,8 @@ export type Chain = {
   rules: readonly string[];
   /** Whether the order of the rules means something. Where each packet matches one rule at most, it does not. */
   ordered: boolean;
+  /** Desired: rules at its end while a change is made, until flows are cut. */
+  meanwhile?: readonly string[];
   /** Observed: the foreign chain that leads to it. The kernel refuses to remove it then; it can be emptied. */
   heldBy?: string;
 };
@@ -48,6 +57,9 @@ export type Jump = {
   /** Where it has to stand. `anywhere`: put first when it is missing, left where it is otherwise. */
   place: 'first' | 'last' | 'anywhere';
 };
+
+/** What the packet filter is to have, or a part of it. */
+export type FilterRules = { chains: Chain[]; jumps: Jump[] };
 
 /** A file that is ours, whole. `mode` in the low nine bits; `device` where it is a part of that NIC's profile. */
 export type File = { path: string; content: string; mode: number; device?: string };
@@ -87,8 +99,8 @@ export const emptyState: NetworkState = {
 /** Marks our routes on the machine. Do not change: an upgrade would leave the old ones behind. */
 export const ROUTE_PROTOCOL = '175';
 
-/** Every chain of ours starts so. Do not change: an upgrade would leave the old ones behind. */
-export const CHAIN_PREFIX = 'KYLIN-VR';
+/** Every chain of ours starts so, hyphen included. Do not change: an upgrade would leave the old ones behind. */
+export const CHAIN_PREFIX = 'KYLIN-VR-';
 
 /** The first words of every file of ours. Do not change: an upgrade would leave the old ones behind. */
 export const FILE_MARK = '# Made by kylin-vr';
@@ -108,9 +120,24 @@ export const bridgeKey = ({ type, name }: Bridge): string => `${type} ${name}`;
 
 export const portKey = ({ device, bridge, type }: Port): string => `${device} ${type} ${bridge}`;
 
-/** Where a route leads, whatever its metric and whoever made it. */
-export const routeTargetKey = (route: Pick<Route, 'dest' | 'via' | 'device'>): string =>
-  `${route.dest} via ${route.via} dev ${route.device}`;
+/** Where a route leads, and by which metric, whoever made it. */
+export const routeTargetKey = (route: Route): string =>
+  `${route.dest} via ${route.via} dev ${route.device} metric ${metricOf(route)}`;
+
+/** NetworkManager adds 20000 to the metric of a default route as long as its own check of connectivity fails. */
+export const metricOf = ({ dest, metric, protocol }: Route): number =>
+  dest === 'default' && protocol === 'static' ? metric % 20_000 : metric;
+
+/**
+ * Who carries out what our profiles ask for: NetworkManager marks its routes as static, initscripts leave the mark that `ip` gives.
+ * A route with a source is not of them: it goes with that address.
+ */
+export const isByProfile = ({ protocol, source }: Pick<Route, 'protocol' | 'source'>): boolean =>
+  (protocol === 'static' || protocol === 'boot') && source === undefined;
+
+/** By our mark, or because we asked for it, as recorded (routeTargetKey), and somebody carried it out. */
+export const isOurRoute = (route: Route, recorded: ReadonlySet<string>): boolean =>
+  route.protocol === ROUTE_PROTOCOL || (isByProfile(route) && recorded.has(routeTargetKey(route)));
 
 export const chainKey = (chain: { table: TableName; name: string }): string => `${chain.table} ${chain.name}`;
 
@@ -148,3 +175,6 @@ export function compare<T>(desired: readonly T[], observed: readonly T[], key: (
   difference.extra = observed.filter((_, n) => !desiredKeys.has(observedKeys[n]));
   return difference;
 }
+
+export const sameList = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((item, index) => item === b[index]);

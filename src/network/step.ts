@@ -1,12 +1,12 @@
 // A step: one smallest change, as data, with the line that an operator reads. How it is carried out is apply.ts's.
 
 import { type Foreign, foreignText } from '../dialects/foreign.ts';
-import type { FlowFilter } from './flows.ts';
-import type { Stray } from './observation.ts';
+import type { Stray, Unreadable } from './observation.ts';
 import type { Address, Bridge, Chain, File, Jump, Port, Route, SubnetRoute, Sysctl, TableName } from './state.ts';
 
 export type Step =
-  | ({ kind: 'set-sysctl'; was: string } & Sysctl)
+  /** `late`, here and below: when all else is done, and flows are cut. */
+  | ({ kind: 'set-sysctl'; was: string; late?: true } & Sysctl)
   | { kind: 'write-file'; file: File; was: 'absent' | 'different' }
   | { kind: 'remove-file'; path: string }
   | { kind: 'back-up-file'; path: string; to: string; reason: string }
@@ -55,19 +55,34 @@ export type Step =
   | { kind: 'put-back'; foreign: Foreign }
   | { kind: 'add-chain'; chain: Chain }
   /** The whole chain anew. */
-  | { kind: 'replace-chain'; chain: Chain }
+  | { kind: 'replace-chain'; chain: Chain; late?: true }
   /** Some rules of a chain in which order means nothing. */
-  | { kind: 'edit-chain'; table: TableName; name: string; remove: readonly string[]; add: readonly string[] }
-  | { kind: 'remove-chain'; table: TableName; name: string }
+  | {
+      kind: 'edit-chain';
+      table: TableName;
+      name: string;
+      remove: readonly string[];
+      add: readonly string[];
+      late?: true;
+    }
+  | { kind: 'remove-chain'; table: TableName; name: string; late?: true }
   | { kind: 'add-jump'; jump: Jump }
-  | { kind: 'remove-jump'; jump: Jump }
+  | { kind: 'remove-jump'; jump: Jump; late?: true }
   /** Our chains in the iptables backend that is not in use. */
   | { kind: 'remove-stray-rules'; stray: Stray }
-  | { kind: 'cut-flows'; of: string; filters: readonly FlowFilter[] }
+  /** Ours in a table that iptables cannot read. */
+  | { kind: 'remove-unreadable-rules'; unreadable: Unreadable }
+  /** Entries of conntrack that the file would translate otherwise: found when all else is done, so in no plan of it. */
+  | { kind: 'cut-flows'; of: string; count: number }
   /** Gratuitous ARP: neighbours learn the addresses at once. */
   | { kind: 'announce-addresses'; device: string; mac: string; addresses: readonly string[] };
 
 export type StepKind = Step['kind'];
+
+export type LateStep = Extract<Step, { late?: true }>;
+
+/** What waits until all else is done. */
+export const isLate = (step: Step): boolean => 'late' in step && step.late === true;
 
 /** Whether anything can be taken of a chain of ours. */
 export const canShrink = ({ rules, heldBy }: Chain): boolean => heldBy === undefined || rules.length > 0;
@@ -82,7 +97,7 @@ export const chainRemoval = ({ table, name, heldBy }: Pick<Chain, 'table' | 'nam
 export function describe(step: Step): string {
   switch (step.kind) {
     case 'set-sysctl':
-      return `~ ${step.key.replaceAll('/', '.')} ${step.was} → ${step.value}`;
+      return `~ ${step.key.replaceAll('/', '.')} ${step.was === '' ? 'unset' : step.was} → ${step.value}`;
     case 'write-file':
       return `${step.was === 'absent' ? '+' : '~'} file ${step.file.path}`;
     case 'remove-file':
@@ -145,9 +160,11 @@ export function describe(step: Step): string {
     case 'remove-jump':
       return `- jump in ${step.jump.table} ${step.jump.hook}: ${step.jump.rule}`;
     case 'cut-flows':
-      return `- established flows of ${step.of}`;
+      return `- ${count(step.count, 'established flow')} of ${step.of}`;
     case 'remove-stray-rules':
       return `- our chains in the other iptables backend (${step.stray.restore})`;
+    case 'remove-unreadable-rules':
+      return `- our chains in ${step.unreadable.table}, by nft`;
     case 'announce-addresses':
       return step.addresses.length > 4
         ? `! announce ${step.addresses.length} addresses on ${step.device}`

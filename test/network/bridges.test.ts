@@ -14,7 +14,11 @@ function bind(
   { links = LINKS, ovs, recorded = [] }: { links?: readonly ObservedLink[]; ovs?: OpenVSwitch; recorded?: Port[] } = {},
 ) {
   const nic = { ...UPLINK, device: 'eth0', ...(type !== undefined && { bridge: { name: 'br-ex', type } }) };
-  const { binding, waiting } = bindBridges({ bound: [nic], pending: [], broken: [] }, { links, ovs }, recorded);
+  const { binding, waiting } = bindBridges(
+    { bound: [nic], pending: [], broken: [], doubled: [], held: [] },
+    { links, ovs },
+    recorded,
+  );
   return [binding.bound[0]?.bridge?.name, waiting.map(({ reason }) => reason)];
 }
 
@@ -51,6 +55,43 @@ describe('a NIC with a bridge', () => {
   it('may come from another bridge that we put it on', () => {
     const recorded = [port('eth0', 'br0', 'linux')];
     assert.deepEqual(bind('linux', { links: master('br0', 'bridge'), recorded }), ['br-ex', []]);
+  });
+
+  describe('without the key', () => {
+    const held = (found: { links?: readonly ObservedLink[]; ovs?: OpenVSwitch; recorded?: Port[] }) => {
+      const { links = LINKS, ovs, recorded = [] } = found;
+      const nics = { bound: [{ ...UPLINK, device: 'eth0' }], pending: [], broken: [], doubled: [], held: [] };
+      const { binding } = bindBridges(nics, { links, ovs }, recorded);
+      return [binding.bound.length, ...binding.held.map(({ reason }) => reason)];
+    };
+
+    it('is held where it belongs to somebody else, and what to say or do is said', () => {
+      const linux =
+        'somebody made it a port of the bridge br0, which takes what comes in by it: say bridge: br0 and bridge-type: linux where that is meant, or take it out with ip link set dev eth0 nomaster';
+      assert.deepEqual(held({ links: master('br0', 'bridge') }), [1, linux]);
+      assert.deepEqual(held({ ovs: { bridges: [{ name: 'br0', ports: ['eth0'] }] } }), [
+        1,
+        'somebody made it a port of the bridge br0, which takes what comes in by it: say bridge: br0 and bridge-type: ovs where that is meant, or take it out with ovs-vsctl del-port br0 eth0',
+      ]);
+      assert.deepEqual(held({ links: master('ovs-system', 'openvswitch'), ovs: silent }), [
+        1,
+        'somebody made it a port of Open vSwitch, which does not say of which bridge: say bridge: NAME where that is meant, or take it out with ovs-vsctl del-port eth0',
+      ]);
+      for (const [name, kind] of [
+        ['bond0', 'bond'],
+        ['team0', 'team'],
+        ['vrf0', 'vrf'],
+      ] as const)
+        assert.deepEqual(held({ links: master(name, kind) }), [
+          1,
+          `it belongs to ${name}, which takes what comes in by it: take it out with ip link set dev eth0 nomaster`,
+        ]);
+    });
+
+    it('is not where it is free, or where we put it', () => {
+      assert.deepEqual(held({}), [1]);
+      assert.deepEqual(held({ links: master('br0', 'bridge'), recorded: [port('eth0', 'br0', 'linux')] }), [1]);
+    });
   });
 
   const FAULTS: [what: string, type: BridgeType, found: Parameters<typeof bind>[1], message: RegExp][] = [

@@ -93,8 +93,21 @@ describe('what a configuration wants', () => {
       desired(config({ nics: [UPLINK] }), {
         links: links.map((there) => ({ ...there, ...(there.device === 'eth0.5' && { mac: UPLINK.mac }) })),
       }).sysctls.map(({ key, value }) => `${key} ${value}`),
-      ['net/ipv4/ip_forward 1', 'net/ipv4/conf/all/send_redirects 0', ...perNic('default'), ...perNic('eth0.5')],
+      [
+        'net/ipv4/ip_forward 1',
+        'net/ipv4/conf/all/send_redirects 0',
+        ...perNic('default'),
+        ...perNic('eth0.5'),
+        'net/netfilter/nf_conntrack_tcp_be_liberal 1',
+      ],
     );
+  });
+
+  it("of conntrack's sysctls: none where nothing is translated, or as in 1.0", () => {
+    const ofConntrack = (...args: Parameters<typeof desired>) =>
+      desired(...args).sysctls.filter(({ key }) => key.startsWith('net/netfilter/'));
+    const onlySubnets = config({ nics: [SUBNET_A, SUBNET_B] });
+    assert.deepEqual([ofConntrack(onlySubnets), ofConntrack(config(), { ways: 'as in 1.0' })], [[], []]);
   });
 
   it('is nothing where the list of NICs is empty, or none is there', () => {
@@ -208,6 +221,7 @@ describe('a NIC with a bridge', () => {
         '-i eth1 -j KYLIN-VR-FORWARD-TO',
         '-o br-ex -j ACCEPT',
         '-o eth1 -j ACCEPT',
+        '-o br-ex -j KYLIN-VR-UPLINK',
         '-o br-ex -j KYLIN-VR-OUTBOUND',
       ],
     );

@@ -151,7 +151,7 @@ snat_list:
       'a source by the default of its subnet',
       words('10.10.1.12', '192.0.2.7').slice(-2),
       [
-        "its source becomes 203.0.113.37: the uplink's address, for the subnet 10.10.1.254/24",
+        "its source becomes 203.0.113.37: the uplink's address, for what is in 10.10.1.0/24",
         '192.0.2.7 sees 203.0.113.37',
       ],
     ],
@@ -174,6 +174,40 @@ eip_list: [{ eip: 203.0.113.50, vm-ip: 10.10.1.254 }]
 `);
     const { fate, lines } = explain(own, { from: '192.0.2.7', to: '203.0.113.50', protocol: 'icmp' }, () => 'a NIC');
     assert.deepEqual([fate, lines.at(-1)], ['router', '10.10.1.254: that is the router itself']);
+  });
+
+  it('what comes in by an uplink goes on where the file lets it', () => {
+    const nics = `if_list:
+  - { ipaddr: 203.0.113.37, prefix: 24, mac: '52:54:84:00:08:46', gateway: 203.0.113.1 }
+  - { ipaddr: 198.18.0.2, prefix: 24, mac: '52:54:84:00:08:47', gateway: 198.18.0.1 }
+  - { ipaddr: 10.10.1.254, prefix: 24, mac: '52:54:84:11:00:04' }
+route_list: [{ dest: 172.24.0.0/16, via: 10.10.1.9 }]
+`;
+    const last = (yaml: string, from: string, to: string) =>
+      explain(configOf(yaml), { from, to, protocol: 'icmp' }, () => 'a NIC').lines.findLast(
+        (line) => !line.includes('sees'),
+      );
+    const dropped = `${nics}from-uplink: drop\n`;
+    assert.deepEqual(
+      [
+        last(nics, '203.0.113.9', '192.0.2.7'),
+        last(nics, '203.0.113.9', '10.10.1.11'),
+        last(dropped, '203.0.113.9', '10.10.1.11'),
+        last(dropped, '203.0.113.9', '172.24.0.5'),
+        last(dropped, '203.0.113.9', '198.18.0.9'),
+        last(nics, '172.24.0.5', '198.18.0.9'),
+        last(nics, '172.24.0.5', '192.0.2.7'),
+      ],
+      [
+        'dropped: it would leave by the uplink that it came in by',
+        'its source is kept',
+        'dropped: from-uplink says drop',
+        'dropped: from-uplink says drop',
+        'dropped: from-uplink says drop',
+        'its source becomes 198.18.0.2: the address of the NIC that it leaves by, for what is in 172.24.0.0/16',
+        "its source becomes 203.0.113.37: the uplink's address, for what is in 172.24.0.0/16",
+      ],
+    );
   });
 
   it('without an uplink there is no NAT, and no way out', () => {

@@ -4,8 +4,10 @@
 import { type Config, type Forward, type Nic, uplinkOf } from '../../src/config/config.ts';
 import { noRenderer, type Renderer } from '../../src/dialects/renderer.ts';
 import { desiredState } from '../../src/network/desired.ts';
+import type { Guarding } from '../../src/network/guard.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
 import type { NetworkState } from '../../src/network/state.ts';
+import type { Ways } from '../../src/network/translation.ts';
 
 export const UPLINK: Nic = { mac: '02:00:00:00:00:00', ipaddr: '203.0.113.10', prefix: 24, gateway: '203.0.113.1' };
 export const SUBNET_A: Nic = { mac: '02:00:00:00:00:01', ipaddr: '192.0.2.1', prefix: 26 };
@@ -38,6 +40,7 @@ export const config = (change: Partial<Config> = {}): Config => ({
   forwards: [],
   routes: [],
   snats: undefined,
+  fromUplink: 'forward',
   ...change,
 });
 
@@ -56,14 +59,35 @@ export function forward(text: string): Forward {
   };
 }
 
+/** As a machine can that has no br_netfilter. */
+const GUARDING: Guarding = {
+  policy: true,
+  bridged: false,
+  exemptions: { exempt: [], all: true },
+  elsewhere: [],
+  exposed: [],
+};
+
 export function desired(
   wanted: Config,
-  { links = LINKS, renderer = noRenderer, shiftedRanges = true }: DesiredOptions = {},
+  {
+    links = LINKS,
+    renderer = noRenderer,
+    shiftedRanges = true,
+    guarding = GUARDING,
+    ways = 'today',
+  }: DesiredOptions = {},
 ): NetworkState {
-  return desiredState(wanted, bindNics(wanted.nics, links), renderer, { shiftedRanges });
+  return desiredState(wanted, bindNics(wanted.nics, links), renderer, { shiftedRanges, guarding }, ways);
 }
 
-type DesiredOptions = { links?: readonly ObservedLink[]; renderer?: Renderer; shiftedRanges?: boolean };
+type DesiredOptions = {
+  links?: readonly ObservedLink[];
+  renderer?: Renderer;
+  shiftedRanges?: boolean;
+  guarding?: Guarding;
+  ways?: Ways;
+};
 
 /** The NICs of a configuration on this machine, and the uplink among them. */
 export function bind(wanted: Config, links: readonly ObservedLink[] = LINKS) {

@@ -27,6 +27,7 @@ export const emptyObservation: Observation = {
   claims: [],
   managers: new Map(),
   strays: [],
+  unreadable: [],
   onManaged: [],
   lost: [],
   emptied: new Set(),
@@ -47,6 +48,7 @@ const FIREWALL: readonly string[] = [
 export const isFirewallStep = (step: Step): step is FirewallStep => FIREWALL.includes(step.kind);
 
 const HOOKS = {
+  mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
   filter: ['INPUT', 'FORWARD', 'OUTPUT'],
   nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
 } as const;
@@ -61,15 +63,22 @@ export class Machine {
   readonly chains = new Map<string, string[]>();
   /** Addresses recorded as ours; grows before a plan is carried out. */
   owned = new Set<string>();
+  /** From the first rule on that needs it. */
+  #hasConntrack = false;
 
   constructor(links: readonly ObservedLink[]) {
     for (const link of links) this.links.set(link.device, { ...link });
-    for (const table of ['filter', 'nat'] as const)
+    for (const table of ['mangle', 'filter', 'nat'] as const)
       for (const hook of HOOKS[table]) this.chains.set(`${table} ${hook}`, []);
   }
 
   rules(key: string): string[] {
     return this.chains.get(key) ?? refuse(`no chain ${key}`);
+  }
+
+  /** Empty where the kernel has no such setting: those of conntrack come with it. */
+  sysctl(key: string): string {
+    return isConntracks(key) && !this.#hasConntrack ? '' : (this.sysctls.get(key) ?? '0');
   }
 
   observe(desired: NetworkState): Observation {
@@ -84,7 +93,7 @@ export class Machine {
       links: [...this.links.values()],
       state: {
         ...emptyState,
-        sysctls: desired.sysctls.map(({ key }) => ({ key, value: this.sysctls.get(key) ?? '0' })),
+        sysctls: desired.sysctls.map(({ key }) => ({ key, value: this.sysctl(key) })),
         links: [...this.links.values()]
           .filter(({ device }) => devices.has(device))
           .map(({ device, up, mtu }) => ({ device, up, mtu })),
@@ -124,6 +133,7 @@ export class Machine {
       const next = steps[index + 1];
       if (!isFirewallStep(step) || next === undefined || !isFirewallStep(next)) {
         this.#checkJumps();
+        this.#hasConntrack ||= this.#needsConntrack();
         afterEach(step);
       }
     }
@@ -132,6 +142,7 @@ export class Machine {
   #change(step: Exclude<Step, FirewallStep>): void {
     switch (step.kind) {
       case 'set-sysctl':
+        if (this.sysctl(step.key) === '') refuse(`no setting ${step.key}`);
         this.sysctls.set(step.key, step.value);
         return;
       case 'write-file':
@@ -231,6 +242,13 @@ export class Machine {
     return this.links.get(device) ?? refuse(`no device ${device}`);
   }
 
+  #needsConntrack(): boolean {
+    return [...this.chains].some(
+      ([key, rules]) =>
+        (key.startsWith('nat ') && rules.length > 0) || rules.some((rule) => rule.includes('-m conntrack')),
+    );
+  }
+
   #checkJumps(): void {
     for (const [key, rules] of this.chains) {
       const [table] = key.split(' ', 1);
@@ -242,6 +260,8 @@ export class Machine {
     }
   }
 }
+
+const isConntracks = (key: string): boolean => key.startsWith('net/netfilter/');
 
 /** What `iptables -D` does. */
 function removeFirst(rules: string[], rule: string): void {

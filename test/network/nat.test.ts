@@ -178,7 +178,16 @@ describe('several uplinks, none, or one that is not there', () => {
   const nics = [SUBNET_A, UPLINK, SECOND_UPLINK, SUBNET_B];
   rows({ ...FULL, nics }, [
     ['the first with a gateway is the uplink', `${W} → ${FAR}:80/tcp`, `eth0: ${FAR}:80 sees ${U}`],
-    ['the second has no source NAT', `${W} → 192.0.2.150:80/tcp`, `eth3: 192.0.2.150:80 sees ${W}`],
+    [
+      'what leaves by the second has the address of that',
+      `${W} → 192.0.2.150:80/tcp`,
+      'eth3: 192.0.2.150:80 sees address of eth3',
+    ],
+    [
+      'a VM with an EIP has it by the uplink only',
+      `${V} → 192.0.2.150:80/tcp`,
+      'eth3: 192.0.2.150:80 sees address of eth3',
+    ],
     [
       'the second is no subnet: what comes from it keeps its source',
       `192.0.2.150 → ${FAR}:80/tcp`,
@@ -194,11 +203,15 @@ describe('several uplinks, none, or one that is not there', () => {
     [
       ['while the uplink is not there subnets reach each other', `${W} → ${Y}:22/tcp`, `eth2: ${Y}:22 sees ${W}`],
       [
-        'while the uplink is not there the second stands in, without NAT',
+        'while the uplink is not there the second stands in, with its address',
         `${W} → ${FAR}:80/tcp`,
-        `eth3: ${FAR}:80 sees ${W}`,
+        `eth3: ${FAR}:80 sees address of eth3`,
       ],
-      ['while the uplink is not there no EIP is reached', `${Y} → ${V_EIP}:22/tcp`, `eth3: ${V_EIP}:22 sees ${Y}`],
+      [
+        'while the uplink is not there no EIP is reached',
+        `${Y} → ${V_EIP}:22/tcp`,
+        `eth3: ${V_EIP}:22 sees address of eth3`,
+      ],
     ],
     { links: without('eth0') },
   );

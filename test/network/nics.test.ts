@@ -94,7 +94,16 @@ describe('binding NICs to links', () => {
       [link('eth0', { mac }), link('eth8', { mac })],
       'eth0 and eth8 have the same MAC: give one of them another',
     ],
-    ['one whose name cannot be used is as if it were not there', [link('eth;0', { mac })], 'pending'],
+    ...['eth;0', '-foo', 'a+', 'é', 'q"q', '.x'].map((name): [string, ObservedLink[], string] => [
+      `one named ${name} is named, with what is wrong with it`,
+      [link(name, { mac })],
+      `its name ${name} cannot stand in rules and files: letters, digits, _ . @ and - can, with a letter, a digit or _ in front; give it another: ip link set dev NAME name ANOTHER`,
+    ]),
+    [
+      'one whose name cannot be used does not stand in the way of one whose name can',
+      [link('a+', { mac }), link('eth0', { mac })],
+      'eth0',
+    ],
   ];
   for (const [name, links, expected] of cases)
     it(name, () => {
@@ -108,6 +117,49 @@ describe('binding NICs to links', () => {
       bound: [{ ...UPLINK, device: 'eth0' }],
       pending: [SUBNET_B],
       broken: [{ nic: SUBNET_A, reason: 'eth1 and eth8 have the same MAC: give one of them another' }],
+      doubled: [],
+      held: [],
+    });
+  });
+
+  describe('of two with one MAC', () => {
+    const [one, other] = [link('eth0', { mac, index: 2 }), link('eth8', { mac, index: 9 })];
+    it('the one that it was on before is it still, and the other one is named', () => {
+      for (const links of [
+        [one, other],
+        [other, one],
+      ])
+        assert.deepEqual(bindNics([UPLINK], links, new Map([[mac, { index: 2, device: 'eth8' }]])), {
+          bound: [{ ...UPLINK, device: 'eth0' }],
+          pending: [],
+          broken: [],
+          doubled: [{ nic: { ...UPLINK, device: 'eth0' }, others: ['eth8'] }],
+          held: [],
+        });
+    });
+    it('neither is where it was on another before', () => {
+      assert.equal(bindNics([UPLINK], [one, other], new Map([[mac, { index: 5, device: 'eth0' }]])).broken.length, 1);
+    });
+    it('after a boot the one with the name that it had is it still', () => {
+      const before = (device: string) => new Map([[mac, { index: undefined, device }]]);
+      assert.deepEqual(bindNics([UPLINK], [one, other], before('eth8')).bound, [{ ...UPLINK, device: 'eth8' }]);
+      assert.equal(bindNics([UPLINK], [one, other], before('eth5')).broken.length, 1);
+    });
+    it('the upper one of a pair for failover is it, whatever its MACs and its name', () => {
+      const [lower, standby] = [link('eth8', { mac, master: 'eth0' }), link('eth9', { mac, master: 'eth0' })];
+      const elsewhere = '02:00:00:00:00:77';
+      for (const [what, upper, ...below] of [
+        ['eth0', one, lower],
+        ['eth0', one, lower, standby],
+        ['eth0', link('eth0', { mac, permanentMac: elsewhere }), lower],
+        ['eth0', one, link('eth8', { mac: elsewhere, permanentMac: mac, master: 'eth0' })],
+      ] as const)
+        for (const links of [
+          [upper, ...below],
+          [...below, upper],
+        ])
+          assert.equal(bindOne(...links), what);
+      assert.match(bindOne(link('a+', { mac }), link('eth8', { mac, master: 'a+' })), /^its name a\+ cannot stand/);
     });
   });
 });

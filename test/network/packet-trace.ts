@@ -7,50 +7,83 @@ import type { Chain, Jump, NetworkState } from '../../src/network/state.ts';
 export type Packet = {
   from: string;
   to: string;
-  protocol: 'tcp' | 'udp' | 'icmp';
-  /** Destination port; none for ICMP. */
+  protocol: 'tcp' | 'udp' | 'icmp' | 'sctp' | 'gre';
+  /** Destination port; none for ICMP and GRE. */
   port?: number;
   /** The NIC that it comes in by; undefined: the router itself sends it. */
   in?: string;
   /** What conntrack says of it; NEW where nothing is said. NAT leaves other packets alone. */
   state?: 'NEW' | 'INVALID' | 'ESTABLISHED';
+  /** A frame on a bridge, which br_netfilter shows to the packet filter: it goes by the device that it came in by. */
+  bridged?: true;
+  /** The direction in which it has an IPsec policy. */
+  policy?: 'in' | 'out';
 };
 
 /** Foreign rules in built-in chains of filter, and the policy of FORWARD. */
 export type Surroundings = { INPUT?: string[]; FORWARD?: string[]; forwardPolicy?: 'ACCEPT' | 'DROP' };
 
+/** What becomes of a packet: as NAT would have it, also where it is dropped on the way. */
+export type Course = {
+  to: string;
+  port?: number;
+  from: string;
+  /** The device that it leaves by; `lo`: it is for the router itself; undefined: no route. */
+  out: string | undefined;
+  /** The hook in which it ends. */
+  dropped?: 'INPUT' | 'FORWARD' | 'POSTROUTING';
+};
+
 /** In words: `eth1: 192.0.2.5:80 sees 203.0.113.200`, `the router: …`, `dropped in INPUT`, `no route`. */
 export function trace(state: NetworkState, packet: Packet, around: Surroundings = {}): string {
+  const { to, port, from, out, dropped } = courseOf(state, packet, around);
+  if (out === undefined) return 'no route';
+  if (dropped !== undefined) return `dropped in ${dropped}`;
+  return `${out === 'lo' ? 'the router' : out}: ${to}${port === undefined ? '' : `:${port}`} sees ${from}`;
+}
+
+export function courseOf(state: NetworkState, packet: Packet, around: Surroundings = {}): Course {
   const addresses = new Set(state.addresses.map(({ spec }) => spec.split('/')[0] ?? ''));
   const walk = walker(state, around, (address) => addresses.has(address));
   const isNew = (packet.state ?? 'NEW') === 'NEW';
-  let now: Walking = { state: 'NEW', ...packet, destinationChanged: false };
+  let now: Walking = { state: 'NEW', ...packet, destinationChanged: false, askedFor: packet.to };
+  const course = (dropped: Course['dropped'] | false): Course => ({
+    to: now.to,
+    ...(now.port !== undefined && { port: now.port }),
+    from: now.from,
+    out: now.out,
+    ...(dropped && { dropped }),
+  });
 
   if (isNew) now = walk(now, `nat ${packet.in === undefined ? 'OUTPUT' : 'PREROUTING'}`).packet;
-  const seen = () => `${now.to}${now.port === undefined ? '' : `:${now.port}`} sees ${now.from}`;
   if (addresses.has(now.to)) {
-    if (now.in !== undefined && walk(now, 'filter INPUT').verdict === 'DROP') return 'dropped in INPUT';
-    return `the router: ${seen()}`;
+    now.out = 'lo';
+    if (now.in !== undefined) return course(walk(now, 'filter INPUT').verdict === 'DROP' && 'INPUT');
+    if (isNew) now = walk(now, 'nat POSTROUTING').packet;
+    return course(false);
   }
-  const out = routeTo(state, now.to);
-  if (out === undefined) return 'no route';
+  const out = packet.bridged ? packet.in : routeTo(state, now.to);
+  if (out === undefined) return course(false);
   now.out = out;
   const forwarding = now.in === undefined ? 'ACCEPT' : (walk(now, 'filter FORWARD').verdict ?? around.forwardPolicy);
-  if (forwarding === 'DROP') return 'dropped in FORWARD';
+  const guarded = now.in === undefined ? undefined : walk(now, 'mangle FORWARD').verdict;
+  const leaving = walk(now, 'mangle POSTROUTING').verdict;
   if (isNew) now = walk(now, 'nat POSTROUTING').packet;
-  return `${out}: ${seen()}`;
+  return course(guarded === 'DROP' || forwarding === 'DROP' ? 'FORWARD' : leaving === 'DROP' && 'POSTROUTING');
 }
 
 /** Where these chains lead what comes to `chain`: `192.0.2.5:80`, or undefined where no rule matches. */
 export function destinationOf(chains: readonly Chain[], chain: string): (packet: Packet) => string | undefined {
   const walk = walker({ chains, jumps: [] }, {}, () => false);
   return (packet) => {
-    const { packet: after } = walk({ state: 'NEW', ...packet, destinationChanged: false }, `nat ${chain}`);
+    const sent = { state: 'NEW', ...packet, destinationChanged: false, askedFor: packet.to } as const;
+    const { packet: after } = walk(sent, `nat ${chain}`);
     return after.destinationChanged ? `${after.to}:${after.port}` : undefined;
   };
 }
 
-type Walking = Packet & { out?: string; destinationChanged: boolean };
+/** `out`: once it is routed. `askedFor`: its destination before it was translated. */
+type Walking = Packet & { out?: string; destinationChanged: boolean; askedFor: string };
 type Verdict = 'ACCEPT' | 'DROP' | 'RETURN' | undefined;
 
 /** The device of the longest prefix, among equals that of the lowest metric. */
@@ -109,6 +142,11 @@ function parseRule(text: string): Rule {
     const negated = word === '!';
     const option = negated ? words.shift() : word;
     const value = words.shift();
+    if (option === '--physdev-is-bridged') {
+      rule.matches.push(({ bridged }) => bridged === true);
+      words.unshift(value ?? '');
+      continue;
+    }
     if (value === undefined) throw new Error(`a rule that ends too early: ${text}`);
     if (option === '-j') rule.target = value;
     else if (option === '--to-source' || option === '--to-destination') rule.to = value;
@@ -128,6 +166,23 @@ function matchOf(option: string, value: string, text: string): Match {
       if (network === undefined) throw new Error(`not as iptables-save prints it: ${text}`);
       return ({ from, to }) => contains(network, ipv4(option === '-s' ? from : to));
     }
+    case '--ctorigdst': {
+      const network = parseCidr(value.includes('/') ? value : `${value}/32`);
+      if (network === undefined) throw new Error(`not as iptables-save prints it: ${text}`);
+      return ({ askedFor }) => contains(network, ipv4(askedFor));
+    }
+    case '--dir':
+      return ({ policy }) => policy === value;
+    case '--pol':
+      if (value === 'ipsec') return ({ policy }) => policy !== undefined;
+      break;
+    // The first packet of a flow, or one that goes the same way.
+    case '--ctdir':
+      return () => value === 'ORIGINAL';
+    // A later one of a flow that was let by as it was.
+    case '--ctstatus':
+      if (value === 'CONFIRMED') return ({ state }) => state === 'ESTABLISHED';
+      break;
     case '-i':
       return (packet) => packet.in === value;
     case '-o':

@@ -129,7 +129,6 @@ describe('a plan where NetworkManager manages the NIC', () => {
         ...files.map(({ path }) => `- file ${path}`),
         '~ profiles read by NetworkManager',
         'by NetworkManager: - address 203.0.113.10/24 on eth0',
-        '- established flows of 203.0.113.10',
       ]);
   });
 
@@ -159,11 +158,16 @@ describe('a plan where NetworkManager manages the NIC', () => {
     const its = route('default via 203.0.113.1 on eth0 proto static');
     const foreign = route('default via 192.0.2.190 on eth3 proto boot');
     const found = { addresses: [own], routes: [foreign, its] };
-    assert.deepEqual(plan({ addresses: [own], routes: [wanted], profiles }, found, [['eth0', active()]]), [
-      '+ route default via 203.0.113.1 on eth0',
-    ]);
+    const ownedRoutes = new Set([routeTargetKey(its)]);
+    assert.deepEqual(
+      plan({ addresses: [own], routes: [wanted], profiles }, found, [['eth0', active()]], { ownedRoutes }),
+      ['+ route default via 203.0.113.1 on eth0'],
+    );
     const both = { addresses: [own], routes: [wanted, foreign, its] };
-    assert.deepEqual(plan({ addresses: [own], routes: [wanted], profiles }, both, [['eth0', active()]]), []);
+    assert.deepEqual(
+      plan({ addresses: [own], routes: [wanted], profiles }, both, [['eth0', active()]], { ownedRoutes }),
+      [],
+    );
     // While its check of connectivity fails NetworkManager makes the metric worse; that is not ours to mend.
     const penalized = {
       addresses: [own],
@@ -218,7 +222,9 @@ describe('a plan where NetworkManager manages the NIC', () => {
 const foreign = (text: string): Foreign => {
   const [, family, route, words = ''] = /^([46]) (route )?(.*)$/.exec(text) ?? [];
   const [, device = ''] = / dev (\S+)/.exec(words) ?? [];
-  const [, target] = /^((?:default|\S+\/\d+) via \S+ dev \S+)/.exec(words) ?? [];
+  const [, asked] =
+    /^((?:default|\S+\/\d+) via \S+ dev \S+)(?: proto (?:static|boot))?(?: metric \d+)?$/.exec(words) ?? [];
+  const target = asked && `${asked} metric ${/ metric (\d+)/.exec(words)?.[1] ?? 0}`;
   return {
     kind: route === undefined ? 'address' : 'route',
     family: family === '4' ? 4 : 6,
@@ -254,7 +260,7 @@ describe('what has to be there as before when NetworkManager has applied or forg
       links: LINKS,
       state: state({ addresses: [own], files: [file('old')] }),
       owned: new Set([addressKey(own)]),
-      ownedRoutes: new Set(['default via 203.0.113.1 dev eth0']),
+      ownedRoutes: new Set(['default via 203.0.113.1 dev eth0 metric 0']),
       managers: new Map([['eth0', manager]]),
       onManaged,
     };
@@ -275,6 +281,7 @@ describe('what has to be there as before when NetworkManager has applied or forg
     '169.254.7.7/16 dev eth0 scope link',
   ];
   const routes = [
+    'default via 203.0.113.1 dev eth0 proto dhcp metric 100',
     'default via 203.0.113.2 dev eth0 proto dhcp metric 100',
     '172.16.0.0/16 via 203.0.113.2 dev eth0 proto static',
     '172.18.0.0/16 via 203.0.113.2 dev eth0',
@@ -290,12 +297,7 @@ describe('what has to be there as before when NetworkManager has applied or forg
   });
 
   it('on a NIC that leaves its foreign addresses of global scope, too', () => {
-    assert.deepEqual(kept({}, active()), [
-      ...always,
-      '192.0.2.77/32 dev eth0',
-      'default via 203.0.113.1 dev eth0 proto dhcp metric 100',
-      ...routes,
-    ]);
+    assert.deepEqual(kept({}, active()), [...always, '192.0.2.77/32 dev eth0', ...routes]);
   });
 
   it('what a run before this one lost comes last, by itself', () => {

@@ -11,6 +11,7 @@ import {
   addressKey,
   chainKey,
   isOurJump,
+  jumpKey,
   type NetworkState,
   ROUTE_PROTOCOL,
   routeKey,
@@ -162,6 +163,29 @@ describe('a plan that is carried out', () => {
         }
       }),
       { numRuns: 100 },
+    );
+  });
+
+  it('never forwards without the rules, from a machine that has none', () => {
+    fc.assert(
+      fc.property(configs, (each) => {
+        const machine = new Machine(LINKS);
+        const wanted = desired(each);
+        machine.carryOut(planSteps(wanted, machine.observe(wanted)), (step) => {
+          const forwards = [...machine.sysctls].some(([key, value]) => /forward/.test(key) && value === '1');
+          if (!forwards) return;
+          const chains = [...machine.chains.keys()].filter((key) => key.includes('KYLIN-VR'));
+          const jumps = [...machine.chains].flatMap(([key, rules]) =>
+            rules.filter((rule) => isOurJump(rule) && !key.includes('KYLIN-VR')).map((rule) => `${key} ${rule}`),
+          );
+          assert.deepEqual(
+            [chains.sort(), jumps.sort()],
+            [wanted.chains.map(chainKey).sort(), wanted.jumps.map(jumpKey).sort()],
+            `after ${line(step)}`,
+          );
+        });
+      }),
+      { numRuns: 50 },
     );
   });
 

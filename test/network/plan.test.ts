@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { planSteps } from '../../src/network/plan.ts';
-import { FILE_MARK, type File } from '../../src/network/state.ts';
-import { describe as line } from '../../src/network/step.ts';
+import { FILE_MARK, type File, type NetworkState } from '../../src/network/state.ts';
+import { describe as line, type Step } from '../../src/network/step.ts';
 import { config, desired, LINKS, link } from './fixtures.ts';
-import { Machine } from './machine.ts';
+import { isFirewallStep, Machine } from './machine.ts';
 import { address, plan, route, state } from './planning.ts';
 
 describe('the order of addresses', () => {
@@ -14,16 +14,16 @@ describe('the order of addresses', () => {
       'a new address of a NIC is added before the old one goes',
       ['192.0.2.2/26 on eth1'],
       ['192.0.2.1/26 on eth1'],
-      ['+ address 192.0.2.2/26 on eth1', '- address 192.0.2.1/26 on eth1', '- established flows of 192.0.2.1'],
+      ['+ address 192.0.2.2/26 on eth1', '- address 192.0.2.1/26 on eth1'],
     ],
     [
-      'an address whose prefix changes is added before the old one goes, and its flows live on',
+      'an address whose prefix changes is added before the old one goes',
       ['192.0.2.1/25 on eth1'],
       ['192.0.2.1/26 on eth1'],
       ['+ address 192.0.2.1/25 on eth1', '- address 192.0.2.1/26 on eth1'],
     ],
     [
-      'an address that moves to another NIC goes first and comes then, and its flows live on',
+      'an address that moves to another NIC goes first and comes then',
       ['192.0.2.1/26 on eth2'],
       ['192.0.2.1/26 on eth1'],
       ['- address 192.0.2.1/26 on eth1', '+ address 192.0.2.1/26 on eth2'],
@@ -32,13 +32,13 @@ describe('the order of addresses', () => {
       'an EIP goes before others come',
       ['203.0.113.10/24 on eth0', '198.51.100.6/32 on eth0'],
       ['203.0.113.10/24 on eth0', '198.51.100.5/32 on eth0'],
-      ['- address 198.51.100.5/32 on eth0', '+ address 198.51.100.6/32 on eth0', '- established flows of 198.51.100.5'],
+      ['- address 198.51.100.5/32 on eth0', '+ address 198.51.100.6/32 on eth0'],
     ],
     [
       'an EIP that is the only address of its NIC goes after the new one has come',
       ['203.0.113.10/24 on eth0'],
       ['198.51.100.5/32 on eth0'],
-      ['+ address 203.0.113.10/24 on eth0', '- address 198.51.100.5/32 on eth0', '- established flows of 198.51.100.5'],
+      ['+ address 203.0.113.10/24 on eth0', '- address 198.51.100.5/32 on eth0'],
     ],
   ];
   for (const [name, wanted, found, steps] of cases)
@@ -46,7 +46,7 @@ describe('the order of addresses', () => {
       assert.deepEqual(plan({ addresses: wanted.map(address) }, { addresses: found.map(address) }), steps);
     });
 
-  it('a foreign address of a NIC is removed, said to be foreign, and its flows are kept', () => {
+  it('a foreign address of a NIC is removed, and said to be foreign', () => {
     const foreign = ['192.0.2.9/26 on eth1', '192.0.2.20 peer 192.0.2.21/32 on eth1'];
     assert.deepEqual(
       plan({ addresses: [address('192.0.2.1/26 on eth1')] }, { addresses: foreign.map(address), foreign }),
@@ -71,19 +71,50 @@ describe('the order of all things', () => {
     );
   });
 
-  it('when an EIP goes is: its address, then its rules, then its flows', () => {
+  const ON = /^~ net\.ipv4\.\S*(ip_forward|forwarding) 0 → 1$/;
+  const OFF = /^~ net\.ipv4\.\S*(ip_forward|forwarding) 1 → 0$/;
+  /** What each step is about, one after the other, each once where it follows itself. */
+  const stages = (steps: readonly Step[]): string[] =>
+    steps
+      .map((step) => {
+        if (isFirewallStep(step)) return 'rules';
+        const text = line(step);
+        return ON.test(text) ? 'forwarding on' : OFF.test(text) ? 'forwarding off' : step.kind;
+      })
+      .filter((stage, index, all) => stage !== all[index - 1]);
+
+  it('is: forwarding is on only when the rules are there, with what conntrack has from its first rule on', () => {
+    const machine = new Machine(LINKS);
+    const steps = planSteps(wanted, machine.observe(wanted));
+    assert.deepEqual(stages(steps).slice(0, 4), ['set-sysctl', 'rules', 'forwarding on', 'set-sysctl']);
+    assert.equal(
+      steps.map(line).findLast((text) => text.startsWith('~ net.')),
+      '~ net.netfilter.nf_conntrack_tcp_be_liberal unset → 1',
+    );
+  });
+
+  it('is: what goes with forwarding off, as when a change is taken back, goes after that', () => {
+    const machine = new Machine(LINKS);
+    machine.carryOut(planSteps(wanted, machine.observe(wanted)));
+    const before = state({ sysctls: wanted.sysctls.map(({ key }) => ({ key, value: '0' })) });
+    const kinds = stages(planSteps(before, machine.observe(before)));
+    assert.ok(kinds.lastIndexOf('forwarding off') < kinds.indexOf('rules'), kinds.join(', '));
+  });
+
+  it('when an EIP goes is: its address, then its rules', () => {
     const machine = new Machine(LINKS);
     machine.carryOut(planSteps(wanted, machine.observe(wanted)));
     machine.owned = new Set(['eth0 198.51.100.5/32']);
     const without = desired(config());
     const kinds = planSteps(without, machine.observe(without)).map(({ kind }) => kind);
-    assert.deepEqual([...new Set(kinds)], ['remove-address', 'replace-chain', 'remove-chain', 'cut-flows']);
+    assert.deepEqual([...new Set(kinds)], ['remove-address', 'replace-chain', 'remove-chain']);
   });
 });
 
 describe('routes', () => {
   const ours = 'default via 203.0.113.1 on eth0';
-  const cases: [string, string[], string[], string[]][] = [
+  const profiles = [{ device: 'eth0', uuid: 'ours' }];
+  const cases: [string, string[], string[], string[], Partial<NetworkState>?][] = [
     ['one that is not there is added', [ours], [], [`+ route ${ours}`]],
     ['ours that is not wanted is removed', [], [ours], [`- route ${ours}`]],
     [
@@ -92,21 +123,38 @@ describe('routes', () => {
       ['default via 203.0.113.1 on eth0 proto static', '198.18.0.0/16 via 203.0.113.9 on eth0 proto boot'],
       [],
     ],
-    [
-      'a foreign one to the same gateway does it where it is the best',
-      [ours],
-      ['default via 203.0.113.1 on eth0 metric 100 proto dhcp'],
-      [],
-    ],
-    [
-      'a foreign one to the same gateway does not do it where another is better',
-      [ours],
-      [
-        'default via 203.0.113.9 on eth0 metric 50 proto static',
-        'default via 203.0.113.1 on eth0 metric 100 proto dhcp',
+    ['ours stays beside the same one of somebody else', [ours], [`${ours} proto boot`, ours], []],
+    ...[
+      `${ours} metric 500 proto boot`,
+      `${ours} metric 20000 proto boot`,
+      `${ours} metric 100 proto static`,
+      `${ours} metric 1024 proto dhcp src 203.0.113.77`,
+      `${ours} proto static src 203.0.113.77`,
+      `${ours} proto dhcp`,
+    ].flatMap((other): typeof cases => [
+      [`ours stays beside ${other}`, [ours], [ours, other], [], { profiles }],
+      [`ours is added beside ${other}`, [ours], [other], [`+ route ${ours}`], { profiles }],
+    ]),
+    ...[`${ours} proto static`, `${ours} metric 20000 proto static`, `${ours} proto boot`].flatMap(
+      (made): typeof cases => [
+        [`${made} is what a profile of ours asked for`, [ours], [made], [], { profiles }],
+        [
+          `ours goes where there is ${made} by a profile of ours`,
+          [ours],
+          [made, ours],
+          [`- route ${ours}`],
+          { profiles },
+        ],
+        [`${made} does not do it without a profile of ours`, [ours], [made], [`+ route ${ours}`]],
+        [
+          `${made} does not do it behind another`,
+          [ours],
+          ['default via 203.0.113.9 on eth0 proto boot', made],
+          [`+ route ${ours}`],
+          { profiles },
+        ],
       ],
-      [`+ route ${ours}`],
-    ],
+    ),
     [
       'a foreign one to another gateway does not do it',
       [ours],
@@ -132,10 +180,32 @@ describe('routes', () => {
       [`+ route ${ours}`, `- route ${ours} metric 1000`],
     ],
   ];
-  for (const [name, wanted, found, steps] of cases)
+  for (const [name, wanted, found, steps, more] of cases)
     it(name, () => {
-      assert.deepEqual(plan({ routes: wanted.map(route) }, { routes: found.map(route) }), steps);
+      assert.deepEqual(plan({ routes: wanted.map(route), ...more }, { routes: found.map(route) }), steps);
     });
+
+  it('that our record names go when nobody wants them, whoever made them; by another metric they are foreign', () => {
+    const second = 'default via 192.0.2.190 on eth3 metric 1000';
+    const made = [`${ours} proto boot`, `${second} proto boot`, '198.18.5.0/24 via 192.0.2.9 on eth1 proto static'];
+    const foreign = [
+      `${ours} metric 500 proto boot`,
+      `${ours} metric 100 proto static`,
+      `${ours} proto dhcp`,
+      `${ours} proto static src 203.0.113.77`,
+      'default via 203.0.113.9 on eth0 proto boot',
+    ];
+    assert.deepEqual(
+      plan(
+        {},
+        {
+          routes: [...made, ...foreign].map(route),
+          recorded: [ours, second, '198.18.5.0/24 via 192.0.2.9 on eth1'],
+        },
+      ),
+      [`- route ${ours}`, `- route ${second}`, '- route 198.18.5.0/24 via 192.0.2.9 on eth1'],
+    );
+  });
 
   it('of a NIC whose address moves away go before it: they would go with it, and could not be removed any more', () => {
     const steps = plan(

@@ -9,6 +9,7 @@ import {
   type NetworkState,
   ROUTE_PROTOCOL,
   type Route,
+  routeTargetKey,
 } from '../../src/network/state.ts';
 import { describe as line } from '../../src/network/step.ts';
 import { emptyObservation } from './machine.ts';
@@ -20,23 +21,27 @@ export const address = (text: string): Address => {
   return { device, spec };
 };
 
-/** `default via 203.0.113.1 on eth0 metric 100 proto dhcp`; without proto it is ours. */
+/** `default via 203.0.113.1 on eth0 metric 100 proto dhcp src 203.0.113.77`; without proto it is ours. */
 export const route = (text: string): Route => {
-  const [, dest = '', via = '', device = '', metric = 0, protocol = ROUTE_PROTOCOL] =
-    /^(\S+) via (\S+) on (\S+)(?: metric (\d+))?(?: proto (\S+))?$/.exec(text) ?? [];
-  return { dest, via, device, metric: Number(metric), protocol };
+  const [, dest = '', via = '', device = '', metric = 0, protocol = ROUTE_PROTOCOL, source] =
+    /^(\S+) via (\S+) on (\S+)(?: metric (\d+))?(?: proto (\S+))?(?: src (\S+))?$/.exec(text) ?? [];
+  return { dest, via, device, metric: Number(metric), protocol, ...(source !== undefined && { source }) };
 };
 
-type Found = Partial<Omit<Observation, 'state' | 'owned'>> & { foreign?: readonly string[] } & Partial<NetworkState>;
+type Found = Partial<Omit<Observation, 'state' | 'owned' | 'ownedRoutes'>> & {
+  foreign?: readonly string[];
+  recorded?: readonly string[];
+} & Partial<NetworkState>;
 
-/** The lines of the plan; every address that is there is ours, unless it is listed as foreign. */
+/** The lines of the plan; every address that is there is ours, unless it is listed as foreign, and routes that are recorded. */
 export function plan(desired: Partial<NetworkState>, found: Found): string[] {
-  const { links = [], hooks = [], claims = [], strays = [], foreign = [], ...observed } = found;
+  const { links = [], hooks = [], claims = [], strays = [], foreign = [], recorded = [], ...observed } = found;
   const owned = new Set(
     (observed.addresses ?? [])
       .map(addressKey)
       .filter((key) => !foreign.some((text) => addressKey(address(text)) === key)),
   );
-  const observation = { ...emptyObservation, hooks, claims, strays, owned, state: state(observed) };
+  const ownedRoutes = new Set(recorded.map((text) => routeTargetKey(route(text))));
+  const observation = { ...emptyObservation, hooks, claims, strays, owned, ownedRoutes, state: state(observed) };
   return planSteps(state(desired), observation).map(line);
 }

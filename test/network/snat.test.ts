@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Config, Snat } from '../../src/config/config.ts';
-import { elasticAddresses } from '../../src/network/nat.ts';
+import { elasticAddresses } from '../../src/network/elastic.ts';
 import { config, desired, forward, SUBNET_A, UPLINK } from './fixtures.ts';
 import { trace } from './packet-trace.ts';
 
@@ -20,31 +20,31 @@ function seen(wanted: Config, from: string, device: string): string {
 
 const cases: [string, Snat[] | undefined, { a1: string; a2: string; b1: string; behindA: string }][] = [
   [
-    'absent: every subnet leaves as the uplink',
+    'absent: every subnet leaves as the uplink, and what is behind it',
     undefined,
-    { a1: UPLINK.ipaddr, a2: UPLINK.ipaddr, b1: UPLINK.ipaddr, behindA: BEHIND_A },
+    { a1: UPLINK.ipaddr, a2: UPLINK.ipaddr, b1: UPLINK.ipaddr, behindA: UPLINK.ipaddr },
   ],
   ['[]: none leaves as another', [], { a1: A1, a2: A2, b1: B1, behindA: BEHIND_A }],
   [
-    'an entry adds a network behind a subnet; the default stays',
+    'an entry for what is behind a subnet overrides that; the default stays',
     snats(['198.18.5.0/24', '198.51.100.40']),
     { a1: UPLINK.ipaddr, a2: UPLINK.ipaddr, b1: UPLINK.ipaddr, behindA: '198.51.100.40' },
   ],
   [
-    'an entry for a subnet overrides the default',
+    'an entry for a subnet overrides the default, also for what is behind it',
     snats(['192.0.2.0/26', '198.51.100.40']),
-    { a1: '198.51.100.40', a2: '198.51.100.40', b1: UPLINK.ipaddr, behindA: BEHIND_A },
+    { a1: '198.51.100.40', a2: '198.51.100.40', b1: UPLINK.ipaddr, behindA: '198.51.100.40' },
   ],
   [
     'an entry for one address overrides the one for its subnet, in whatever order',
     snats(['192.0.2.0/26', '198.51.100.40'], ['192.0.2.6/32', 'none']),
-    { a1: '198.51.100.40', a2: A2, b1: UPLINK.ipaddr, behindA: BEHIND_A },
+    { a1: '198.51.100.40', a2: A2, b1: UPLINK.ipaddr, behindA: '198.51.100.40' },
   ],
   ['none keeps the source', snats(['192.0.2.0/26', 'none']), { a1: A1, a2: A2, b1: UPLINK.ipaddr, behindA: BEHIND_A }],
   [
     'masquerade takes the address of the uplink as it is',
     snats(['192.0.2.64/26', 'masquerade']),
-    { a1: UPLINK.ipaddr, a2: UPLINK.ipaddr, b1: 'address of eth0', behindA: BEHIND_A },
+    { a1: UPLINK.ipaddr, a2: UPLINK.ipaddr, b1: 'address of eth0', behindA: UPLINK.ipaddr },
   ],
   [
     'an entry for everything stands behind those of the subnets',

@@ -140,7 +140,16 @@ const LINES: Lines = {
       '- our chains in the other iptables backend (iptables-legacy-restore)',
     ],
   ],
-  'cut-flows': [[{ kind: 'cut-flows', of: '198.51.100.5', filters: [] }, '- established flows of 198.51.100.5']],
+  'remove-unreadable-rules': [
+    [
+      { kind: 'remove-unreadable-rules', unreadable: { table: 'nat', chains: [], jumps: [], rules: [] } },
+      '- our chains in nat, by nft',
+    ],
+  ],
+  'cut-flows': [
+    [{ kind: 'cut-flows', of: '198.51.100.5', count: 1 }, '- 1 established flow of 198.51.100.5'],
+    [{ kind: 'cut-flows', of: '192.0.2.0/26', count: 20_000 }, '- 20000 established flows of 192.0.2.0/26'],
+  ],
   'announce-addresses': [
     [
       { kind: 'announce-addresses', device: 'eth0', mac: '02:00:00:00:00:00', addresses: addresses(4) },

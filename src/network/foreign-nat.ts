@@ -1,0 +1,188 @@
+// NAT rules that are not ours: whether one of them may have decided over a flow. Where that cannot be told, it may. Pure.
+
+import { contains, parseCidr } from './ipv4.ts';
+import { CHAIN_PREFIX, isOurJump } from './state.ts';
+
+/** The built-in chains of nat with all their rules, and the foreign chains below them, as iptables-save prints them. */
+export type NatRules = Readonly<Record<string, readonly string[]>>;
+
+/** The first packet of a flow, as a chain of nat would see it. */
+export type FirstPacket = {
+  protocol: string;
+  source: number;
+  destination: number;
+  sourcePort?: number | undefined;
+  destinationPort?: number | undefined;
+  /** Those that it may have come in by, and the one that it leaves by, where that is known. */
+  in?: readonly string[] | undefined;
+  out?: string | undefined;
+};
+
+/** `all`: nothing else is kept from being translated. */
+export type Exemptions = { exempt: string[]; all: boolean };
+
+/**
+ * What an operator keeps from being translated, by an ACCEPT in POSTROUTING before our rules: as RETURN, for a chain of ours. Of simple
+ * matches only, which every table takes.
+ */
+export function exemptions(postrouting: readonly string[], chains: () => NatRules): Exemptions {
+  const ours = postrouting.findIndex(isOurJump);
+  const before = postrouting.slice(0, ours === -1 ? 0 : ours);
+  const [simple, others] = [
+    before.filter((rule) => SIMPLE_ACCEPT.test(rule)),
+    before.filter((rule) => !SIMPLE_ACCEPT.test(rule)),
+  ];
+  return {
+    exempt: simple.map((rule) => rule.replace(/ACCEPT$/, 'RETURN')),
+    all: others.length === 0 || !others.some((rule) => mayKeep(rule, chains(), 0)),
+  };
+}
+
+const SIMPLE_ACCEPT = /^(?:(?:! )?-[sdop] [\w./+@-]+ |-m (?:tcp|udp) |(?:! )?--[sd]port [\d:]+ )+-j ACCEPT$/;
+
+/** Whether it may let a packet by as it is. Out of a foreign chain RETURN leads on to ours. */
+function mayKeep(rule: string, chains: NatRules, depth: number): boolean {
+  const { target, isGoto } = targetOf(rule);
+  if (target === 'RETURN') return depth === 0;
+  const below = chains[target];
+  if (below === undefined) return target === 'ACCEPT' || target === ONLY_NFT;
+  return isGoto || depth > DEEPEST || below.some((each) => mayKeep(each, chains, depth + 1));
+}
+
+type Answer = 'yes' | 'no' | 'maybe';
+type Match = (packet: FirstPacket) => Answer;
+type Rule = { match: Match; target: string };
+
+/** Targets that let the next rule be asked. */
+const GOES_ON = new Set(['LOG', 'NFLOG', 'ULOG', 'MARK', 'CONNMARK', 'TRACE', '']);
+const DEEPEST = 32;
+
+/**
+ * Whether a foreign rule of that built-in chain may decide over such a flow; `oursDecides`: our rules do where they are asked, so
+ * that those behind them are not.
+ */
+export function foreignNat(rules: NatRules, isLocal: (address: number) => boolean) {
+  const parsed = new Map<string, Rule[]>();
+  const rulesOf = (chain: string): Rule[] => {
+    const known = parsed.get(chain) ?? (rules[chain] ?? []).map((rule) => parseRule(rule, isLocal));
+    parsed.set(chain, known);
+    return known;
+  };
+  return (hook: string, packet: FirstPacket, oursDecides: boolean): boolean => {
+    const decides = (chain: string, depth: number): boolean => {
+      for (const { match, target } of rulesOf(chain)) {
+        const answer = match(packet);
+        if (answer === 'no' || GOES_ON.has(target)) continue;
+        if (target.startsWith(CHAIN_PREFIX)) {
+          if (oursDecides && answer === 'yes') return depth > 0;
+          continue;
+        }
+        if (target === 'RETURN') {
+          // Out of a built-in chain: then ours behind it are not asked.
+          if (depth === 0 && oursDecides) return true;
+          if (answer === 'yes') return false;
+          continue;
+        }
+        if (rules[target] === undefined || depth > DEEPEST) return true;
+        if (decides(target, depth + 1)) return true;
+      }
+      return false;
+    };
+    return decides(hook, 0);
+  };
+}
+
+/** Without one it is `''`. */
+function targetOf(text: string): { target: string; isGoto: boolean } {
+  if (text === '') return { target: ONLY_NFT, isGoto: false };
+  const words = wordsOf(text);
+  const at = words.findIndex(isTarget);
+  return at === -1 ? { target: '', isGoto: false } : { target: words[at + 1] ?? '', isGoto: words[at] === '-g' };
+}
+
+const isTarget = (word: string | undefined): boolean => word === '-j' || word === '-g';
+
+const wordsOf = (text: string): string[] => text.match(/"(?:[^"\\]|\\.)*"|\S+/g) ?? [];
+
+/** Of a rule that only nft could say. */
+const ONLY_NFT = 'unknown';
+
+function parseRule(text: string, isLocal: (address: number) => boolean): Rule {
+  if (text === '') return { target: ONLY_NFT, match: () => 'maybe' };
+  const words = wordsOf(text);
+  const matches: Match[] = [];
+  for (let at = 0; at < words.length; at++) {
+    const negated = words[at] === '!';
+    if (negated) at++;
+    const option = words[at] ?? '';
+    // What follows the target is the target's.
+    if (isTarget(option)) break;
+    const value = words[at + 1];
+    if (value === undefined || value.startsWith('-') || value === '!') {
+      matches.push(() => 'maybe');
+      continue;
+    }
+    at++;
+    if (option === '-m' || option === '--comment') continue;
+    const match = matchOf(option, value, isLocal);
+    matches.push(negated ? (packet) => OPPOSITE[match(packet)] : match);
+  }
+  return {
+    target: targetOf(text).target,
+    match: (packet) => {
+      let answer: Answer = 'yes';
+      for (const match of matches) {
+        const one = match(packet);
+        if (one === 'no') return 'no';
+        if (one === 'maybe') answer = 'maybe';
+      }
+      return answer;
+    },
+  };
+}
+
+const OPPOSITE: Readonly<Record<Answer, Answer>> = { yes: 'no', no: 'yes', maybe: 'maybe' };
+
+const sure = (holds: boolean): Answer => (holds ? 'yes' : 'no');
+
+function matchOf(option: string, value: string, isLocal: (address: number) => boolean): Match {
+  switch (option) {
+    case '-s':
+    case '-d': {
+      const network = parseCidr(value);
+      if (network === undefined) break;
+      return option === '-s'
+        ? ({ source }) => sure(contains(network, source))
+        : ({ destination }) => sure(contains(network, destination));
+    }
+    case '-p':
+      // Where conntrack has no name for it, or iptables has none, they cannot be compared.
+      return ({ protocol }) => (protocol === 'unknown' || /^\d/.test(value) ? 'maybe' : sure(protocol === value));
+    case '-i':
+      return ({ in: devices }) => anyOf((devices ?? [undefined]).map((device) => deviceIs(device, value)));
+    case '-o':
+      return ({ out: device }) => deviceIs(device, value);
+    case '--dport':
+      return ({ destinationPort }) => portIs(destinationPort, value);
+    case '--sport':
+      return ({ sourcePort }) => portIs(sourcePort, value);
+    case '--dst-type':
+      if (value === 'LOCAL') return ({ destination }) => sure(isLocal(destination));
+      break;
+    case '--src-type':
+      if (value === 'LOCAL') return ({ source }) => sure(isLocal(source));
+  }
+  return () => 'maybe';
+}
+
+/** `eth+` is every name that begins so. */
+const deviceIs = (device: string | undefined, value: string): Answer =>
+  device === undefined ? 'maybe' : sure(value.endsWith('+') ? device.startsWith(value.slice(0, -1)) : device === value);
+
+const anyOf = ([first = 'maybe', ...rest]: readonly Answer[]): Answer =>
+  rest.every((answer) => answer === first) ? first : 'maybe';
+
+function portIs(port: number | undefined, value: string): Answer {
+  const [from = 0, to = from] = value.split(':').map(Number);
+  return port === undefined ? 'maybe' : sure(from <= port && port <= to);
+}

@@ -1,0 +1,115 @@
+// Config, NICs, links and the steps that are still to be done → which EIPs and forwards a packet would get through by. Rules of others
+// are not in here. Pure.
+
+import type { Config, Nic } from '../config/config.ts';
+import { uplinkOf } from '../config/config.ts';
+import { type WayInside, waysInside } from './explain.ts';
+import { contains, ipv4 } from './ipv4.ts';
+import { type BoundNic, carrierOf, faultyNics, type NicBinding, type ObservedLink } from './nics.ts';
+import type { Step } from './step.ts';
+
+export type State = 'active' | 'pending' | 'error';
+
+export type Found = {
+  binding: NicBinding;
+  links: readonly ObservedLink[];
+  steps: readonly Step[];
+  /** What the kernel answers ARP for, on all NICs. */
+  arpIgnore: string | undefined;
+};
+
+/** Of what is mapped to a VM. */
+export function reachOf(config: Config, found: Found): (eip: string, vmIp: string) => State {
+  const uplink = uplinkOf(config);
+  const ways = waysInside(config);
+  const states = new Map(config.nics.map((nic) => [nic.mac, stateOfNic(nic, found)]));
+  const outward = uplink === undefined ? 'error' : worse(states.get(uplink.mac), outwardOf(uplink, found));
+  const stateOfWay = (way: WayInside | undefined): State =>
+    way === undefined ? 'active' : worse(states.get(way.place.nic.mac), routeTo(way, found));
+  return (eip, vmIp) => {
+    const inward = stateOfWay(ways.find(({ network }) => contains(network, ipv4(vmIp))));
+    const mapped = found.steps.some((step) => concerns(step, eip)) ? 'error' : 'active';
+    return worse(worse(outward, inward), mapped);
+  };
+}
+
+const RANK: readonly State[] = ['active', 'pending', 'error'];
+
+const worse = (a: State = 'active', b: State = 'active'): State => (RANK.indexOf(a) < RANK.indexOf(b) ? b : a);
+
+/** Whether packets come in and go out by it. */
+function stateOfNic({ mac }: Nic, { binding, links, steps, arpIgnore }: Found): State {
+  if (faultyNics(binding).some((nic) => nic.mac === mac)) return 'error';
+  const nic = binding.bound.find((each) => each.mac === mac);
+  if (nic === undefined) return 'pending';
+  const isDead = links.some(
+    ({ device, up, noCarrier, noArp }) =>
+      (device === nic.device && (!up || noCarrier)) || (device === carrierOf(nic) && (!up || noCarrier || noArp)),
+  );
+  return isDead || arpIgnore === ANSWERS_NOBODY || steps.some((step) => bars(step, nic)) ? 'error' : 'active';
+}
+
+/** A value of arp_ignore. */
+export const ANSWERS_NOBODY = '8';
+
+/** Whether nothing comes or goes by a NIC until the step is done. */
+function bars(step: Step, nic: BoundNic): boolean {
+  const carrier = carrierOf(nic);
+  switch (step.kind) {
+    case 'add-address':
+      return step.address.device === carrier && step.address.spec === `${nic.ipaddr}/${nic.prefix}`;
+    case 'add-subnet-route':
+      return step.route.device === carrier;
+    case 'add-bridge':
+      return step.bridge.name === carrier;
+    case 'add-port':
+      return step.port.device === nic.device;
+    case 'set-sysctl':
+      return (
+        step.key === `net/ipv4/conf/${carrier}/forwarding` ||
+        (step.key === `net/ipv4/conf/${carrier}/arp_ignore` && step.was === ANSWERS_NOBODY)
+      );
+    default:
+      return false;
+  }
+}
+
+/** What leaves by the uplink needs its default route. */
+function outwardOf({ mac }: Nic, { binding, steps }: Found): State {
+  const carriers = binding.bound.filter((nic) => nic.mac === mac).map(carrierOf);
+  return steps.some(
+    (step) => step.kind === 'add-route' && step.route.dest === 'default' && carriers.includes(step.route.device),
+  )
+    ? 'error'
+    : 'active';
+}
+
+function routeTo({ place }: WayInside, { steps }: Found): State {
+  if (place.kind === 'link') return 'active';
+  const dest = place.dest === '0.0.0.0/0' ? 'default' : place.dest;
+  return steps.some((step) => step.kind === 'add-route' && step.route.dest === dest && step.route.via === place.via)
+    ? 'error'
+    : 'active';
+}
+
+/** Whether a step that is still to be done keeps an EIP from working. */
+function concerns(step: Step, eip: string): boolean {
+  switch (step.kind) {
+    case 'add-address':
+      return step.address.spec === `${eip}/32`;
+    case 'add-jump':
+      return true;
+    case 'add-chain':
+    case 'replace-chain':
+      return step.chain.name.endsWith(`-${eip}`) || step.chain.rules.some((rule) => mentions(rule, eip));
+    case 'edit-chain':
+      return step.name.endsWith(`-${eip}`) || [...step.add, ...step.remove].some((rule) => mentions(rule, eip));
+    case 'set-sysctl':
+      return step.key === 'net/ipv4/ip_forward';
+    default:
+      return false;
+  }
+}
+
+const mentions = (rule: string, address: string): boolean =>
+  rule.includes(`-d ${address}/32 `) || rule.endsWith(`--to-source ${address}`);

@@ -1,0 +1,100 @@
+// What a change found, and the machine as it is → what of it comes back where the change is taken back. Pure.
+
+import {
+  type Foreign,
+  foreignKey,
+  foreignPlace,
+  parseForeignNeighbours,
+  parseForeignRoutes,
+} from '../dialects/foreign.ts';
+import {
+  type Address,
+  addressKey,
+  hostPart,
+  isOurRoute,
+  type NetworkState,
+  ROUTE_PROTOCOL,
+  type Route,
+} from './state.ts';
+
+export type Found = {
+  state: NetworkState;
+  /** Keys of the same foreign addresses as in `state` on other devices. */
+  stayed?: readonly string[];
+};
+
+/** What `ip` prints of routes of IPv4, by lines, and of neighbours that somebody entered, in JSON. */
+export type Standing = { routes: readonly string[]; neighbours: string };
+
+/** What is ours, as recorded: addressKey, routeTargetKey. */
+type Ours = { owned: ReadonlySet<string>; ownedRoutes: ReadonlySet<string> };
+
+/** A state that is to come back. */
+export function withStayed(state: NetworkState, there: readonly Address[], ours: Ours): Found {
+  const specs = new Set(state.addresses.flatMap(({ spec, foreign }) => (foreign ? [spec] : [])));
+  const going = new Set(state.addresses.map(addressKey));
+  const elsewhere = foreignAddresses(there, ours).filter(({ spec }) => specs.has(spec));
+  const stayed = elsewhere.map(addressKey).filter((key) => !going.has(key));
+  return { state, stayed };
+}
+
+/**
+ * Of what is foreign only what the change took away: what is there still is not our matter, and others may change it while the
+ * change waits. Nor is an address that they have put on another device by now.
+ */
+export function toReturn<T extends Found>(found: T, there: readonly Address[], ours: Ours): T {
+  const { state, stayed = [] } = found;
+  const known = new Set([...stayed, ...state.addresses.map(addressKey)]);
+  const foreign = foreignAddresses(there, ours);
+  const now = new Set(foreign.map(addressKey));
+  const moved = new Set(foreign.filter((address) => !known.has(addressKey(address))).map(({ spec }) => spec));
+  const addresses = state.addresses.filter(
+    (address) => !address.foreign || !(now.has(addressKey(address)) || moved.has(address.spec)),
+  );
+  return { ...found, ...withStayed({ ...state, addresses }, there, ours) };
+}
+
+/**
+ * What was there of others on these devices, or with a source of ours, and is not any more, nor anything else in its place. Of fifty
+ * thousand routes nearly all are the same lines: only the others are read.
+ */
+export function goneSince(before: Standing, now: Standing, devices: readonly string[], ours: Ours): Foreign[] {
+  const asked = new Set(devices);
+  const went = [...parsed(without(before.routes, now.routes)), ...parseForeignNeighbours(before.neighbours, asked)];
+  const came = [...parsed(without(now.routes, before.routes)), ...parseForeignNeighbours(now.neighbours, asked)];
+  const known = new Set(went.map(foreignKey));
+  const there = new Set(came.map(foreignKey));
+  const news = came.filter((each) => !known.has(foreignKey(each)) && isForeign(each, ours));
+  const replaced = new Set(news.map(foreignPlace));
+  const sources = new Set([...ours.owned].map((key) => hostPart(key.slice(key.indexOf(' ') + 1))));
+  const hasOurSource = ({ words }: Foreign) => sources.has(/ src (\S+)/.exec(words)?.[1] ?? '');
+  return went.filter(
+    (each) =>
+      (asked.has(each.device) || hasOurSource(each)) &&
+      isForeign(each, ours) &&
+      !there.has(foreignKey(each)) &&
+      !replaced.has(foreignPlace(each)),
+  );
+}
+
+function without(lines: readonly string[], others: readonly string[]): string[] {
+  const known = new Set(others);
+  return lines.filter((line) => !known.has(line));
+}
+
+const parsed = (lines: readonly string[]): Foreign[] => parseForeignRoutes(lines.join('\n'), 4);
+
+export const ourRoutes = (routes: readonly Route[], { ownedRoutes }: Pick<Ours, 'ownedRoutes'>): Route[] =>
+  routes.filter((route) => isOurRoute(route, ownedRoutes));
+
+const isForeign = (each: Foreign, { ownedRoutes }: Ours): boolean => {
+  const { kind, protocol, target = '' } = each;
+  return kind === 'neighbour' || !(ofTheKernel(each) || protocol === ROUTE_PROTOCOL || ownedRoutes.has(target));
+};
+
+/** They come and go with addresses. Some give theirs the kernel's name, but those lead by a gateway, or have no source. */
+const ofTheKernel = ({ protocol, words }: Foreign): boolean =>
+  protocol === 'kernel' && / src /.test(words) && !/ via /.test(words);
+
+const foreignAddresses = (addresses: readonly Address[], { owned }: Ours): Address[] =>
+  addresses.filter((address) => !owned.has(addressKey(address)));
