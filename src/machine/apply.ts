@@ -1,16 +1,15 @@
 // Steps → the machine, in their order, in bulk: one `ip -batch` and one `iptables-restore` for each run of such steps.
 // Gives an Outcome; logs nothing.
 
-import { deleteFlowOptions, deleteOptions, matches, parseFlows } from '../dialects/conntrack.ts';
 import { batchLine, type IpStep } from '../dialects/iproute.ts';
 import { type FirewallStep, renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
+import { renderNftRemoval } from '../dialects/nft.ts';
 import { asOvsStep, type OvsStep } from '../dialects/ovs.ts';
-import { AgentError, UnsupportedError } from '../errors.ts';
-import type { FlowFilter } from '../network/flows.ts';
+import { UnsupportedError } from '../errors.ts';
 import { describe, type Step } from '../network/step.ts';
-import { forgetForeign, putBack } from './foreign.ts';
+import { keepLost, putBack, readNeighbours } from './foreign.ts';
 import type { Host } from './host.ts';
-import { applyProfiles, cannotPutBack } from './networkmanager.ts';
+import { applyProfiles, orphaned } from './networkmanager.ts';
 import { changeOvs } from './ovs.ts';
 
 export type Outcome = {
@@ -37,10 +36,10 @@ export async function applySteps(host: Host, steps: readonly Step[]): Promise<Ou
       outcome.failed = { steps: batch.steps, error: error instanceof Error ? error : new Error(String(error)) };
       return outcome;
     }
-    outcome.done.push(...batch.steps);
+    for (const step of batch.steps) outcome.done.push(step);
   }
   outcome.announced = Promise.all(batches.slice(last).map((batch) => applyBatch(host, batch, outcome.warnings)));
-  outcome.done.push(...batches.slice(last).flatMap((batch) => batch.steps));
+  for (const { steps } of batches.slice(last)) for (const step of steps) outcome.done.push(step);
   return outcome;
 }
 
@@ -50,10 +49,9 @@ type Batch =
   | { by: 'ip'; steps: IpStep[] }
   | { by: 'ovs'; steps: OvsStep[] }
   | { by: 'iptables'; steps: FirewallStep[] }
-  | { by: 'conntrack'; steps: Extract<Step, { kind: 'cut-flows' }>[] }
   | { by: 'networkmanager'; steps: Step[] }
   | { by: 'put-back'; steps: Extract<Step, { kind: 'put-back' }>[] }
-  | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | { kind: 'cut-flows' | 'put-back' }>] };
+  | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | { kind: 'put-back' }>] };
 
 type ProfileStep = {
   kind: 'load-profiles' | 'apply-profile' | 'forget-profiles' | 'release-device' | 'return-device';
@@ -102,10 +100,6 @@ function inBatches(steps: readonly Step[]): Batch[] {
         if (last?.by === 'iptables') last.steps.push(step);
         else batches.push({ by: 'iptables', steps: [step] });
         break;
-      case 'cut-flows':
-        if (last?.by === 'conntrack') last.steps.push(step);
-        else batches.push({ by: 'conntrack', steps: [step] });
-        break;
       case 'load-profiles':
       case 'apply-profile':
       case 'forget-profiles':
@@ -135,30 +129,14 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
     case 'iptables':
       await restore(host, 'iptables-restore', renderRestore(batch.steps));
       return;
-    case 'conntrack':
-      await cutFlows(
-        host,
-        batch.steps.flatMap(({ filters }) => filters),
-      ).catch((error: unknown) => {
-        if (!(error instanceof AgentError)) throw error;
-        warnings.push(
-          `established flows of ${batch.steps.map(({ of }) => of).join(', ')} may live on: ${error.message}; they end by themselves when they are idle`,
-        );
-      });
-      return;
     case 'networkmanager':
       warnings.push(...(await applyProfiles(host, batch.steps)));
       return;
-    case 'put-back':
-      warnings.push(
-        ...cannotPutBack(
-          await putBack(
-            host,
-            batch.steps.map(({ foreign }) => foreign),
-          ),
-        ),
-      );
-      return forgetForeign(host);
+    case 'put-back': {
+      const foreign = batch.steps.map((step) => step.foreign);
+      warnings.push(...orphaned(await keepLost(host, foreign, await putBack(host, foreign))));
+      return;
+    }
     case 'one':
       return applyOne(host, batch.steps[0], warnings);
   }
@@ -182,6 +160,12 @@ async function applyOne(
       return host.move(step.path, step.to);
     case 'remove-stray-rules':
       return restore(host, step.stray.restore, renderStrayRemoval(step.stray));
+    case 'remove-unreadable-rules':
+      await host.run(['nft', '-f', '-'], { input: renderNftRemoval(step.unreadable) });
+      return;
+    case 'cut-flows':
+      // Not by a plan: see stale.ts.
+      return;
     case 'announce-addresses':
       // Whatever it is: by then the change may be verified.
       return announce(host, step.device, step.mac, step.addresses).catch((error: unknown) => {
@@ -198,46 +182,18 @@ async function restore(host: Host, command: string, input: string): Promise<void
   });
 }
 
-/** Flows may come from both sides while we cut: this many times we look again. */
-const MOST_CUT_ROUNDS = 5;
-
-/**
- * `conntrack -D` ends with 1 where nothing matched, but also where an entry that it had found went away by itself (or by
- * another -D): the rest stays then. So: one at a time, and look again until nothing is left.
- */
-async function cutFlows(host: Host, filters: readonly FlowFilter[]): Promise<void> {
-  for (let round = 0; round < MOST_CUT_ROUNDS; round++) {
-    const { stdout } = await host.run(['conntrack', '-L']);
-    const flows = parseFlows(stdout);
-    if (flows.length === 0 && stdout.trim() !== '')
-      throw new UnsupportedError(
-        `conntrack -L printed something that is not understood: ${stdout.trim().slice(0, 100)} (please report it, with conntrack --version)`,
-      );
-    const calls = filters.flatMap((filter) => {
-      const found = flows.filter((flow) => matches(filter, flow));
-      if (found.length === 0) return [];
-      const { ports } = filter;
-      return ports === undefined || ports.from === ports.to ? [deleteOptions(filter)] : found.map(deleteFlowOptions);
-    });
-    if (calls.length === 0) return;
-    for (const options of calls) await host.run(['conntrack', '-D', ...options], { accept: [1] });
-  }
-  throw new UnsupportedError('conntrack -D leaves flows that it was asked to delete');
-}
-
 /** Above this many addresses the device's own MAC, set again, announces them all. */
 const MOST_ARPINGS = 8;
 
 /**
  * Gratuitous ARP, not waited for: arping takes a second, its frame leaves at once. With arp_notify set, giving a device its
- * own MAC announces all its addresses within milliseconds, but drops its neighbour cache, permanent entries too: only
- * where there are none of those.
+ * own MAC announces all its addresses within milliseconds, but drops its neighbour cache, what somebody entered too: only
+ * where there is none of that.
  */
 async function announce(host: Host, device: string, mac: string, addresses: readonly string[]): Promise<void> {
   const arping = await host.which('arping');
   if (arping === undefined || addresses.length > MOST_ARPINGS) {
-    const { stdout } = await host.run(['ip', '-json', 'neigh', 'show', 'dev', device, 'nud', 'permanent']);
-    if (['', '[]'].includes(stdout.replace(/\s/g, ''))) {
+    if ((await readNeighbours(host, new Set([device]))).length === 0) {
       await host.run(['ip', 'link', 'set', 'dev', device, 'address', mac]);
       return;
     }

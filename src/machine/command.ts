@@ -21,51 +21,152 @@ export type Streams = {
   input?: string | undefined;
 };
 
+/** Of what goes in and comes out; in latin1 each character is one byte, whatever it is. */
+export type Encoding = 'utf8' | 'latin1';
+
 /**
  * Closes the files. A status is for the caller to judge. What a command that its timeout killed has left open is not waited for.
  */
-export function runCommand(
+export async function runCommand(
   command: string,
   args: readonly string[],
-  { env, timeoutMs, streams }: { env: NodeJS.ProcessEnv; timeoutMs: number; streams: Streams },
+  { streams, encoding = 'utf8', ...limits }: Limits & { streams: Streams; encoding?: Encoding | undefined },
 ): Promise<Ended> {
-  return new Promise((resolve) => {
-    const ended: Ended = { timedOut: false, stdout: '', stderr: '' };
-    const { files, input } = streams;
-    let child: ChildProcess;
+  const { files, input } = streams;
+  const stdio = files ?? ([input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] as const);
+  const { child, ended, closed } = begin(command, args, { ...limits, stdio });
+  // One that ends without reading it says so by its status.
+  child?.stdin?.on('error', () => {}).end(input, encoding);
+  const printed = files
+    ? () => ({ stdout: contentOf(files[1], encoding), stderr: contentOf(files[2], 'utf8') })
+    : collected(child?.stdout, child?.stderr, encoding);
+  await closed;
+  try {
+    return child === undefined ? ended : { ...ended, ...printed() };
+  } finally {
+    closeAll(files);
+  }
+}
+
+/**
+ * As runCommand, for one that prints more than should be in memory at once: each line goes to `onLine` as it comes, in latin1, and
+ * `stdout` stays empty. What `onLine` throws ends the command, and is thrown.
+ */
+export async function streamCommand(
+  command: string,
+  args: readonly string[],
+  onLine: (line: string) => void,
+  limits: Limits,
+): Promise<Ended> {
+  const { child, ended, closed, end } = begin(command, args, { ...limits, stdio: ['ignore', 'pipe', 'pipe'] });
+  const lines = lineSplitter(onLine);
+  let thrown: { error: unknown } | undefined;
+  const pass = (piece?: Buffer) => {
+    if (thrown !== undefined) return;
     try {
-      const stdio = files ?? ([input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] as const);
-      child = spawn(command, args, { env, stdio: [...stdio], ...OWN_GROUP });
+      lines(piece);
     } catch (error) {
-      closeAll(files);
-      // Of the failures to start a process some come as an event, and some (ENOMEM, E2BIG) are thrown.
-      resolve({ ...ended, code: (error as NodeJS.ErrnoException).code ?? 'UNKNOWN' });
-      return;
+      thrown = { error };
+      end();
     }
-    // One that ends without reading it says so by its status.
-    child.stdin?.on('error', () => {}).end(input);
-    const printed = files
-      ? () => ({ stdout: contentOf(files[1]), stderr: contentOf(files[2]) })
-      : collected(child.stdout, child.stderr);
-    const timer = setTimeout(() => {
-      ended.timedOut = true;
-      killGroup(child.pid);
-      // One that left the group may keep them open.
-      child.stdout?.destroy();
-      child.stderr?.destroy();
-    }, timeoutMs);
-    child.on('error', ({ code = 'UNKNOWN' }: NodeJS.ErrnoException) => {
-      ended.code = code;
-    });
+  };
+  child?.stdout?.on('data', pass).on('end', () => pass());
+  child?.stderr?.on('data', (piece: Buffer) => {
+    if (ended.stderr.length < MOST_COMPLAINT) ended.stderr += piece.toString();
+  });
+  await closed;
+  if (thrown !== undefined) throw thrown.error;
+  return ended;
+}
+
+type Limits = { env: NodeJS.ProcessEnv; timeoutMs: number };
+
+type Begun = {
+  /** Undefined where it has not even begun: then it is closed, and its end has a code. */
+  child: ChildProcess | undefined;
+  /** Filled in until it is closed. */
+  ended: Ended;
+  closed: Promise<void>;
+  end(): void;
+};
+
+/** In time it is ended, with all that it has started. */
+function begin(
+  command: string,
+  args: readonly string[],
+  { env, timeoutMs, stdio }: Limits & { stdio: readonly (number | 'ignore' | 'pipe')[] },
+): Begun {
+  const ended: Ended = { timedOut: false, stdout: '', stderr: '' };
+  let child: ChildProcess;
+  try {
+    child = spawn(command, args, { env, stdio: [...stdio], ...OWN_GROUP });
+  } catch (error) {
+    // Of the failures to start a process some come as an event, and some (ENOMEM, E2BIG) are thrown.
+    ended.code = (error as NodeJS.ErrnoException).code ?? 'UNKNOWN';
+    return { child: undefined, ended, closed: Promise.resolve(), end() {} };
+  }
+  const end = () => {
+    killGroup(child.pid);
+    // One that left the group may keep them open.
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+  };
+  const timer = setTimeout(() => {
+    ended.timedOut = true;
+    end();
+  }, timeoutMs);
+  child.on('error', ({ code = 'UNKNOWN' }: NodeJS.ErrnoException) => {
+    ended.code = code;
+  });
+  const closed = new Promise<void>((resolve) => {
     child.on('close', (status, signal) => {
       clearTimeout(timer);
       if (status !== null && status >= 0) ended.exitCode = status;
       if (signal !== null) ended.signal = signal;
-      resolve({ ...ended, ...printed() });
-      closeAll(files);
+      resolve();
     });
   });
+  return { child, ended, closed, end };
 }
+
+const MOST_COMPLAINT = 65_536;
+/** Bytes; what is longer is no line of a table, and handed on in pieces. */
+const LONGEST_LINE = 65_536;
+
+/**
+ * A line that lies in several pieces is copied once, at its end. Each line is a string of its own, which keeps nothing of its piece in
+ * memory. The last one may lack its line feed: no piece is the end.
+ */
+export function lineSplitter(onLine: (line: string) => void): (piece?: Buffer) => void {
+  let begun: Buffer[] = [];
+  let length = 0;
+  const finish = () => {
+    const whole = Buffer.concat(begun);
+    begun = [];
+    length = 0;
+    onLine(whole.toString('latin1'));
+  };
+  return (piece) => {
+    if (piece === undefined) {
+      if (length > 0) finish();
+      return;
+    }
+    let from = 0;
+    for (let to = piece.indexOf(LINE_FEED); to !== -1; from = to + 1, to = piece.indexOf(LINE_FEED, from)) {
+      if (length === 0) onLine(piece.toString('latin1', from, to));
+      else {
+        begun.push(piece.subarray(from, to));
+        finish();
+      }
+    }
+    if (from === piece.length) return;
+    begun.push(piece.subarray(from));
+    length += piece.length - from;
+    if (length > LONGEST_LINE) finish();
+  };
+}
+
+const LINE_FEED = 0x0a;
 
 /**
  * In memory, without a name, gone when they are closed. Three commands that print into files instead of pipes save a fifth of what
@@ -73,7 +174,7 @@ export function runCommand(
  * Undefined where there can be none (not root, little room: what is cut off may look whole), and with SELinux, which may not let
  * a command use a file of ours.
  */
-export function standardFiles(input: string | undefined): Streams | undefined {
+export function standardFiles(input: string | undefined, encoding: Encoding = 'utf8'): Streams | undefined {
   if (existsSync('/sys/fs/selinux/enforce')) return undefined;
   const opened: number[] = [];
   const open = () => {
@@ -84,7 +185,7 @@ export function standardFiles(input: string | undefined): Streams | undefined {
   try {
     const { bavail, bsize } = statfsSync('/run');
     if (bavail * bsize < ROOM) return undefined;
-    return { files: [input === undefined ? 'ignore' : filled(open(), Buffer.from(input)), open(), open()] };
+    return { files: [input === undefined ? 'ignore' : filled(open(), Buffer.from(input, encoding)), open(), open()] };
   } catch {
     closeAll(opened);
     return undefined;
@@ -107,9 +208,9 @@ function filled(file: number, bytes: Buffer): number {
   return file;
 }
 
-function contentOf(file: number): string {
+function contentOf(file: number, encoding: Encoding): string {
   const bytes = Buffer.allocUnsafe(fstatSync(file).size);
-  return bytes.subarray(0, readSync(file, bytes, 0, bytes.length, 0)).toString();
+  return bytes.subarray(0, readSync(file, bytes, 0, bytes.length, 0)).toString(encoding);
 }
 
 function closeAll(files: readonly (number | 'ignore')[] = []): void {
@@ -132,14 +233,18 @@ export function killGroup(pid: number | undefined): void {
   }
 }
 
-function collected(...streams: (Readable | null)[]): () => Pick<Ended, 'stdout' | 'stderr'> {
-  const pieces = streams.map((stream) => {
+function collected(
+  stdout: Readable | null | undefined,
+  stderr: Readable | null | undefined,
+  encoding: Encoding,
+): () => Pick<Ended, 'stdout' | 'stderr'> {
+  const [printed, complained] = [stdout, stderr].map((stream) => {
     const list: Buffer[] = [];
     stream?.on('data', (piece: Buffer) => list.push(piece));
     return list;
   });
-  return () => {
-    const [stdout = '', stderr = ''] = pieces.map((list) => Buffer.concat(list).toString());
-    return { stdout, stderr };
-  };
+  return () => ({
+    stdout: Buffer.concat(printed ?? []).toString(encoding),
+    stderr: Buffer.concat(complained ?? []).toString(),
+  });
 }

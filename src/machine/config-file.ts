@@ -3,6 +3,8 @@
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Issue } from '../config/issue.ts';
+import { LARGEST } from '../config/position.ts';
+import { AgentError, UnreadableError } from '../errors.ts';
 import { hashOf, sameBytes } from '../hash.ts';
 import type { FileInfo, Host } from './host.ts';
 
@@ -17,12 +19,27 @@ export async function readTrusted(
   path: string,
   mend: 'mend' | 'look',
 ): Promise<ConfigFile | { errors: Issue[] }> {
+  try {
+    return await readIfTrusted(host, path, mend);
+  } catch (error) {
+    // A disk that fails there keeps no run from the last good configuration.
+    if (!(error instanceof AgentError)) throw error;
+    return { errors: [{ message: error instanceof UnreadableError ? error.fault : error.message }] };
+  }
+}
+
+async function readIfTrusted(
+  host: Host,
+  path: string,
+  mend: 'mend' | 'look',
+): Promise<ConfigFile | { errors: Issue[] }> {
   const [file, folder] = await Promise.all([host.info(path), host.info(dirname(path))]);
   const refuse = (message: string) => ({ errors: [{ message }] });
   if (file === undefined || folder === undefined)
     return refuse('does not exist: write it, or give another with --config');
   if (file.directory) return refuse('is a folder: remove it and write a file there, or give another with --config');
   if (file.symlink) return refuse('is a symbolic link: put the file itself there');
+  if (!file.regular) return refuse('is a FIFO, a device or a socket: remove it and write a file there');
   const warnings: Issue[] = [];
   if (file.uid !== 0) return refuse(`belongs to uid ${file.uid}: it must be root's (chown root ${path})`);
   if (folder.uid !== 0)
@@ -34,14 +51,23 @@ export async function readTrusted(
     // The guest agent makes new files with mode 0666; in a folder that keeps others out nobody could use that.
     if ((folder.mode & 0o011) !== 0) return refuse(`can be written by others than root: chmod 0600 ${path}`);
     const mode = file.mode.toString(8).padStart(4, '0');
-    if (mend === 'mend') await host.setMode(path, 0o600);
-    warnings.push({
-      message: `mode ${mode} is too open, ${mend === 'mend' ? 'tightened' : 'reload tightens it'} to 0600`,
-    });
+    const mended = mend === 'mend' ? await tighten(host, path) : 'reload tightens it to 0600';
+    warnings.push({ message: `mode ${mode} is too open, ${mended}` });
   }
-  const bytes = await host.readBytes(path);
+  const bytes = await host.readBytes(path, { most: LARGEST });
   if (bytes === undefined) return refuse('does not exist: write it, or give another with --config');
   return { bytes, warnings };
+}
+
+/** Its folder keeps others out: where the mode cannot be changed, that is no reason to leave the file. */
+async function tighten(host: Host, path: string): Promise<string> {
+  try {
+    await host.setMode(path, 0o600);
+    return 'tightened to 0600';
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    return `and stays so: ${error.message}`;
+  }
 }
 
 const writableByOthers = (mode: number): boolean => (mode & 0o022) !== 0;
@@ -49,14 +75,10 @@ const writableByOthers = (mode: number): boolean => (mode & 0o022) !== 0;
 /** Nobody else could have written it. */
 const isRootsAlone = ({ uid, mode }: FileInfo): boolean => uid === 0 && !writableByOthers(mode);
 
-/** What we keep; undefined where there is none, where others than root could have written it, and where `parse` throws. */
-export async function readKept<T>(
-  host: Host,
-  path: string,
-  parse: (text: string) => T = JSON.parse,
-): Promise<T | undefined> {
+/** What we keep as a hint; undefined where there is none, where others than root could have written it, and where `parse` throws. */
+export async function readKept<T>(host: Host, path: string, parse: (text: string) => T): Promise<T | undefined> {
   const [file, folder] = [await host.info(path), await host.info(dirname(path))];
-  if (file === undefined || file.symlink || file.directory || !isRootsAlone(file)) return undefined;
+  if (!file?.regular || !isRootsAlone(file)) return undefined;
   if (folder === undefined || !isRootsAlone(folder)) return undefined;
   try {
     return parse((await host.read(path)) ?? '');

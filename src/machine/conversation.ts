@@ -11,6 +11,12 @@ export type Answers = Map<string, Promise<unknown>>;
 
 const READING = ['run', 'which', 'read', 'list', 'info', 'readLink', 'sysctl'] as const;
 
+/** Whether a text is one that was taken down here. */
+export function isQuestion(text: string): boolean {
+  const question: unknown = JSON.parse(text);
+  return Array.isArray(question) && READING.some((name) => name === question[0]);
+}
+
 type Reading = Record<(typeof READING)[number], (...args: unknown[]) => Promise<unknown>>;
 
 /** A host that takes down what it is asked; what has been asked ahead it knows. For one look: a second one may find another machine. */

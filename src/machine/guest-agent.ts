@@ -1,8 +1,18 @@
 // A guest's QEMU agent, as the hypervisor host reaches it: through libvirt, or by the socket of its virtio port.
-// One question at a time; the protocol is one JSON object a line (qemu, docs/interop/qemu-ga-ref).
+// One question at a time. What comes is a guest's, and may be anything: dialects/guest-agent.ts reads it, here it is bounded.
 
 import { randomInt } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
+import {
+  type AgentCommand,
+  type Answer,
+  brief,
+  LONGEST_ANSWER,
+  question,
+  type Reply,
+  readReply,
+} from '../dialects/guest-agent.ts';
 import { AgentError, CommandError, EXIT } from '../errors.ts';
 import type { Host } from './host.ts';
 
@@ -13,7 +23,7 @@ export const nameOf = (target: Target): string => ('domain' in target ? target.d
 
 export type AgentChannel = {
   /** Gives what the command returns. Throws GuestAgentError where the agent refuses it, AgentError where nobody answers. */
-  call(command: string, args?: object): Promise<unknown>;
+  call<C extends AgentCommand>(command: C, args?: object): Promise<Answer<C>>;
   close(): void;
 };
 
@@ -24,8 +34,6 @@ export class GuestAgentError extends AgentError {
     super(`${command}: ${description}`, EXIT.failed);
   }
 }
-
-type Reply = { return?: unknown; error?: { desc?: string } };
 
 export async function openChannel(host: Host, target: Target, timeoutMs: number): Promise<AgentChannel> {
   return 'domain' in target ? virshChannel(host, target.domain, timeoutMs) : socketChannel(target.socket, timeoutMs);
@@ -49,7 +57,7 @@ function virshChannel(host: Host, domain: string, timeoutMs: number): AgentChann
       try {
         // libvirt bounds the wait for the agent itself; ours is for a libvirt that hangs.
         const { stdout } = await host.run(argv, { timeoutMs: timeoutMs + 5000 });
-        return answerOf(command, JSON.parse(stdout) as Reply);
+        return answerOf(domain, command, stdout.length > LONGEST_ANSWER ? 'no answer' : readReply(command, stdout));
       } catch (error) {
         if (error instanceof CommandError) throw virshFailure(command, domain, error);
         throw error;
@@ -61,11 +69,13 @@ function virshChannel(host: Host, domain: string, timeoutMs: number): AgentChann
 
 /** virsh has one status for everything; its words say whether the agent refused or was not reached (test/system/push.test.ts). */
 function virshFailure(command: string, domain: string, error: CommandError): AgentError {
-  const words = error.stderr.trim().replace(/^error: /, '');
+  const words = brief(error.stderr).replace(/^error: /, '');
   const refused = /unable to execute QEMU agent command '[^']*': (.*)/s.exec(words)?.[1];
   if (refused !== undefined) return new GuestAgentError(command, refused);
+  // The question is long, and says nothing.
+  const how = error.message.slice(error.argv.join(' ').length + 2);
   return new AgentError(
-    `the guest agent of ${domain} is not reached (${words || error.message}): is the domain running, has it the channel ` +
+    `the guest agent of ${domain} is not reached (${words || `virsh: ${how}`}): is the domain running, has it the channel ` +
       'org.qemu.guest_agent.0, and does qemu-guest-agent run in the guest?',
     EXIT.failed,
     { cause: error },
@@ -83,14 +93,37 @@ async function socketChannel(path: string, timeoutMs: number): Promise<AgentChan
     throw silent(error);
   });
   const lines = lineReader(socket);
-  const ask = async (command: string, question: string, fits: (reply: Reply) => boolean): Promise<Reply> => {
-    socket.write(question, 'latin1');
-    const deadline = Date.now() + timeoutMs;
+  const ask = async <C extends AgentCommand>(
+    command: C,
+    asked: string,
+    fits: (reply: Reply<C>) => boolean,
+  ): Promise<Reply<C>> => {
+    socket.write(asked, 'latin1');
+    const allowance = { deadline: Date.now() + timeoutMs, bytes: LONGEST_ANSWER };
     for (;;) {
-      const line = await lines.next(deadline - Date.now());
-      if (line === undefined) throw silent(`no answer to ${command} in ${timeoutMs / 1000} s`);
-      const reply = parseReply(line);
-      if (reply !== undefined && fits(reply)) return reply;
+      const heard = await lines.next(allowance);
+      if ('line' in heard) {
+        const reply = readReply(command, heard.line);
+        if (fits(reply)) return reply;
+        // A million empty lines take no time from the other guests, and no more than is given to this one.
+        await turn();
+        if (Date.now() < allowance.deadline) continue;
+        throw silent(`no answer to ${command} in ${timeoutMs / 1000} s`);
+      }
+      switch (heard.end) {
+        case 'late':
+          throw silent(`no answer to ${command} in ${timeoutMs / 1000} s`);
+        case 'closed':
+          throw silent(`it hung up before it answered ${command}`);
+        case 'flood':
+          // Whatever else it says is not listened to.
+          socket.destroy();
+          throw new AgentError(
+            `the guest agent at ${path} says more than ${LONGEST_ANSWER >> 20} MiB to ${command}: that is no agent's ` +
+              'answer, look at what runs in the guest',
+            EXIT.failed,
+          );
+      }
     }
   };
   // Answers to questions that somebody gave up may still be on their way: 0xFF makes the agent drop what it has half read, and
@@ -101,7 +134,7 @@ async function socketChannel(path: string, timeoutMs: number): Promise<AgentChan
     await ask(
       'guest-sync-delimited',
       `\u00ff${question('guest-sync-delimited', { id })}`,
-      (reply) => reply.return === id,
+      (reply) => typeof reply === 'object' && 'answer' in reply && reply.answer === id,
     );
     inStep = true;
   };
@@ -111,16 +144,10 @@ async function socketChannel(path: string, timeoutMs: number): Promise<AgentChan
       inStep = false;
       const reply = await ask(command, question(command, args), () => true);
       inStep = true;
-      return answerOf(command, reply);
+      return answerOf(path, command, reply);
     },
     close: () => socket.destroy(),
   };
-}
-
-/** In ASCII, so that no byte is 0xFF but the one that is meant. */
-function question(command: string, args?: object): string {
-  const json = JSON.stringify({ execute: command, ...(args && { arguments: args }) });
-  return `${json.replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`;
 }
 
 function connected(path: string): Promise<Socket> {
@@ -136,50 +163,67 @@ function connected(path: string): Promise<Socket> {
   });
 }
 
-/** Lines as they come; undefined when none comes in time, or none can come any more. */
-function lineReader(socket: Socket): { next(timeoutMs: number): Promise<string | undefined> } {
-  const waiting: string[] = [];
-  let rest = '';
+/** For one answer: until when, and how many bytes more. */
+type Allowance = { readonly deadline: number; bytes: number };
+type Heard = { line: string } | { end: 'late' | 'closed' | 'flood' };
+
+/** Lines, read as they are asked for: what nobody asks for stays with the kernel, which then makes the guest wait. */
+function lineReader(socket: Socket): { next(allowance: Allowance): Promise<Heard> } {
+  let begun: Buffer[] = [];
+  let rest: Buffer = Buffer.alloc(0);
   let ended = false;
   let wake = () => {};
-  socket.setEncoding('utf8');
-  socket.on('data', (piece: string) => {
-    const parts = (rest + piece).split('\n');
-    rest = parts.pop() ?? '';
-    waiting.push(...parts);
-    wake();
-  });
-  socket.on('close', () => {
-    ended = true;
-    wake();
-  });
+  socket.on('readable', () => wake());
+  for (const event of ['end', 'close'] as const)
+    socket.on(event, () => {
+      ended = true;
+      wake();
+    });
+  const moreBefore = (deadline: number) =>
+    new Promise<void>((resolve) => {
+      // What has arrived while this process was busy is heard before it is called late.
+      const timer = setTimeout(() => setImmediate(resolve), deadline - Date.now());
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   return {
-    async next(timeoutMs) {
-      const deadline = Date.now() + timeoutMs;
-      // Half a line wakes, too.
-      while (waiting.length === 0 && !ended && Date.now() < deadline)
-        await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, deadline - Date.now());
-          wake = () => {
-            clearTimeout(timer);
-            resolve();
-          };
-        });
-      return waiting.shift();
+    async next(allowance) {
+      for (;;) {
+        if (rest.length === 0) rest = (socket.read() as Buffer | null) ?? rest;
+        if (rest.length === 0) {
+          if (ended || socket.destroyed) return { end: 'closed' };
+          if (Date.now() >= allowance.deadline) return { end: 'late' };
+          await moreBefore(allowance.deadline);
+          continue;
+        }
+        const to = rest.indexOf(LINE_FEED);
+        const piece = to === -1 ? rest : rest.subarray(0, to);
+        rest = to === -1 ? rest.subarray(rest.length) : rest.subarray(to + 1);
+        allowance.bytes -= piece.length + 1;
+        if (allowance.bytes < 0) return { end: 'flood' };
+        begun.push(piece);
+        // One that says a byte at a time would take a hundred of memory for each.
+        if (begun.length > MOST_PIECES) begun = [Buffer.concat(begun)];
+        if (to === -1) continue;
+        const line = Buffer.concat(begun).toString();
+        begun = [];
+        return { line };
+      }
     },
   };
 }
 
-/** guest-sync-delimited puts 0xFF before its answer, which as UTF-8 is U+FFFD. */
-function parseReply(line: string): Reply | undefined {
-  try {
-    return JSON.parse(line.replace(/^[^{]*/, '')) as Reply;
-  } catch {
-    return undefined;
-  }
-}
+const LINE_FEED = 0x0a;
+const MOST_PIECES = 1024;
 
-function answerOf(command: string, reply: Reply): unknown {
-  if (reply.error !== undefined) throw new GuestAgentError(command, reply.error.desc ?? 'refused');
-  return reply.return;
+function answerOf<C extends AgentCommand>(name: string, command: C, reply: Reply<C>): Answer<C> {
+  if (reply === 'no answer')
+    throw new AgentError(
+      `the guest agent of ${name} answers ${command} with what is no answer to it: look at what runs in the guest, as qemu-guest-agent`,
+      EXIT.failed,
+    );
+  if ('refused' in reply) throw new GuestAgentError(command, reply.refused);
+  return reply.answer;
 }

@@ -2,10 +2,12 @@
 // runs must not apply again. Only for the holder of the lock, reading excepted.
 
 import { join } from 'node:path';
+import { LARGEST } from '../config/position.ts';
 import { sameBytes } from '../hash.ts';
 import { isTrigger, type Trigger } from '../trigger.ts';
 import type { Host } from './host.ts';
 import { PATHS } from './paths.ts';
+import { bootOf, uptimeOf } from './pending.ts';
 
 /** The run that applied a configuration: when it began (ISO 8601 UTC), who asked for it, its id. */
 export type Origin = { time: string; trigger: Trigger; run: string };
@@ -35,9 +37,16 @@ export async function readHistory(host: Host): Promise<Entry[]> {
     .map(({ time, trigger, run, path }, index) => ({ number: index + 1, time, trigger, run, path }));
 }
 
+/** Undefined where there is none that can be read: runs go on without it. */
+export const readLastGood = (host: Host): Promise<Uint8Array | undefined> => readEntryOf(host, PATHS.lastGood);
+
+/** A configuration that is kept. Something else under its name is none. */
+export const readEntryOf = (host: Host, path: string): Promise<Uint8Array | undefined> =>
+  host.readBytes(path, { most: LARGEST, orNothing: true });
+
 /** Makes it the last good one. The same one again changes nothing: its first time counts. */
 export async function promote(host: Host, bytes: Uint8Array, origin: Origin): Promise<void> {
-  const before = await host.readBytes(PATHS.lastGood);
+  const before = await readLastGood(host);
   if (before !== undefined && sameBytes(before, bytes)) return;
   await remember(host, bytes, origin);
   await host.write(PATHS.lastGood, bytes, 0o600);
@@ -46,7 +55,7 @@ export async function promote(host: Host, bytes: Uint8Array, origin: Origin): Pr
 async function remember(host: Host, bytes: Uint8Array, { time, trigger, run }: Origin): Promise<void> {
   const entries = await readHistory(host);
   const [newest] = entries;
-  const known = newest && (await host.readBytes(newest.path));
+  const known = newest && (await readEntryOf(host, newest.path));
   // A run that was killed had come so far already.
   if (known !== undefined && sameBytes(known, bytes)) return;
   const order = newest === undefined ? 1 : Number(NAME.exec(newest.path.slice(PATHS.history.length + 1))?.[1]) + 1;
@@ -56,16 +65,49 @@ async function remember(host: Host, bytes: Uint8Array, { time, trigger, run }: O
   for (const { path } of entries.slice(MOST_KEPT - 1)) await host.remove(path);
 }
 
-/** The configuration that automatic runs leave alone until its bytes change, and why. */
-export type Refusal = { hash: string; why: string };
+/** The configuration that automatic runs leave alone until its bytes change, or until it is tried again, and why. */
+export type Refusal = { hash: string; why: string; retry?: Retry };
+
+/** After `tries`, in vain. `due`: seconds since that boot. */
+export type Retry = { tries: number; boot: string; due: number };
+
+/** Seconds. A minute is what the timer has. */
+const [FIRST_PAUSE, LONGEST_PAUSE] = [60, 3600];
 
 export async function readRefusal(host: Host): Promise<Refusal | undefined> {
-  const [hash = '', why = ''] = ((await host.read(PATHS.refused)) ?? '').split('\n');
-  return hash === '' ? undefined : { hash, why: why === '' ? 'it was taken back' : why };
+  const text = (await host.read(PATHS.refused, { most: LARGEST, orNothing: true })) ?? '';
+  const [hash = '', why = '', again = ''] = text.split('\n');
+  if (hash === '') return undefined;
+  const [, tries, due, boot = ''] = /^(\d+) (\d+) (\S+)$/.exec(again) ?? [];
+  return {
+    hash,
+    why: why === '' ? 'it was taken back' : why,
+    ...(tries !== undefined && { retry: { tries: Number(tries), due: Number(due), boot } }),
+  };
 }
 
-export async function refuse(host: Host, { hash, why }: Refusal): Promise<void> {
-  await host.write(PATHS.refused, `${hash}\n${why}\n`, 0o600);
+export async function refuse(host: Host, { hash, why, retry }: Refusal): Promise<void> {
+  const again = retry === undefined ? '' : `${retry.tries} ${retry.due} ${retry.boot}\n`;
+  await host.write(PATHS.refused, `${hash}\n${why}\n${again}`, 0o600);
+}
+
+/** The pause doubles with each try of the same bytes. Gives it, in seconds. */
+export async function refuseForNow(host: Host, hash: string, why: string): Promise<number> {
+  const before = await readRefusal(host);
+  const tries = ((before?.hash === hash && before.retry?.tries) || 0) + 1;
+  const pause = Math.min(FIRST_PAUSE * 2 ** (tries - 1), LONGEST_PAUSE);
+  const due = Math.ceil(await uptimeOf(host)) + pause;
+  await refuse(host, { hash, why, retry: { tries, due, boot: await bootOf(host) } });
+  return pause;
+}
+
+export const triesOf = (retry?: Retry): string => (retry?.tries === 1 ? 'one try' : `${retry?.tries} tries`);
+
+/** Seconds until it is tried again; undefined: not by itself. After a boot the cause may be gone. */
+export async function pauseLeft(host: Host, { retry }: Refusal): Promise<number | undefined> {
+  if (retry === undefined) return undefined;
+  const left = Math.ceil(retry.due - (await uptimeOf(host)));
+  return retry.boot !== (await bootOf(host)) || left > LONGEST_PAUSE ? 0 : Math.max(0, left);
 }
 
 export async function forgetRefusal(host: Host): Promise<void> {
@@ -76,5 +118,5 @@ export async function forgetRefusal(host: Host): Promise<void> {
 export async function forgetHistory(host: Host): Promise<void> {
   for (const { path } of await readHistory(host)) await host.remove(path);
   await host.removeFolder(PATHS.history);
-  for (const path of [PATHS.lastGood, PATHS.refused]) await host.remove(path);
+  for (const path of [PATHS.lastGood, PATHS.refused, PATHS.edited]) await host.remove(path);
 }

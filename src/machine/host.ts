@@ -8,6 +8,7 @@ import {
   constants,
   copyFileSync,
   fchmodSync,
+  fchownSync,
   fsyncSync,
   lstatSync,
   mkdirSync,
@@ -18,14 +19,25 @@ import {
   realpathSync,
   renameSync,
   rmdirSync,
+  type Stats,
   symlinkSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { crypto } from '../builtin.ts';
-import { CommandError, HostError, UnsupportedError } from '../errors.ts';
-import { killGroup, OWN_GROUP, pipes, runCommand, standardFiles } from './command.ts';
+import { CommandError, HostError, UnreadableError, UnsupportedError } from '../errors.ts';
+import {
+  type Encoding,
+  type Ended,
+  killGroup,
+  OWN_GROUP,
+  pipes,
+  runCommand,
+  standardFiles,
+  streamCommand,
+} from './command.ts';
+import { readRegular } from './regular-file.ts';
 
 export type RunOptions = {
   input?: string;
@@ -33,25 +45,56 @@ export type RunOptions = {
   timeoutMs?: number;
   /** Exit statuses that are no failure, beside 0. */
   accept?: readonly number[];
+  /** Of `input` and of what is printed; utf8 where it is not said. */
+  encoding?: Encoding;
 };
 
-export type FileInfo = { uid: number; mode: number; directory: boolean; symlink: boolean };
+export type StreamOptions = Pick<RunOptions, 'timeoutMs' | 'accept'>;
+
+export type ReadOptions = {
+  /** Bytes; MOST_READ where it is not said. */
+  most?: number;
+  /** What cannot be read counts as not there. */
+  orNothing?: true;
+};
+
+export type FileInfo = {
+  uid: number;
+  gid: number;
+  mode: number;
+  directory: boolean;
+  symlink: boolean;
+  /** Neither folder, link, device, FIFO nor socket. */
+  regular: boolean;
+  size: number;
+};
 
 export interface Host {
   /** Runs a command to its end. Throws CommandError on another status, a signal or a timeout, UnsupportedError where it is missing. */
   run(argv: readonly [string, ...string[]], options?: RunOptions): Promise<{ stdout: string; status: number }>;
+  /** As `run`, but hands on each line as it comes (in latin1), and keeps none. */
+  stream(
+    argv: readonly [string, ...string[]],
+    onLine: (line: string) => void,
+    options?: StreamOptions,
+  ): Promise<{ status: number }>;
   /** Starts a command and lets it be: nothing waits for it, nobody learns how it ended. */
   launch(argv: readonly [string, ...string[]]): Promise<void>;
   /** Whether a command is there; gives the file that it is in the end. */
   which(command: string): Promise<string | undefined>;
-  read(path: string): Promise<string | undefined>;
-  readBytes(path: string): Promise<Uint8Array | undefined>;
+  /** Throws UnreadableError where there is something else than a file, or one that is too large. */
+  read(path: string, options?: ReadOptions): Promise<string | undefined>;
+  readBytes(path: string, options?: ReadOptions): Promise<Uint8Array | undefined>;
   /** Names in a folder, sorted; none where it does not exist. */
   list(folder: string): Promise<string[]>;
-  /** Of the file itself, not of what a link leads to. */
+  /** Of the file itself, not of what a link leads to; with a slash at the end of the path of that, as lstat(2) has it. */
   info(path: string): Promise<FileInfo | undefined>;
-  /** Atomic and durable; makes the folder (0700). Gives whether anything changed. */
-  write(path: string, content: string | Uint8Array, mode: number): Promise<boolean>;
+  /**
+   * Atomic and durable; makes the folder (0700). A folder in its place is put aside. Gives whether anything changed. `gid`: the group of
+   * what is written, where it is not ours.
+   */
+  write(path: string, content: string | Uint8Array, mode: number, gid?: number): Promise<boolean>;
+  /** Of a file; a symbolic link is refused. */
   setMode(path: string, mode: number): Promise<void>;
   /** Where a symbolic link leads, as it is written; undefined where there is none. */
   readLink(path: string): Promise<string | undefined>;
@@ -62,15 +105,30 @@ export interface Host {
   /** Gives whether it is gone: a folder that something is in stays. */
   removeFolder(path: string): Promise<boolean>;
   move(from: string, to: string): Promise<void>;
+  /** Renames what is damaged to NAME.damaged, whatever it is. Gives the new path; undefined where there is nothing. */
+  putAside(path: string): Promise<string | undefined>;
   /** Gives whether there was anything to remove. */
   remove(path: string): Promise<boolean>;
   /** `key` is the path below /proc/sys; undefined where the kernel has none such. */
   sysctl(key: string): Promise<string | undefined>;
   setSysctl(key: string, value: string): Promise<void>;
+  /** The files below a folder, out of which nothing leads that is in it (image.ts). */
+  inside(root: string): Promise<Files>;
 }
+
+/** What `install` needs of a machine, or of an image. */
+export type Files = Pick<
+  Host,
+  'read' | 'readBytes' | 'info' | 'setMode' | 'readLink' | 'write' | 'link' | 'makeFolder' | 'removeFolder' | 'remove'
+>;
+
+/** No file that is read in an image, or that `install` replaces, is as large: our program has 1 MiB. */
+export const LARGEST_FILE = 4 * 2 ** 20;
 
 /** Files that a killed run left half-written end so, and no reader takes them for profiles. */
 export const TEMPORARY_SUFFIX = '.kylin-vr-new';
+
+export const DAMAGED_SUFFIX = '.damaged';
 
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 const COMMAND_TIMEOUT_MS = 60_000;
@@ -95,27 +153,21 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
   const host: Host = {
     async run(argv, options = {}) {
       const [command, ...args] = argv;
-      const timeout = options.timeoutMs ?? COMMAND_TIMEOUT_MS;
-      const { input } = options;
-      const streams = standardFiles(input) ?? pipes(input);
+      const timeoutMs = options.timeoutMs ?? COMMAND_TIMEOUT_MS;
+      const { input, encoding } = options;
+      const streams = standardFiles(input, encoding) ?? pipes(input);
       const result =
         streams === undefined
-          ? await runFed(command, args, { env, timeoutMs: timeout, input: input ?? '' })
-          : await runCommand(command, args, { env, timeoutMs: timeout, streams });
-      if (result.code === 'ENOENT') throw missing(command);
-      if (result.timedOut)
-        throw new CommandError(argv, undefined, result.stderr, `no end after ${timeout / 1000} s, killed`);
-      const status = result.exitCode;
-      if (status === undefined)
-        throw new CommandError(
-          argv,
-          undefined,
-          result.stderr,
-          result.signal === undefined ? `did not start: ${result.code}` : `killed by ${result.signal}`,
-        );
-      if (status !== 0 && !options.accept?.includes(status))
-        throw new CommandError(argv, status, result.stderr, `status ${status}`);
-      return { stdout: result.stdout, status };
+          ? await runFed(command, args, { env, timeoutMs, input: input ?? '', encoding })
+          : await runCommand(command, args, { env, timeoutMs, streams, encoding });
+      return { stdout: result.stdout, status: statusOf(argv, result, timeoutMs, options.accept) };
+    },
+
+    async stream(argv, onLine, options = {}) {
+      const [command, ...args] = argv;
+      const timeoutMs = options.timeoutMs ?? COMMAND_TIMEOUT_MS;
+      const result = await streamCommand(command, args, onLine, { env, timeoutMs });
+      return { status: statusOf(argv, result, timeoutMs, options.accept) };
     },
 
     async launch([command, ...args]) {
@@ -138,12 +190,14 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
       return undefined;
     },
 
-    async read(path) {
-      return orUndefined(path, () => readFileSync(path, 'utf8'));
+    async read(path, options) {
+      // The kernel's files say that they have no size. Nobody but root makes one there, and this is Node's quickest way.
+      if (isKernels(path)) return unlessUnreadable(options, () => orUndefined(path, () => readFileSync(path, 'utf8')));
+      return readOr(path, options, (bytes) => bytes.toString());
     },
 
-    async readBytes(path) {
-      return orUndefined(path, () => readFileSync(path));
+    async readBytes(path, options) {
+      return readOr(path, options, (bytes) => bytes);
     },
 
     async list(folder) {
@@ -152,32 +206,24 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
 
     async info(path) {
       const found = orUndefined(path, () => lstatSync(path, { throwIfNoEntry: false }));
-      return (
-        found && {
-          uid: found.uid,
-          mode: found.mode & 0o7777,
-          directory: found.isDirectory(),
-          symlink: found.isSymbolicLink(),
-        }
-      );
+      return found && infoOf(found);
     },
 
-    async write(path, content, mode) {
-      const existing = await host.readBytes(path);
-      if (existing !== undefined && Buffer.from(content).equals(existing) && (await host.info(path))?.mode === mode)
-        return false;
+    async write(path, content, mode, gid) {
+      if (isWritten(path, Buffer.from(content), mode)) return false;
       const temporary = temporaryFor(path);
       try {
         mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
         const file = openSync(temporary, 'wx', mode);
         try {
           writeFileSync(file, content);
+          if (gid !== undefined) fchownSync(file, process.getuid?.() ?? 0, gid);
           fchmodSync(file, mode);
           if (!isVolatile(path)) fsyncSync(file);
         } finally {
           closeSync(file);
         }
-        renameSync(temporary, path);
+        renameOver(temporary, path);
         syncPath(dirname(path));
       } catch (cause) {
         discard(temporary);
@@ -188,7 +234,12 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
 
     async setMode(path, mode) {
       try {
-        chmodSync(path, mode);
+        const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+        try {
+          fchmodSync(file, mode);
+        } finally {
+          closeSync(file);
+        }
       } catch (cause) {
         throw new HostError(`setting the mode of ${path}`, cause);
       }
@@ -250,8 +301,18 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
       }
     },
 
+    async putAside(path) {
+      try {
+        return setAside(path);
+      } catch (cause) {
+        throw new HostError(`putting ${path} aside`, cause);
+      }
+    },
+
     async remove(path) {
-      if ((await host.info(path)) === undefined) return false;
+      const there = await host.info(path);
+      if (there === undefined) return false;
+      if (there.directory) return (await host.putAside(path)) !== undefined;
       try {
         unlinkSync(path);
         syncPath(dirname(path));
@@ -272,16 +333,53 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
         throw new HostError(`setting sysctl ${key.replaceAll('/', '.')} to ${value}`, cause);
       }
     },
+
+    async inside(root) {
+      return (await import('./image.ts')).filesInside(root);
+    },
   };
   return host;
+}
+
+export const infoOf = (found: Stats): FileInfo => ({
+  uid: found.uid,
+  gid: found.gid,
+  mode: found.mode & 0o7777,
+  directory: found.isDirectory(),
+  symlink: found.isSymbolicLink(),
+  regular: found.isFile(),
+  size: found.size,
+});
+
+/** Throws where it did not end by itself, or with another status than 0 and those that are no failure. */
+function statusOf(
+  argv: readonly [string, ...string[]],
+  { code, timedOut, exitCode, signal, stderr }: Omit<Ended, 'stdout'>,
+  timeoutMs: number,
+  accept: readonly number[] = [],
+): number {
+  if (code === 'ENOENT') throw missing(argv[0]);
+  if (timedOut) throw new CommandError(argv, undefined, stderr, `no end after ${timeoutMs / 1000} s, killed`);
+  if (exitCode === undefined) {
+    const how = signal === undefined ? `did not start: ${code}` : `killed by ${signal}`;
+    throw new CommandError(argv, undefined, stderr, how);
+  }
+  if (exitCode !== 0 && !accept.includes(exitCode))
+    throw new CommandError(argv, exitCode, stderr, `status ${exitCode}`);
+  return exitCode;
 }
 
 /** As runCommand, for one that is fed more than a pipe holds. */
 export async function runFed(
   command: string,
   args: readonly string[],
-  { env, timeoutMs, input }: { env: NodeJS.ProcessEnv; timeoutMs: number; input: string },
-) {
+  {
+    env,
+    timeoutMs,
+    input,
+    encoding = 'utf8',
+  }: { env: NodeJS.ProcessEnv; timeoutMs: number; input: string; encoding?: Encoding | undefined },
+): Promise<Ended> {
   const { execa } = await import('execa');
   const child = execa(command, args, {
     env,
@@ -289,7 +387,8 @@ export async function runFed(
     reject: false,
     stripFinalNewline: false,
     maxBuffer: MAX_OUTPUT,
-    input,
+    input: encoding === 'utf8' ? input : Buffer.from(input, encoding),
+    encoding,
     ...OWN_GROUP,
   });
   let timedOut = false;
@@ -297,9 +396,16 @@ export async function runFed(
     timedOut = true;
     killGroup(child.pid);
   }, timeoutMs);
-  const result = await child;
+  const { exitCode, signal, code, stdout, stderr } = await child;
   clearTimeout(timer);
-  return { ...result, timedOut };
+  return {
+    timedOut,
+    stdout,
+    stderr,
+    ...(exitCode !== undefined && { exitCode }),
+    ...(signal !== undefined && { signal: signal as NodeJS.Signals }),
+    ...(code !== undefined && { code }),
+  };
 }
 
 function missing(command: string): UnsupportedError {
@@ -307,20 +413,78 @@ function missing(command: string): UnsupportedError {
   return new UnsupportedError(`${command} is not in ${PATH}${name === undefined ? '' : `: install ${name}`}`);
 }
 
-/** A file that is not there, or whose folder is not, is undefined; every other failure is thrown. */
+/** A file that is not there, or whose folder is not, or to which links lead in a ring, is undefined; every other failure is thrown. */
 function orUndefined<T>(path: string, reading: () => T): T | undefined {
   try {
     return reading();
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw new HostError(`reading ${path}`, error);
+    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') return undefined;
+    throw error instanceof UnreadableError ? error : new HostError(`reading ${path}`, error);
   }
 }
 
+function readOr<T>(path: string, options: ReadOptions = {}, as: (bytes: Buffer) => T): T | undefined {
+  return unlessUnreadable(options, () => {
+    const bytes = orUndefined(path, () => readRegular(path, options.most));
+    return bytes && as(bytes);
+  });
+}
+
+function unlessUnreadable<T>({ orNothing }: ReadOptions = {}, reading: () => T): T | undefined {
+  try {
+    return reading();
+  } catch (error) {
+    if (orNothing && error instanceof HostError) return undefined;
+    throw error;
+  }
+}
+
+const isKernels = (path: string): boolean => path.startsWith('/proc/') || path.startsWith('/sys/');
+
+/** Whether the file is there with this content and mode; whatever else is there is replaced. */
+function isWritten(path: string, content: Buffer, mode: number): boolean {
+  const found = orUndefined(path, () => lstatSync(path, { throwIfNoEntry: false }));
+  if (!found?.isFile() || (found.mode & 0o7777) !== mode || found.size !== content.length) return false;
+  const there = readOr(path, { most: content.length, orNothing: true }, (bytes) => bytes);
+  return there !== undefined && content.equals(there);
+}
+
+/** As rename, but a folder does not keep a file from its place. */
+function renameOver(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EISDIR')) throw error;
+    setAside(to);
+    renameSync(from, to);
+  }
+}
+
+/** Names in a folder of profiles that begin with a dot are nobody's. */
+function setAside(path: string): string | undefined {
+  const name = isProfileName(path) ? `.${basename(path)}` : basename(path);
+  for (let number = 0; ; number++) {
+    const aside = join(dirname(path), `${name}${DAMAGED_SUFFIX}${number === 0 ? '' : `.${number}`}`);
+    const taken = lstatSync(aside, { throwIfNoEntry: false });
+    // One is enough of what comes again and again, but a folder is not replaced.
+    if (taken?.isDirectory()) continue;
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found === undefined) return undefined;
+    if (taken !== undefined && found.isDirectory()) continue;
+    renameSync(path, aside);
+    syncPath(dirname(path));
+    return aside;
+  }
+}
+
+/** ifup of old systems takes each `ifcfg-…` for a profile. */
+const isProfileName = (path: string): boolean => !path.startsWith('/var/') && !path.startsWith('/run/');
+
 /** In the folder of the file itself: a rename does not cross file systems. The name is nobody's yet, nor to be guessed. */
-const temporaryFor = (path: string): string =>
-  join(dirname(path), `.${basename(path)}.${secretName()}${TEMPORARY_SUFFIX}`);
+const temporaryFor = (path: string): string => join(dirname(path), temporaryName(basename(path)));
+
+export const temporaryName = (name: string): string => `.${name}.${secretName()}${TEMPORARY_SUFFIX}`;
 
 const UUID = '/proc/sys/kernel/random/uuid';
 

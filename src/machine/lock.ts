@@ -21,7 +21,6 @@
 import {
   mkdirSync,
   readdirSync,
-  readFileSync,
   realpathSync,
   renameSync,
   rmdirSync,
@@ -35,9 +34,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lockSync } from 'proper-lockfile';
 import { HostError, LockedError } from '../errors.ts';
+import { number, object, type Shape, string } from '../shape.ts';
 import {
   hasEnded,
   livingOwner,
+  makeFolder,
+  makeRoomForFolder,
   monotonicMs,
   newOwnerId,
   type ProcessStat,
@@ -46,6 +48,7 @@ import {
   stateInWords,
   tolerate,
 } from './process.ts';
+import { readRegular } from './regular-file.ts';
 
 export type LockOptions<T> = {
   /** `/run/kylin-vr`; made, for this user only, when it is not there. */
@@ -80,6 +83,8 @@ export type Held = {
 };
 
 type OwnerRecord = Pick<Holder, 'pid' | 'command' | 'trigger' | 'since'> & { startedUptime: number };
+
+const ownerRecord = object({ pid: number, command: string, trigger: string, since: string, startedUptime: number });
 
 /** Do not change: after an upgrade the children of the old version's dead holder would not be found. */
 const MARKER = 'KYLIN_VR_HOLDER';
@@ -116,7 +121,7 @@ export async function withLock<T>(options: LockOptions<T>, work: (held: Held) =>
 export function readHolder(dir: string): Holder | undefined {
   for (const name of list(lockOf(dir)) ?? []) {
     const owner = livingOwner(name);
-    const record = owner && readJson<OwnerRecord>(join(lockOf(dir), name));
+    const record = owner && readJson(join(lockOf(dir), name), ownerRecord);
     if (owner && record) {
       const { startedUptime, ...rest } = record;
       return {
@@ -135,11 +140,11 @@ export function describeHolder(holder: Holder): string {
   return `pid ${pid}, ${command} (${trigger}), since ${since} (${inSeconds(heldMs)}), ${state}`;
 }
 
-/** The parsed content of a JSON file; undefined when it is not there, or not complete yet. */
-export function readJson<T>(path: string): T | undefined {
-  const text = tolerate(['ENOENT'], () => readFileSync(path, 'utf8'));
+/** The parsed content of a JSON file; undefined when it is not there, not complete yet, or no such thing. */
+export function readJson<T>(path: string, shape: Shape<T>): T | undefined {
   try {
-    return text === undefined ? undefined : (JSON.parse(text) as T);
+    const text = readRegular(path)?.toString();
+    return text === undefined ? undefined : shape(JSON.parse(text));
   } catch {
     return undefined;
   }
@@ -159,7 +164,8 @@ async function getIn<T>(options: LockOptions<T>, id: string): Promise<() => void
   let nextWordMs = FIRST_WORD_MS;
   for (;;) {
     if (instead?.() !== undefined) return () => {};
-    mkdirSync(deadOf(dir), { recursive: true, mode: 0o700 });
+    for (const folder of [dir, deadOf(dir)]) makeFolder(folder);
+    makeRoomForFolder(lockOf(dir));
     const records = clearDead(dir);
     clearOwnerless(records);
     const leave = records === undefined ? enter(options, id) : undefined;
@@ -276,7 +282,7 @@ async function endChildrenOfDead(dir: string): Promise<void> {
     }
     await sleep(RESCAN_MS);
   }
-  for (const owner of owners) unlinkSync(join(deadOf(dir), owner));
+  for (const owner of owners) removeFile(join(deadOf(dir), owner));
 }
 
 function lockedMessage(dir: string, waitedMs: number): string {
@@ -294,7 +300,7 @@ function inSeconds(ms: number): string {
 }
 
 function list(dir: string): string[] | undefined {
-  return tolerate(['ENOENT'], () => readdirSync(dir));
+  return tolerate(['ENOENT', 'ENOTDIR', 'ELOOP'], () => readdirSync(dir));
 }
 
 function removeIfEmpty(dir: string): void {

@@ -1,30 +1,39 @@
-// Loggers: plain lines on a terminal, JSON lines otherwise, and JSON lines in the log file for what is kept.
+// Loggers: JSON lines in the log file for what is kept; the journal; JSON lines on standard error for who asks for them.
 
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
-import type { DestinationStream, Level, Logger, StreamEntry } from 'pino';
+import { closeSync, constants, fchmodSync, fstatSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import type { Level, Logger, StreamEntry } from 'pino';
 import { HostError } from '../errors.ts';
+import { type Shown, shown, shownJson, shownLines } from '../visible.ts';
+import { journalWriter } from './journal.ts';
 
 export type { Logger } from 'pino';
 
+const { O_RDONLY, O_WRONLY, O_APPEND, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;
+
+const LOG_MODE = 0o640;
+
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const satisfies readonly Level[];
+
+export const LOG_FORMATS = ['text', 'json'] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
 
 export type LogOptions = {
   level: Level;
-  /** Standard error is a terminal: the command prints its report there itself, so only debugging goes there, as plain lines. */
-  terminal: boolean;
+  /** What standard error gets. People are told by the command itself what was wrong: theirs is only debugging, as plain lines. */
+  to: 'people' | 'journal' | 'json';
   /** Kept there too. Where it cannot be written, that is said once and the log goes on without it. */
   file?: string;
-  stderr: (text: string) => void;
+  stderr: (text: Shown) => void;
 };
 
 /** Loads pino, which `--version`, `check` and the like do without. */
 export async function createLogger(options: LogOptions): Promise<Logger> {
   const { default: pino } = await import('pino');
-  const { level, terminal, file, stderr } = options;
-  const destination = (dest: string) => pino.destination({ dest, sync: true, mode: 0o640 });
-  const streams: StreamEntry[] = file === undefined ? [] : toFile(file, level, destination, stderr);
-  if (!terminal) streams.push({ level, stream: { write: stderr } });
+  const { level, to, file, stderr } = options;
+  const streams: StreamEntry[] = file === undefined ? [] : toFile(file, level, stderr);
+  if (to === 'json') streams.push({ level, stream: { write: (line) => stderr(shownJson(line)) } });
+  else if (to === 'journal') streams.push({ level, stream: { write: journalWriter(stderr) } });
   else if (level === 'debug' || level === 'trace')
     streams.push({ level, stream: { write: (line) => stderr(plain(line)) } });
   return pino(
@@ -38,24 +47,18 @@ export async function createLogger(options: LogOptions): Promise<Logger> {
   );
 }
 
-function toFile(
-  file: string,
-  level: Level,
-  destination: (file: string) => DestinationStream,
-  stderr: (text: string) => void,
-): StreamEntry[] {
+function toFile(file: string, level: Level, stderr: (text: Shown) => void): StreamEntry[] {
   const refused = (error: unknown) =>
     stderr(
-      `kylin-vr: ${new HostError(`the log ${file} cannot be written`, error).message}; the run goes on without it\n`,
+      shown`kylin-vr: ${new HostError(`the log ${file} cannot be written`, error).message}; the run goes on without it\n`,
     );
   try {
-    mkdirSync(dirname(file), { recursive: true, mode: 0o750 });
-    const opened = destination(file);
+    const opened = openLog(file);
     let full = false;
     // A disk that is full shows itself only here.
     const write = (line: string) => {
       try {
-        if (!full) opened.write(line);
+        if (!full) writeFileSync(opened, shownJson(line).shown);
       } catch (error) {
         full = true;
         refused(error);
@@ -68,7 +71,45 @@ function toFile(
   }
 }
 
-function plain(line: string): string {
+/**
+ * No symbolic link is followed, neither its own nor its folder's: where /var/log is writable by a group, as rsyslog's is on Ubuntu,
+ * others may put one there, or another folder.
+ */
+function openLog(file: string): number {
+  const folder = dirname(file);
+  mkdirSync(folder, { recursive: true, mode: 0o750 });
+  const opened = open(folder, folder, O_RDONLY | O_DIRECTORY);
+  try {
+    const { uid, mode } = fstatSync(opened);
+    if (uid !== 0 || (mode & 0o022) !== 0)
+      throw new Error(`others than root can write ${folder}: chown root ${folder} && chmod 0750 ${folder}`);
+    const log = open(file, `/proc/self/fd/${opened}/${basename(file)}`, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK);
+    const stat = fstatSync(log);
+    // A new one, whatever the umask.
+    if (stat.isFile() && stat.size === 0 && (stat.mode & 0o777) !== LOG_MODE) fchmodSync(log, LOG_MODE);
+    if (stat.isFile()) return log;
+    closeSync(log);
+    throw new Error(`${file} is no regular file: remove it`);
+  } finally {
+    closeSync(opened);
+  }
+}
+
+/** With words for what is in the place of a file or folder of ours. */
+function open(named: string, path: string, flags: number): number {
+  try {
+    return openSync(path, flags | O_NOFOLLOW, LOG_MODE);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ELOOP' || code === 'ENOTDIR')
+      throw new Error(`${named} is a symbolic link, which is not followed: remove it`);
+    if (code === 'EISDIR' || code === 'ENXIO') throw new Error(`${named} is no regular file: remove it`);
+    if (error instanceof Error) error.message = error.message.replace(path, named);
+    throw error;
+  }
+}
+
+function plain(line: string): Shown {
   const { level, msg } = JSON.parse(line) as { level: string; msg: string };
-  return `${level}: ${msg}\n`;
+  return shownLines(`${level}: ${msg}\n`);
 }

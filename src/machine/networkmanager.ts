@@ -14,7 +14,7 @@ import {
 } from '../dialects/nmcli.ts';
 import { AgentError, CommandError, EXIT } from '../errors.ts';
 import type { Step } from '../network/step.ts';
-import { forgetForeign, putBack, readForeign, recordForeign, showRoutes } from './foreign.ts';
+import { keepLost, putBack, readForeign, readNeighbours, recordForeign, showRoutes } from './foreign.ts';
 import type { Host } from './host.ts';
 
 /**
@@ -56,7 +56,8 @@ export function askManaged(host: Host, managers: Asked['managers'] = askManagers
  * that is killed leaves.
  */
 export async function applyProfiles(host: Host, steps: readonly Step[]): Promise<string[]> {
-  const foreign = steps.flatMap((step) => ('keep' in step ? (step.keep ?? []) : []));
+  const kept = steps.flatMap((step) => ('keep' in step ? (step.keep ?? []) : []));
+  const foreign = [...kept, ...(await readNeighbours(host, devicesOf(steps)))];
   await recordForeign(host, foreign);
   try {
     if (!(await applyNews(host, steps))) await applyWhole(host, steps, foreign);
@@ -65,9 +66,15 @@ export async function applyProfiles(host: Host, steps: readonly Step[]): Promise
     await putBack(host, foreign).catch(() => []);
     throw error;
   }
-  const lost = await putBack(host, foreign);
-  await forgetForeign(host);
-  return cannotPutBack(lost);
+  return orphaned(await keepLost(host, foreign, await putBack(host, foreign)));
+}
+
+const devicesOf = (steps: readonly Step[]): Set<string> => new Set(steps.flatMap((step) => deviceOf(step) ?? []));
+
+function deviceOf(step: Step): string | undefined {
+  if ('address' in step) return step.address.device;
+  if ('route' in step) return step.route.device;
+  return 'device' in step ? step.device : undefined;
 }
 
 /**
@@ -146,10 +153,10 @@ async function both(...work: (Promise<unknown> | undefined)[]): Promise<void> {
   for (const ended of await Promise.allSettled(work)) if (ended.status === 'rejected') throw ended.reason;
 }
 
-export const cannotPutBack = (lost: readonly Foreign[]): string[] =>
+export const orphaned = (lost: readonly Foreign[]): string[] =>
   lost.map(
     (each) =>
-      `${foreignText(each)} went with what NetworkManager changed, and the kernel does not take it back: add it anew where it is still needed`,
+      `${foreignText(each)} went with a change, and the kernel does not take it back: add it anew where it is still needed`,
   );
 
 /** Reads files anew, all of them where none is named; profiles whose file is gone are forgotten. */

@@ -10,18 +10,18 @@ import {
   parseAddresses,
   parseNics,
   parseRoutes,
-  parseSubnetRoutes,
   SHOW_NICS,
 } from '../dialects/iproute.ts';
-import { parseSave, type SavedRules } from '../dialects/iptables.ts';
+import { parseSave, type SavedRules, unreadableTables } from '../dialects/iptables.ts';
 import { keyfileRenderer } from '../dialects/keyfile.ts';
+import { parseNftTable } from '../dialects/nft.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
-import { bridgesOf, carriedOut, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
+import { bridgesOf, carriedOut, mayHavePorts, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
-import { type BoundNic, isNic, type ObservedLink } from '../network/nics.ts';
-import type { Claim, Observation, Stray } from '../network/observation.ts';
+import { type BoundNic, isNic, isNicOfAnyName, type ObservedLink } from '../network/nics.ts';
+import type { Claim, Observation, Stray, Unreadable } from '../network/observation.ts';
 import {
   type Address,
   addressKey,
@@ -35,17 +35,20 @@ import {
   type NetworkState,
   type Port,
   portKey,
+  ROUTE_PROTOCOL,
   type Route,
   routeTargetKey,
   type SubnetRoute,
+  type TableName,
 } from '../network/state.ts';
 import { canShrink } from '../network/step.ts';
-import { array, number, object, optional, string } from '../shape.ts';
 import { readForeign, readLost } from './foreign.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
+import { fitting, owned as ownedShape } from './kept-shapes.ts';
 import type { Asked } from './networkmanager.ts';
 import { readOvs } from './ovs.ts';
 import { PATHS } from './paths.ts';
+import { bootOf } from './pending.ts';
 
 /** What is on the machine, whatever the configuration. */
 export type Machine = {
@@ -54,9 +57,14 @@ export type Machine = {
   /** What they, and those of IPv6, were read from. */
   printedAddresses: string;
   routes: Route[];
+  /** What they were read from. */
+  printedRoutes: string;
   subnetRoutes: ObservedSubnetRoute[];
   rules: SavedRules;
+  /** What they were read from. */
+  printedRules: string;
   strays: Stray[];
+  unreadable: Unreadable[];
   files: File[];
   owned: Owned;
   /** Keys of the addresses that are recorded there. */
@@ -66,10 +74,17 @@ export type Machine = {
   ovs: OpenVSwitch | undefined;
 };
 
-/** What we put, or were about to put, on NICs, each by its MAC; `on`: the bridge that it is on then. */
+/**
+ * Of which NIC something is, by its MAC; `on`: the bridge that it is on then; `index`: the kernel's number of the link, which it
+ * has also when it gets another MAC, until the machine goes down; `device`: its name then.
+ */
+export type Place = { mac: string; on?: string; index?: number; device?: string };
+
+/** What we put, or were about to put, on NICs. */
 export type Owned = {
-  addresses: { mac: string; spec: string; on?: string }[];
-  routes: { mac: string; dest: string; via: string; on?: string }[];
+  addresses: (Place & { spec: string })[];
+  /** Without a metric: 0, or of a version that recorded none. */
+  routes: (Place & { dest: string; via: string; metric?: number })[];
   /** What a NIC's MTU was before the configuration named one: it has that again when it names none any more. */
   mtus: { mac: string; was: number }[];
   /** Bridges that were not there before us. */
@@ -79,34 +94,33 @@ export type Owned = {
   moved: string[];
 };
 
-const ownedRecord = object({
-  addresses: array(object({ mac: string, spec: string, on: optional(string) })),
-  routes: array(object({ mac: string, dest: string, via: string, on: optional(string) })),
-  mtus: optional(array(object({ mac: string, was: number }))),
-  bridges: optional(array(object({ name: string, type: string }))),
-  ports: optional(array(object({ mac: string, bridge: string, type: string }))),
-  moved: optional(array(string)),
-});
-
-/** `asksOvs`: the configuration names a bridge of Open vSwitch; where our record does, it is asked all the same. */
+/**
+ * `asksOvs`: the configuration names a bridge of Open vSwitch; where our record does, or a NIC may be a port of one, it is asked all
+ * the same.
+ */
 export async function readMachine(host: Host, asksOvs = false, record = readOwned(host)): Promise<Machine> {
+  const nics = readNics(host);
   // What takes longest first: the start of each command holds up the next by 3 ms.
   const [rules, { onLinks, addresses, routes }, strays, files, owned, lost, ovs] = await Promise.all([
     readRules(host),
-    readNics(host),
+    nics,
     readStrays(host),
     readProfiles(host),
     record,
     readLost(host),
-    record.then((known) => (asksOvs || namesOvs(known) ? readOvs(host) : undefined)),
+    Promise.all([record, asksOvs || nics]).then(([known, found]) =>
+      found === true || namesOvs(known) || mayHavePorts(found.onLinks.links) ? readOvs(host) : undefined,
+    ),
   ]);
   return {
     ...onLinks,
     printedAddresses: addresses,
-    routes: parseRoutes(routes),
-    subnetRoutes: parseSubnetRoutes(routes),
+    ...parseRoutes(routes),
+    printedRoutes: routes,
     rules: parseSave(rules),
+    printedRules: rules,
     strays,
+    unreadable: await Promise.all(unreadableTables(rules).map((table) => readByNft(host, table))),
     files,
     owned,
     ownedAddresses: onDevices(owned.addresses, onLinks.links, ({ spec }, device) => addressKey({ device, spec })),
@@ -114,6 +128,10 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
     ovs: ovs && carriedOut(ovs, onLinks.links),
   };
 }
+
+/** Every link of the machine, where nothing else of it is asked for. */
+export const readLinks = async (host: Host): Promise<ObservedLink[]> =>
+  parseAddresses((await host.run(['ip', '-json', '-details', 'address', 'show'])).stdout).links;
 
 /** Commands that readMachine always runs. Never fails. */
 export const askMachine = (host: Host): Promise<unknown> => Promise.allSettled([readRules(host), showNics(host)]);
@@ -141,26 +159,39 @@ async function readRules(host: Host): Promise<string> {
     return await save();
   } catch (error) {
     if (!(error instanceof CommandError) || error.exitCode === undefined) throw error;
-    return (await save('-t', 'filter')) + (await save('-t', 'nat'));
+    return (await save('-t', 'mangle')) + (await save('-t', 'filter')) + (await save('-t', 'nat'));
   }
 }
 
 const namesOvs = ({ bridges, ports }: Owned): boolean => [...bridges, ...ports].some(({ type }) => type === 'ovs');
 
-/** What is recorded as ours; nothing where the record is missing or is none (then addresses of NICs that left stay). */
+/** What is recorded as ours; nothing where the record is missing or is damaged (then addresses of NICs that left stay). */
 export async function readOwned(host: Host): Promise<Owned> {
-  const text = await host.read(PATHS.owned);
-  try {
-    if (text !== undefined) {
-      return { ...NOTHING_OWNED, ...(ownedRecord(JSON.parse(text)) as Partial<Owned>) };
-    }
-  } catch {}
-  return NOTHING_OWNED;
+  const text = await host.read(PATHS.owned, { orNothing: true });
+  const recorded = text === undefined ? undefined : fitting(ownedShape, text);
+  if (recorded === undefined) return NOTHING_OWNED;
+  const { boot, ...found } = recorded;
+  const owned = { ...NOTHING_OWNED, ...(found as Partial<Owned>) };
+  return boot === (await bootOf(host)) ? owned : withoutNumbers(owned);
 }
 
-const NOTHING_OWNED: Owned = { addresses: [], routes: [], mtus: [], bridges: [], ports: [], moved: [] };
+const withoutNumbers = (owned: Owned): Owned => ({
+  ...owned,
+  addresses: owned.addresses.map(({ index: _, ...item }) => item),
+  routes: owned.routes.map(({ index: _, ...item }) => item),
+});
 
-async function readProfiles(host: Host): Promise<File[]> {
+/** Whether there is a record that says nothing. For the holder of the lock. */
+export const isOwnedDamaged = async (host: Host, { owned }: Machine): Promise<boolean> =>
+  owned === NOTHING_OWNED && (await host.info(PATHS.owned)) !== undefined;
+
+export async function recordOwned(host: Host, owned: Owned): Promise<void> {
+  await host.write(PATHS.owned, `${JSON.stringify({ ...owned, boot: await bootOf(host) })}\n`, 0o600);
+}
+
+export const NOTHING_OWNED: Owned = { addresses: [], routes: [], mtus: [], bridges: [], ports: [], moved: [] };
+
+export async function readProfiles(host: Host): Promise<File[]> {
   const folders = [ifcfgRenderer, keyfileRenderer].map((renderer) => readFolder(host, renderer));
   return (await Promise.all([...folders, readFile(host, UNMANAGED_PATH)])).flat();
 }
@@ -172,10 +203,17 @@ async function readFolder(host: Host, renderer: Renderer): Promise<File[]> {
   return (await Promise.all(names.map((name) => readFile(host, join(folder, name))))).flat();
 }
 
+/** What has a profile's name and is none (a folder, a FIFO, a link to /dev/null) means nothing to NetworkManager either. */
 async function readFile(host: Host, path: string): Promise<File[]> {
-  const [content, info] = await Promise.all([host.read(path), host.info(path)]);
+  const [content, info] = await Promise.all([
+    host.read(path, { most: LONGEST_PROFILE, orNothing: true }),
+    host.info(path),
+  ]);
   return content === undefined || info === undefined || info.directory ? [] : [{ path, content, mode: info.mode }];
 }
+
+/** One of ours with 40,000 EIPs has 1.2 MB. */
+const LONGEST_PROFILE = 4 * 1024 * 1024;
 
 /**
  * Our chains in the backend that `iptables-restore` is not: left there when the guest's default was switched.
@@ -193,6 +231,16 @@ async function readStrays(host: Host): Promise<Stray[]> {
   const { ours, hooks } = parseSave(stdout);
   const chains = ours.filter(canShrink);
   return chains.length === 0 ? [] : [{ restore: `${other}-restore`, chains, hooks }];
+}
+
+/** Without nft nothing is known of it. */
+async function readByNft(host: Host, table: TableName): Promise<Unreadable> {
+  if ((await host.which('nft')) === undefined) return { table, chains: [], jumps: [], rules: [] };
+  const [json, text] = await Promise.all([
+    host.run(['nft', '-j', '-a', 'list', 'table', 'ip', table]),
+    host.run(['nft', '-a', 'list', 'table', 'ip', table]),
+  ]);
+  return parseNftTable(table, json.stdout, text.stdout);
 }
 
 /**
@@ -238,9 +286,7 @@ export async function observe(
     },
     hooks: machine.rules.hooks,
     owned,
-    ownedRoutes: onDevices(machine.owned.routes, machine.links, (route, device) =>
-      routeTargetKey({ ...route, device }),
-    ),
+    ownedRoutes: onDevices(machine.owned.routes, machine.links, recordedRouteKey),
     managers: new Map(),
     emptied: withoutGiven(bridged.emptied, onBridges, moved),
     portRoutes: portRoutes(machine, desired, owned),
@@ -252,6 +298,7 @@ export async function observe(
         ? []
         : (await Promise.all(foreign.map((file) => claimOn(host, bound, file, desired.files)))).flat(),
     strays: machine.strays,
+    unreadable: machine.unreadable,
     onManaged: [],
     lost: machine.lost,
   };
@@ -274,19 +321,81 @@ export async function observeManaged(
   return { ...observation, state: { ...observation.state, profiles }, managers: known, onManaged };
 }
 
-/** Keys of what is recorded by the MAC of its NIC, as far as that is there. */
-function onDevices<T extends { mac: string; on?: string }>(
+/** Keys of what is recorded, as far as its NIC is there. */
+function onDevices<T extends Place>(
   items: readonly T[],
   links: readonly ObservedLink[],
   keyOf: (item: T, device: string) => string,
 ): Set<string> {
-  const deviceOf = devicesByMac(links);
-  const keys = new Set<string>();
-  for (const item of items) {
-    const device = item.on ?? deviceOf.get(item.mac);
-    if (device !== undefined) keys.add(keyOf(item, device));
-  }
-  return keys;
+  const devicesOf = placesAmong(links);
+  return new Set(items.flatMap((item) => devicesOf(item).map((device) => keyOf(item, device))));
+}
+
+/** The devices that something recorded may be on: of a NIC whose MAC was changed, or came on another link, there are two. */
+function placesAmong(links: readonly ObservedLink[], isIt = isNic): (place: Place) => string[] {
+  const nics = links.filter(isIt);
+  const byMac = new Map(nics.map(({ mac, permanentMac, device }) => [permanentMac ?? mac, device]));
+  const byIndex = new Map(nics.map(({ index, device }) => [index, device]));
+  return ({ mac, on, index }) => {
+    if (on !== undefined) return [on];
+    const named = byMac.get(mac);
+    const numbered = index === undefined ? undefined : byIndex.get(index);
+    return [named, ...(numbered === named ? [] : [numbered])].flatMap((device) => device ?? []);
+  };
+}
+
+/**
+ * Of what is recorded that which is there still, though nobody wants it there: the record shrinks by what was seen to go, only. It
+ * goes with its link. What has no number is of a version before that, or of another boot,
+ * and may be on any NIC once its own is not there.
+ */
+export function stillThere(
+  machine: Machine,
+  wanted: Pick<NetworkState, 'addresses' | 'routes'>,
+): Pick<Owned, 'addresses' | 'routes'> {
+  const { links, owned } = machine;
+  const devicesOf = placesAmong(links, isNicOfAnyName);
+  const nics = links.filter(isNicOfAnyName).map(({ device }) => device);
+  const left = <T extends Place>(
+    items: readonly T[],
+    there: Set<string>,
+    isWanted: Set<string>,
+    keyOf: (item: T, device: string) => string,
+  ) =>
+    items.filter((item) => {
+      const places = devicesOf(item);
+      const unknown = places.length === 0 && item.index === undefined;
+      return (unknown ? nics : places).some((device) => {
+        const key = keyOf(item, device);
+        return there.has(key) && !isWanted.has(key);
+      });
+    });
+  return {
+    addresses: left(
+      owned.addresses,
+      new Set(machine.addresses.map(addressKey)),
+      new Set(wanted.addresses.map(addressKey)),
+      ({ spec }, device) => addressKey({ device, spec }),
+    ),
+    routes: left(
+      owned.routes,
+      new Set(machine.routes.map(routeTargetKey)),
+      new Set(wanted.routes.map(routeTargetKey)),
+      recordedRouteKey,
+    ),
+  };
+}
+
+const recordedRouteKey = ({ dest, via, metric = 0 }: Owned['routes'][number], device: string): string =>
+  routeTargetKey({ dest, via, device, metric, protocol: ROUTE_PROTOCOL });
+
+/** What is on a NIC that the configuration names and that has another MAC now stays as it is: it may get its own again. */
+export function withoutPending(machine: Machine, pending: readonly { mac: string }[]): Machine {
+  const { links, owned } = machine;
+  const macs = new Set(pending.map(({ mac }) => mac));
+  if (!owned.addresses.some(({ mac, on }) => on === undefined && macs.has(mac))) return machine;
+  const known = owned.addresses.filter(({ mac, on }) => on !== undefined || !macs.has(mac));
+  return { ...machine, ownedAddresses: onDevices(known, links, ({ spec }, device) => addressKey({ device, spec })) };
 }
 
 /** The device of each NIC: a bridge often has the MAC of its port. */
@@ -411,7 +520,7 @@ function jumpsIn(hooks: Observation['hooks']): Jump[] {
 }
 
 /** A temporary file of a killed run counts as ours. */
-function splitFiles(files: readonly File[]): { ours: File[]; foreign: File[] } {
+export function splitFiles(files: readonly File[]): { ours: File[]; foreign: File[] } {
   const isOurs = ({ path, content }: File) => isOurFile(content) || path.endsWith(TEMPORARY_SUFFIX);
   return { ours: files.filter(isOurs), foreign: files.filter((file) => !isOurs(file)) };
 }
@@ -430,8 +539,8 @@ async function claimOn(host: Host, bound: readonly BoundNic[], file: File, desir
 async function backupPath(host: Host, name: string, content: string): Promise<string> {
   for (let number = 0; ; number++) {
     const path = join(PATHS.backup, number === 0 ? name : `${name}.${number}`);
-    const kept = await host.read(path);
-    if (kept === undefined || kept === content) return path;
+    const kept = await host.read(path, { most: LONGEST_PROFILE, orNothing: true });
+    if (kept === content || (kept === undefined && (await host.info(path)) === undefined)) return path;
   }
 }
 

@@ -1,4 +1,5 @@
-// Everything that Open vSwitch is asked for, by ovs-vsctl: only where the configuration, or our record, names a bridge of it.
+// Everything that Open vSwitch is asked for, by ovs-vsctl: only where the configuration, or our record, names a bridge of it,
+// or a NIC may be a port of one.
 
 import { LIST_BRIDGES, type OvsStep, parseBridges, transaction } from '../dialects/ovs.ts';
 import { AgentError, CommandError, EXIT, UnsupportedError } from '../errors.ts';

@@ -5,14 +5,35 @@ import { BUNDLE } from '../bundle.ts';
 import type { Accepted, Spans } from '../config/accepted.ts';
 import type { ParsedConfig } from '../config/interpret.ts';
 import { AgentError } from '../errors.ts';
+import { sha1Of } from '../hash.ts';
+import { array, each, number, object, optional, string } from '../shape.ts';
 import { readKept } from './config-file.ts';
 import type { Host } from './host.ts';
+import { config, issue } from './kept-shapes.ts';
 import { PATHS } from './paths.ts';
 
 type Valid = Extract<ParsedConfig, { ok: true }>;
 
 /** Of one program and the last bytes that it read and found valid, as ISO 8859-1. */
 type Kept = Omit<Valid, 'ok'> & { program: string; text: string; spans?: Spans };
+
+const shape = object({
+  program: string,
+  text: string,
+  config,
+  warnings: array(issue),
+  notes: array(issue),
+  spans: optional(each(array(number))),
+});
+
+/** With its hash before it: of what is in it nothing else tells whether it is what was read. */
+const seal = (json: string): string => `["${sha1Of(json).toString('hex')}",`;
+const SEAL_LENGTH = 44;
+
+function keptIn(text: string): Kept {
+  const json = text.slice(SEAL_LENGTH, -1);
+  return shape(text.startsWith(seal(json)) ? JSON.parse(json) : undefined) as Kept;
+}
 
 function acceptedOf({ text, spans, config }: Kept): Accepted | undefined {
   return spans && { text: Buffer.from(text, 'latin1').toString(), spans, config };
@@ -22,19 +43,20 @@ function acceptedOf({ text, spans, config }: Kept): Accepted | undefined {
 export async function readConfig(host: Host, bytes: Uint8Array, access: 'keep' | 'look'): Promise<ParsedConfig> {
   const program = BUNDLE?.id;
   const text = Buffer.from(bytes).toString('latin1');
-  const kept = program === undefined ? undefined : await readKept<Kept>(host, PATHS.parsed);
+  const kept = program === undefined ? undefined : await readKept(host, PATHS.parsed, keptIn);
   const last = kept?.program === program ? kept : undefined;
   if (last?.text === text) {
-    const { config, warnings } = last;
+    const { config, warnings, notes } = last;
     // JSON knows no undefined.
-    return { ok: true, config: { ...config, snats: config.snats }, warnings };
+    return { ok: true, config: { ...config, snats: config.snats }, warnings, notes };
   }
   const { loadChanged } = await import('../config/load.ts');
   const { parsed, spans } = await loadChanged(bytes, last && acceptedOf(last));
   if (parsed.ok && program !== undefined && access === 'keep') {
-    const { config, warnings } = parsed;
-    const kept: Kept = { program, text, config, warnings, ...(spans !== undefined && { spans }) };
-    await host.write(PATHS.parsed, JSON.stringify(kept), 0o600).catch((error: unknown) => {
+    const { config, warnings, notes } = parsed;
+    const kept: Kept = { program, text, config, warnings, notes, ...(spans !== undefined && { spans }) };
+    const json = JSON.stringify(kept);
+    await host.write(PATHS.parsed, `${seal(json)}${json}]`, 0o600).catch((error: unknown) => {
       // Without it the next run takes longer.
       if (!(error instanceof AgentError)) throw error;
     });

@@ -10,6 +10,8 @@ export const PATHS = {
   owned: '/var/lib/kylin-vr/owned.json',
   /** Hash of the configuration that was rolled back, so that automatic runs do not apply it again. */
   refused: '/var/lib/kylin-vr/refused',
+  /** Hash of the file as an edit with --no-reload left it: nothing in it is somebody else's. */
+  edited: '/var/lib/kylin-vr/edited',
   /** The configurations that were applied well. */
   history: '/var/lib/kylin-vr/history',
   /** A change that waits for its confirmation, JSON; its configuration; and what it found, JSON. */
@@ -23,6 +25,8 @@ export const PATHS = {
   backup: '/var/lib/kylin-vr/backup',
   /** What the last configuration that was read means, JSON. */
   parsed: '/run/kylin-vr/parsed.json',
+  /** What conntrack's entries were held against last, JSON. */
+  flows: '/run/kylin-vr/flows.json',
   /** What the last run with nothing to do was told by the machine. */
   quiet: '/run/kylin-vr/quiet',
   /** V8's compiled code of this program (packaging/loader.cjs). */

@@ -9,6 +9,7 @@ const SOURCES = [
   'systemd/kylin-vr-reload.service',
   'systemd/kylin-vr-reload.path',
   'systemd/kylin-vr-reload.timer',
+  'systemd/kylin-vr-firewalld.service',
   'udev/90-kylin-vr.rules',
   'packaging/tmpfiles.conf',
   'packaging/sysctl.conf',

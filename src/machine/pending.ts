@@ -7,12 +7,14 @@
 //
 // Time is what /proc/uptime says (CLOCK_BOOTTIME): a wall clock that steps neither shortens nor lengthens the wait.
 
+import { LARGEST } from '../config/position.ts';
 import type { Checkpoint } from '../converge.ts';
 import { AgentError } from '../errors.ts';
 import { hashOf } from '../hash.ts';
-import { number, object, string } from '../shape.ts';
-import { isTrigger, type Trigger } from '../trigger.ts';
+import { number, object, oneOf, string, whole } from '../shape.ts';
+import { TRIGGERS, type Trigger } from '../trigger.ts';
 import type { Host } from './host.ts';
+import { checkpoint as checkpointShape, fitting } from './kept-shapes.ts';
 import { PATHS } from './paths.ts';
 
 const PHASES = ['applying', 'waiting', 'confirmed', 'returning'] as const;
@@ -39,25 +41,19 @@ export type PendingChange = {
 const record = object({
   run: string,
   time: string,
-  trigger: string,
+  trigger: oneOf(...TRIGGERS),
   hash: string,
-  phase: string,
-  seconds: number,
+  phase: oneOf(...PHASES),
+  /** As the command line takes them; a number beyond has no date. */
+  seconds: whole(0, 2 ** 31),
   boot: string,
   deadline: number,
 });
 
+/** Written in one piece by us alone: what is not that is not ours. */
 export async function readPending(host: Host): Promise<PendingChange | undefined> {
-  const text = await host.read(PATHS.pending);
-  if (text === undefined) return undefined;
-  try {
-    const { trigger, phase: found, ...rest } = record(JSON.parse(text));
-    const phase = PHASES.find((name) => name === found);
-    return phase === undefined || !isTrigger(trigger) ? undefined : { ...rest, trigger, phase };
-  } catch {
-    // Written in one piece by us alone: what is not that is not ours.
-    return undefined;
-  }
+  const text = await host.read(PATHS.pending, { orNothing: true });
+  return text === undefined ? undefined : fitting(record, text);
 }
 
 /** Before the first change: whatever happens from here on, the change is taken back unless it is confirmed. */
@@ -68,17 +64,22 @@ export async function beginPending(
   checkpoint: Checkpoint,
 ): Promise<PendingChange> {
   const begun: PendingChange = { ...change, phase: 'applying', ...(await deadlineIn(host, change.seconds)) };
-  await host.write(PATHS.checkpoint, `${JSON.stringify(checkpoint)}\n`, 0o600);
+  await writeCheckpoint(host, checkpoint);
   await host.write(PATHS.pendingConfig, bytes, 0o600);
   await writePending(host, begun);
   return begun;
 }
 
-/** The whole time counts from when the change was verified. */
-export async function startWaiting(host: Host, change: PendingChange): Promise<PendingChange> {
+/** The whole time counts from when the change was verified. `found`: what it took away is known now. */
+export async function startWaiting(host: Host, change: PendingChange, found?: Checkpoint): Promise<PendingChange> {
+  if (found !== undefined) await writeCheckpoint(host, found);
   const waiting: PendingChange = { ...change, phase: 'waiting', ...(await deadlineIn(host, change.seconds)) };
   await writePending(host, waiting);
   return waiting;
+}
+
+async function writeCheckpoint(host: Host, checkpoint: Checkpoint): Promise<void> {
+  await host.write(PATHS.checkpoint, `${JSON.stringify(checkpoint)}\n`, 0o600);
 }
 
 export async function writePending(host: Host, change: PendingChange): Promise<void> {
@@ -91,17 +92,16 @@ export async function removePending(host: Host): Promise<void> {
 
 /** Its configuration; undefined where it is not the one that was applied. */
 export async function pendingBytes(host: Host, { hash }: PendingChange): Promise<Uint8Array | undefined> {
-  const bytes = await host.readBytes(PATHS.pendingConfig);
+  const bytes = await host.readBytes(PATHS.pendingConfig, { most: LARGEST, orNothing: true });
   return bytes !== undefined && hashOf(bytes) === hash ? bytes : undefined;
 }
 
+/** Bytes. 217 for each route of others: a routing daemon has a million. */
+const MOST_FOUND = 512 * 1024 * 1024;
+
 export async function readCheckpoint(host: Host): Promise<Checkpoint | undefined> {
-  const text = await host.read(PATHS.checkpoint);
-  try {
-    return text === undefined ? undefined : (JSON.parse(text) as Checkpoint);
-  } catch {
-    return undefined;
-  }
+  const text = await host.read(PATHS.checkpoint, { most: MOST_FOUND, orNothing: true });
+  return text === undefined ? undefined : (fitting(checkpointShape, text) as Checkpoint | undefined);
 }
 
 /** Whether the time has run out, or nobody is there any more who waits: for the holder of the lock. */
@@ -124,8 +124,15 @@ async function deadlineIn(host: Host, seconds: number): Promise<Pick<PendingChan
   return { boot: await bootOf(host), deadline: (await uptimeOf(host)) + seconds };
 }
 
-const bootOf = async (host: Host): Promise<string> =>
-  (await host.read('/proc/sys/kernel/random/boot_id'))?.trim() ?? '';
+/**
+ * As PID 1 sees it: systemd-nspawn gives a container an id of its own, which ProtectKernelTunables hides from units in it (systemd 252).
+ */
+export async function bootOf(host: Host): Promise<string> {
+  const seenByInit = await host.read(`/proc/1/root${BOOT_ID}`, { orNothing: true });
+  return (seenByInit ?? (await host.read(BOOT_ID)))?.trim() ?? '';
+}
+
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
 
 export const uptimeOf = async (host: Host): Promise<number> => Number((await host.read('/proc/uptime'))?.split(' ')[0]);
 

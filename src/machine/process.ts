@@ -1,8 +1,8 @@
 // Processes as /proc shows them: which one it is, whether it lives, which ones carry a mark in their environment.
 // Synchronous, because /proc answers from memory: a scan of 300 processes takes milliseconds, with promises many times that.
 
-import { existsSync, readdirSync, readFileSync, unlinkSync } from 'node:fs';
-import { shortName } from '../hash.ts';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync } from 'node:fs';
+import { sha1Of, shortName } from '../hash.ts';
 
 export type ProcessStat = { pid: number; name: string; state: string; threads: number; startTime: string };
 
@@ -64,6 +64,20 @@ export function livingOwner(id: string): ProcessStat | undefined {
   return owner && owner.startTime === startTime && !isZombie(owner) ? owner : undefined;
 }
 
+/** A name for this process that only who knows the id of the boot can tell from another: a guest may see it. */
+export const ownMark = (): string => markOf(readProcess(process.pid));
+
+/** Those of all processes there are. */
+export function livingMarks(): Set<string> {
+  const pids = readdirSync('/proc').map(Number);
+  return new Set(pids.filter((pid) => pid > 0).map((pid) => markOf(readProcess(pid))));
+}
+
+function markOf(found: ProcessStat | undefined): string {
+  const boot = readFileSync(BOOT_ID, 'utf8');
+  return sha1Of(`${boot} ${found?.pid} ${found?.startTime}`).toString('hex').slice(0, 16);
+}
+
 /** The processes, other than this one, that were started with one of these variables (`NAME=value`) in their environment. */
 export function processesWith(variables: readonly string[]): ProcessStat[] {
   return readdirSync('/proc')
@@ -87,14 +101,35 @@ export function tolerate<T>(codes: readonly string[], operation: () => T): T | u
   }
 }
 
-/** Where it is there: a read-only file system refuses to remove what is not. rmSync would load what removes folders. */
+/** Where it is there: a read-only file system refuses to remove what is not. Something that is no file goes as well. */
 export function removeFile(path: string): void {
-  if (existsSync(path)) tolerate(['ENOENT'], () => unlinkSync(path));
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  // Only for a folder: rmSync would load what removes those.
+  if (there?.isDirectory()) rmSync(path, { recursive: true, force: true });
+  else if (there !== undefined) tolerate(['ENOENT'], () => unlinkSync(path));
+}
+
+/** A folder of ours, made where it is not there, for this user only. */
+export function makeFolder(path: string): void {
+  makeRoomForFolder(path);
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+}
+
+/**
+ * Takes away what is where a folder of ours belongs and is none. Of a symbolic link, too: whatever is in the folder that it leads to
+ * would be moved and removed as ours.
+ */
+export function makeRoomForFolder(path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === false)
+    // Another process was quicker, and has made the folder.
+    tolerate(['ENOENT', 'EISDIR', 'EPERM'], () => unlinkSync(path));
 }
 
 function bootId(): string {
-  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').slice(0, 8);
+  return readFileSync(BOOT_ID, 'utf8').slice(0, 8);
 }
+
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
 
 /**
  * As UTF-8, which Node reads without buffers of its own: 0.02 ms instead of 0.2. Undefined when the process ended, even between

@@ -1,66 +1,118 @@
 // Files, links and folders below a root, which is this machine's or that of an image: as they are, and one change at a time.
 
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import * as z from 'zod/mini';
-import { UsageError } from '../errors.ts';
+import { QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
+import { NotNowError } from '../errors.ts';
 import type { Change, Recorded } from '../installation/plan.ts';
-import { ABSENT, bytesOf, contentOf, type Entry } from '../installation/tree.ts';
-import type { Host } from './host.ts';
+import {
+  ABSENT,
+  bytesOf,
+  contentOf,
+  type Entry,
+  enablingLinks,
+  FILES,
+  FIREWALLD_POLICY,
+  LEFTOVERS,
+  PROGRAM,
+  textOf,
+  UNIT_FOLDER,
+} from '../installation/tree.ts';
+import { type Files, type Host, LARGEST_FILE } from './host.ts';
 import { PATHS } from './paths.ts';
+import { payload } from './payload.ts';
 
-export async function readEntry(host: Host, root: string, path: string): Promise<Entry> {
-  await stayBelow(host, root, path);
-  const place = join(root, path);
-  const info = await host.info(place);
+/** This machine's own, or those of an image. */
+export type Tree = Files & { root: string };
+
+export async function treeOf(host: Host, root: string): Promise<Tree> {
+  return { ...(root === '/' ? host : await host.inside(root)), root };
+}
+
+export async function readEntry(tree: Tree, path: string): Promise<Entry> {
+  const info = await tree.info(path);
   if (info === undefined) return ABSENT;
-  if (info.directory) return { kind: 'folder', mode: info.mode };
-  if (info.symlink) return { kind: 'link', target: (await host.readLink(place)) ?? '' };
-  return { kind: 'file', content: contentOf((await host.readBytes(place)) ?? ''), mode: info.mode };
+  if (info.directory) return { kind: 'folder', mode: plainMode(info.mode) };
+  if (info.symlink) return { kind: 'link', target: (await tree.readLink(path)) ?? '' };
+  if (!info.regular) return { kind: 'other', what: 'is neither a file, a link nor a folder' };
+  if (info.size > LARGEST_FILE) return { kind: 'other', what: `is larger than ${LARGEST_FILE / 2 ** 20} MiB` };
+  return { kind: 'file', content: contentOf((await tree.readBytes(path)) ?? ''), mode: plainMode(info.mode) };
+}
+
+/** Where a folder is wanted, a link to one serves. */
+export async function readFolder(tree: Tree, path: string): Promise<Entry> {
+  const entry = await readEntry(tree, path);
+  const leadsTo = entry.kind === 'link' ? await tree.info(`${path}/`) : undefined;
+  return leadsTo?.directory ? { kind: 'folder', mode: plainMode(leadsTo.mode) } : entry;
 }
 
 /** Gives false where nothing was done: a folder that something else is in. */
-export async function carryOut(host: Host, root: string, { path, from, to }: Change): Promise<boolean> {
-  const place = join(root, path);
-  if (to.kind === 'folder') await host.makeFolder(place, to.mode);
-  else if (to.kind === 'link') await host.link(place, to.target);
-  else if (to.kind === 'file') await host.write(place, bytesOf(to.content), to.mode);
-  else if (from.kind === 'folder') return host.removeFolder(place);
-  else await host.remove(place);
+export async function carryOut(tree: Tree, { path, from, to }: Change): Promise<boolean> {
+  if (to.kind === 'folder' && from.kind === 'folder') await tree.setMode(path, plainMode(to.mode));
+  else if (to.kind === 'folder') await tree.makeFolder(path, plainMode(to.mode));
+  else if (to.kind === 'link') await tree.link(path, to.target);
+  else if (to.kind === 'file') await tree.write(path, bytesOf(to.content), plainMode(to.mode));
+  else if (from.kind === 'folder') return tree.removeFolder(path);
+  else await tree.remove(path);
   return true;
 }
 
-/** In an image an absolute link would lead to the machine that the image is made on. */
-async function stayBelow(host: Host, root: string, path: string): Promise<void> {
-  if (root === '/') return;
-  for (let folder = dirname(path); folder !== '/'; folder = dirname(folder)) {
-    const target = await host.readLink(join(root, folder));
-    if (target?.startsWith('/'))
-      throw new UsageError(`${join(root, folder)} is a link to ${target}, out of the image: make it a relative one`);
-  }
-}
+/** What we write is root's: with the set-user-ID bit of a file of others, which we edit or put back, it would run as root. */
+const plainMode = (mode: number): number => mode & 0o777;
 
+const mode = z.number().check(z.int(), z.gte(0), z.lte(0o7777));
 const entry = z.union([
   z.object({ kind: z.literal('absent') }),
-  z.object({ kind: z.literal('file'), content: z.string(), mode: z.number() }),
-  z.object({ kind: z.literal('link'), target: z.string() }),
-  z.object({ kind: z.literal('folder'), mode: z.number() }),
+  z.object({ kind: z.literal('file'), content: z.string(), mode }),
+  z.object({ kind: z.literal('link'), target: z.string().check(z.regex(/^[^\0]{1,4095}$/)) }),
+  z.object({ kind: z.literal('folder'), mode }),
 ]);
-const recordFile = z.object({ changes: z.array(z.object({ path: z.string(), before: entry, left: z.string() })) });
+/** It holds what was there before us, which is small. 8 MiB of JSON that means harm took 800 MiB of memory. */
+const LARGEST_RECORD = 2 ** 20;
+
+/** How many there are comes first: of millions each would be an issue with words of its own. */
+function parseRecord(json: unknown): Recorded[] {
+  const known = places();
+  const { changes } = z.parse(z.object({ changes: z.array(z.unknown()).check(z.maxLength(known.size)) }), json);
+  const change = z.object({
+    // Each once.
+    path: z.string().check(z.refine((path) => known.delete(path))),
+    before: entry,
+    left: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
+  });
+  return z.parse(z.array(change), changes);
+}
+
+/** Every path that `install` ever changed, and the folders that they are in. Whoever made an image made its record. */
+export function places(): Set<string> {
+  const units = FILES.filter(({ path }) => dirname(path) === UNIT_FOLDER);
+  const links = enablingLinks(Object.fromEntries(units.map(({ path, source }) => [basename(path), payload[source]])));
+  const paths = [...FILES, ...LEFTOVERS, ...links].map(({ path }) => path);
+  const all = new Set([...paths, ...QEMU_GA_FILES, PROGRAM, PATHS.config, PATHS.installed, FIREWALLD_POLICY]);
+  for (const path of all) if (dirname(path) !== '/') all.add(dirname(path));
+  all.delete(PATHS.installed);
+  return all;
+}
 
 /** Undefined where nothing was installed. */
-export async function readRecord(host: Host, root: string): Promise<Recorded[] | undefined> {
-  const path = join(root, PATHS.installed);
-  const text = await host.read(path);
-  if (text === undefined) return undefined;
+export async function readRecord(tree: Tree): Promise<Recorded[] | undefined> {
+  const found = await readEntry(tree, PATHS.installed);
+  if (found.kind === 'absent') return undefined;
+  const refused = (why: string) =>
+    new NotNowError(`${join(tree.root, PATHS.installed)} is no record of an installation (${why}): remove it`);
+  if (found.kind === 'file' && found.content.length > LARGEST_RECORD)
+    throw refused(`it is larger than ${LARGEST_RECORD / 2 ** 20} MiB`);
+  if (found.kind !== 'file') throw refused(found.kind === 'other' ? `it ${found.what}` : `it is a ${found.kind}`);
   try {
-    return z.parse(recordFile, JSON.parse(text)).changes;
+    return parseRecord(JSON.parse(textOf(found.content)));
   } catch (error) {
-    throw new UsageError(
-      `${path} is no record of an installation (${error instanceof Error ? error.message : error}): remove it`,
-    );
+    throw refused(error instanceof SyntaxError ? 'it is not JSON' : 'it says what no version of kylin-vr writes');
   }
 }
 
-export async function writeRecord(host: Host, root: string, changes: readonly Recorded[]): Promise<void> {
-  await host.write(join(root, PATHS.installed), `${JSON.stringify({ changes }, null, 1)}\n`, 0o600);
+export async function writeRecord(tree: Tree, changes: readonly Recorded[]): Promise<void> {
+  const text = `${JSON.stringify({ changes }, null, 1)}\n`;
+  if (text.length > LARGEST_RECORD)
+    throw new NotNowError('what is there is too large to be kept: nothing was installed');
+  await tree.write(PATHS.installed, text, 0o600);
 }

@@ -6,17 +6,20 @@
 //   waiting/<owner>.result  its answer, a link to the last-run.json of then: the next run may come before he looks
 //   last-run.json           the result of the last run that ended well, and whom it served
 
-import { linkSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { linkSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HostError } from '../errors.ts';
+import { array, object, type Shape, string } from '../shape.ts';
 import { type Held, type LockOptions, lockError, readJson, withLock } from './lock.ts';
-import { livingOwner, newOwnerId, removeFile } from './process.ts';
+import { livingOwner, makeFolder, newOwnerId, removeFile } from './process.ts';
 
-export type TurnRequest = Omit<LockOptions<never>, 'instead'> & {
+export type TurnRequest<R> = Omit<LockOptions<never>, 'instead'> & {
   /** What is asked for; `serves` of other runs judges by it. */
   key: string;
   /** Whether this run does what a request with that key asks for: an explicit reload also serves an automatic one. */
   serves: (key: string) => boolean;
+  /** Of the result: one of another version, or that is damaged, is nobody's answer. */
+  shape: Shape<R>;
 };
 
 /** What is in last-run.json: the result, and the ids of those who waited and got it. */
@@ -31,19 +34,22 @@ export type Turn<R> = {
 
 const RESULT = '.result';
 
+const waitingRecord = object({ key: string });
+
 /**
  * Gives run's result, which must survive JSON, or that of a run that began after this request was made and serves it
  * (coalesced). A run that throws serves nobody: one of those who wait runs next.
  */
 export async function takeTurn<R extends object>(
-  request: TurnRequest,
+  request: TurnRequest<R>,
   run: (held: Held) => Promise<R>,
 ): Promise<Turn<R>> {
   const waitingDir = join(request.dir, 'waiting');
   const id = newOwnerId();
   const own = join(waitingDir, id);
+  const answerShape = lastRunShape(request.shape);
   const instead = (): Turn<R> | undefined => {
-    const answer = readJson<LastRun<R>>(own + RESULT);
+    const answer = readJson(own + RESULT, answerShape);
     if (answer === undefined) return undefined;
     const { served, ...result } = answer;
     return { result: result as unknown as R, coalesced: true };
@@ -68,7 +74,7 @@ export async function takeTurn<R extends object>(
 
 function register(waitingDir: string, own: string, key: string, dir: string): void {
   try {
-    mkdirSync(waitingDir, { recursive: true, mode: 0o700 });
+    for (const folder of [dir, waitingDir]) makeFolder(folder);
     writeFileSync(own, JSON.stringify({ key }), { flag: 'wx', mode: 0o600 });
   } catch (error) {
     throw lockError(dir, error);
@@ -77,14 +83,21 @@ function register(waitingDir: string, own: string, key: string, dir: string): vo
 
 function record<R extends object>(lastRun: LastRun<R>, dir: string, waitingDir: string): void {
   const file = join(dir, 'last-run.json');
-  writeFileSync(`${file}.new`, JSON.stringify(lastRun), { mode: 0o600 });
+  // Of a run that was killed, or a link.
+  removeFile(`${file}.new`);
+  writeFileSync(`${file}.new`, JSON.stringify(lastRun), { flag: 'wx', mode: 0o600 });
   renameSync(`${file}.new`, file);
   for (const id of lastRun.served) linkSync(file, join(waitingDir, id + RESULT));
 }
 
-/** The last run that ended well; undefined when there was none since boot. */
-export function readLastRun<R extends object>(dir: string): LastRun<R> | undefined {
-  return readJson<LastRun<R>>(join(dir, 'last-run.json'));
+/** The last run that ended well; undefined when there was none since boot, or what is kept of it is damaged. */
+export function readLastRun<R extends object>(dir: string, shape: Shape<R>): LastRun<R> | undefined {
+  return readJson(join(dir, 'last-run.json'), lastRunShape(shape));
+}
+
+function lastRunShape<R extends object>(shape: Shape<R>): Shape<LastRun<R>> {
+  const served = object({ served: array(string) });
+  return (value) => ({ ...shape(value), ...served(value) });
 }
 
 /** Those who wait and have no answer yet; takes away what dead ones left. Only for the holder of the lock. */
@@ -95,7 +108,7 @@ function listWaiting(waitingDir: string): { id: string; key: string }[] {
     if (!livingOwner(id)) removeFile(join(waitingDir, name));
     if (name !== id || names.includes(id + RESULT)) return [];
     // Undefined: just gone, or just coming and not yet complete; that one runs itself.
-    const request = readJson<{ key: string }>(join(waitingDir, id));
+    const request = readJson(join(waitingDir, id), waitingRecord);
     return request ? [{ id, key: request.key }] : [];
   });
 }

@@ -1,0 +1,101 @@
+// Asks the kernel, for `status`, what keeps packets from a router that is as its file says. Nothing is said of what cannot be asked.
+
+import type { Config } from '../config/config.ts';
+import { parseForward, parseNftForward } from '../dialects/chains.ts';
+import {
+  canStop,
+  isDormant,
+  type NftTable,
+  parseNftFilters,
+  parseNftTables,
+  parseSavedFilters,
+} from '../dialects/filters.ts';
+import { AgentError } from '../errors.ts';
+import { FIREWALLD_POLICY } from '../installation/tree.ts';
+import { carrierOf } from '../network/nics.ts';
+import {
+  arpObstacles,
+  type Filter,
+  filterObstacles,
+  forwardObstacles,
+  nicObstacles,
+  spanOfHost,
+  spansOf,
+} from '../network/obstacles.ts';
+import { type Probe, stopOf, type Walk } from '../network/walk.ts';
+import { ShapeError } from '../shape.ts';
+import type { Survey } from '../survey.ts';
+import type { Host } from './host.ts';
+
+/** iptables keeps its tables there. */
+const OF_IPTABLES = ['raw', 'mangle', 'nat', 'filter', 'security'];
+
+export async function findObstacles(
+  host: Host,
+  config: Config,
+  { binding, machine }: Survey,
+  arpIgnore: string | undefined,
+): Promise<string[]> {
+  const { bound } = binding;
+  if (bound.length === 0) return [];
+  const { dormant, filters, walks } = await readNft(host, machine.printedRules);
+  const policy = (await host.info(FIREWALLD_POLICY)) !== undefined;
+  return [
+    ...nicObstacles(bound, machine.links),
+    ...arpObstacles(arpIgnore),
+    ...dormant.map(asleep),
+    ...forwardObstacles(bound, walks, policy),
+    ...filterObstacles(spansOf(config), bound, [...parseSavedFilters(machine.printedRules), ...filters]),
+  ];
+}
+
+/** What stops a packet of a new connection on its way through the router, from a NIC to another. */
+export async function findStops(
+  host: Host,
+  { binding, machine }: Survey,
+  probe: Probe,
+  addresses: readonly string[],
+): Promise<string[]> {
+  const bound = binding.bound.filter((nic) => [probe.in, probe.out].includes(carrierOf(nic)));
+  const { dormant, filters, walks } = await readNft(host, machine.printedRules);
+  return [
+    ...nicObstacles(bound, machine.links),
+    ...arpObstacles(await host.sysctl('net/ipv4/conf/all/arp_ignore')),
+    ...dormant.map(asleep),
+    ...[parseForward(machine.printedRules), ...walks].flatMap((walk) => {
+      const by = stopOf(walk, probe);
+      return by === undefined ? [] : [`${walk.where} stops it: ${by}`];
+    }),
+    ...filterObstacles(addresses.map(spanOfHost), bound, [...parseSavedFilters(machine.printedRules), ...filters]),
+  ];
+}
+
+const asleep = (name: string): string =>
+  `the table ip ${name} is dormant, so nothing in it has an effect: nft add table ip ${name} wakes it`;
+
+type Nft = { dormant: string[]; filters: Filter[]; walks: Walk[] };
+
+/** Where nft has nothing to say it is not asked: that would load nf_tables. */
+async function readNft(host: Host, rules: string): Promise<Nft> {
+  const found: Nft = { dormant: [], filters: [], walks: [] };
+  const isThere = rules.includes('(nf_tables)') || /^nf_tables /m.test((await host.read('/proc/modules')) ?? '');
+  if (!isThere || (await host.which('nft')) === undefined) return found;
+  // Without the elements of named sets: a blocklist has a hundred thousand.
+  const list = async ({ family, name }: NftTable, ...options: string[]) =>
+    (await host.run(['nft', ...options, '-t', 'list', 'table', family, name])).stdout;
+  try {
+    for (const table of parseNftTables((await host.run(['nft', '-j', 'list', 'tables'])).stdout)) {
+      const isOfIptables = table.family === 'ip' && OF_IPTABLES.includes(table.name);
+      const sleeps = table.flagged && isDormant(await list(table));
+      if (isOfIptables && sleeps) found.dormant.push(table.name);
+      if (isOfIptables || sleeps || !canStop(table)) continue;
+      const listing = await list(table, '-j');
+      found.filters.push(...parseNftFilters(table, listing));
+      if (table.family !== 'arp') found.walks.push(...parseNftForward(table, listing));
+    }
+  } catch (error) {
+    // Somebody's table has just gone, or it is another nft.
+    if (!(error instanceof AgentError || error instanceof SyntaxError || error instanceof ShapeError)) throw error;
+  }
+  return found;
+}

@@ -1,0 +1,43 @@
+// When kylin-vr goes: none of its profiles is left for the next boot, and what they had replaced is there again. The running network
+// stays: NetworkManager and initscripts read files when they are told to, or start.
+
+import { join } from 'node:path';
+import { ifcfgRenderer } from '../dialects/ifcfg.ts';
+import { keyfileRenderer } from '../dialects/keyfile.ts';
+import type { Host } from './host.ts';
+import { readProfiles, splitFiles } from './observe.ts';
+import { PATHS } from './paths.ts';
+
+/** `said`: for each file, when it is done. */
+export async function takeProfilesBack(
+  host: Host,
+  said: (kind: 'remove-file' | 'write-file', path: string) => void,
+): Promise<void> {
+  for (const { path } of splitFiles(await readProfiles(host)).ours)
+    if (await host.remove(path)) said('remove-file', path);
+  for (const { name, from } of newest(await host.list(PATHS.backup))) {
+    const folder = placeOf(name);
+    const [content, kept] = [await host.readBytes(from, { orNothing: true }), await host.info(from)];
+    if (content === undefined || kept === undefined || !(await host.info(folder))?.directory) continue;
+    const path = join(folder, name);
+    // Whoever has made another since knows better.
+    if ((await host.info(path)) !== undefined) continue;
+    await host.write(path, content, kept.mode);
+    await host.remove(from);
+    said('write-file', path);
+  }
+}
+
+/** Of a file that was put aside again and again, with other content, the last: `ifcfg-eth0`, `ifcfg-eth0.1`, … */
+function newest(names: readonly string[]): { name: string; from: string }[] {
+  const versions = new Map<string, { name: string; number: number }>();
+  for (const name of names.filter((each) => !each.endsWith('.damaged'))) {
+    const [, first = '', number] = /^(.*)\.(\d+)$/s.exec(name) ?? [];
+    const [of, version] = names.includes(first) ? [first, Number(number)] : [name, 0];
+    if (version >= (versions.get(of)?.number ?? 0)) versions.set(of, { name, number: version });
+  }
+  return [...versions].map(([name, version]) => ({ name, from: join(PATHS.backup, version.name) }));
+}
+
+const placeOf = (name: string): string =>
+  (ifcfgRenderer.isProfile(name) ? ifcfgRenderer : keyfileRenderer).folder ?? '';
