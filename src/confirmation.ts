@@ -4,6 +4,7 @@ import { NOTHING } from './config/config.ts';
 import type { Convergence } from './converge.ts';
 import type { Renderer } from './dialects/renderer.ts';
 import { AgentError } from './errors.ts';
+import { setAside } from './machine/damaged.ts';
 import { forgetRefusal, promote, readRefusal, refuse } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import { PATHS } from './machine/paths.ts';
@@ -73,10 +74,13 @@ export async function takeBack(
     },
   );
   const found = await readCheckpoint(host);
+  const damage =
+    found === undefined ? await setAside(host, PATHS.checkpoint, 'what the change found is not known any more') : [];
   const back =
     found !== undefined && (await isOfThisBoot(host, change))
       ? await (await import('./converge.ts')).restore(host, found)
       : await takeBackAfterBoot(host, found?.state.files ?? [], renderer, scope);
+  back.warnings.push(...damage);
   if (back.error !== undefined) return back;
   if (unrecorded !== undefined) return { ...back, error: unrecorded };
   await removePending(host);
@@ -101,7 +105,7 @@ async function takeBackAfterBoot(
 ): Promise<Convergence> {
   const steps: Step[] = [];
   for (const file of files) {
-    const there = await host.read(file.path);
+    const there = await host.read(file.path, { orNothing: true });
     if (isOurFile(file.content) || (there !== undefined && !isOurFile(there))) continue;
     await host.write(file.path, file.content, file.mode);
     steps.push({ kind: 'write-file', file, was: there === undefined ? 'absent' : 'different' });
@@ -109,6 +113,6 @@ async function takeBackAfterBoot(
   const result = steps.length === 0 ? 'unchanged' : 'changed';
   if ((await host.info(PATHS.lastGood)) !== undefined) return { result, whole: true, steps, warnings: [] };
   const { converge } = await import('./converge.ts');
-  const convergence = await converge(host, NOTHING, renderer, scope);
+  const convergence = await converge(host, { config: NOTHING, renderer, scope, ways: 'today' });
   return { ...convergence, steps: [...steps, ...convergence.steps] };
 }

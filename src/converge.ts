@@ -1,22 +1,61 @@
 // Survey → a machine that is as desired, or as it was: apply, verify, and take back what could not be verified.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Config } from './config/config.ts';
+import { NOTHING } from './config/config.ts';
+import { foreignKey, foreignText } from './dialects/foreign.ts';
 import { profileUuid, type Renderer } from './dialects/renderer.ts';
-import { AgentError, EXIT } from './errors.ts';
-import { applySteps } from './machine/apply.ts';
-import { forgetForeign } from './machine/foreign.ts';
+import { AgentError, EXIT, VerifyError } from './errors.ts';
+import { applySteps, type Outcome } from './machine/apply.ts';
+import { setAside } from './machine/damaged.ts';
+import { type FlowRecord, hasNoFlows, readFlowRecord, waysInForce, writeFlowRecord } from './machine/flow-record.ts';
+import { forgetForeign, readStanding } from './machine/foreign.ts';
+import { readLastGood } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import { askManaged, readManagers } from './machine/networkmanager.ts';
-import { type Machine, type Owned, observe, observeManaged, readMachine } from './machine/observe.ts';
+import {
+  isOwnedDamaged,
+  type Machine,
+  NOTHING_OWNED,
+  type Owned,
+  observe,
+  observeManaged,
+  readLinks,
+  readMachine,
+  readOwned,
+  recordOwned,
+  stillThere,
+} from './machine/observe.ts';
+import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
 import { deadPorts } from './network/bridges.ts';
-import type { BoundNic } from './network/nics.ts';
+import type { FlowModel } from './network/flows.ts';
+import { type BoundNic, usedNics } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
-import { addressKey, emptyState, type NetworkState, type Port, type Profile, type Sysctl } from './network/state.ts';
-import { describe, type Step } from './network/step.ts';
-import { chooseRenderer, type Scope, type Survey, survey, union } from './survey.ts';
+import { ourRoutes, toReturn, withStayed } from './network/return.ts';
+import {
+  addressKey,
+  emptyState,
+  type NetworkState,
+  type Port,
+  type Profile,
+  routeTargetKey,
+  type Sysctl,
+} from './network/state.ts';
+import { describe, isLate, type Step } from './network/step.ts';
+import type { Ways } from './network/translation.ts';
+import { type Others, readOthers, returnOthers, takenFrom } from './others.ts';
+import { type Cut, cutStale, joined, NO_CUT, spentOn, united, worldOf } from './stale.ts';
+import {
+  type Aim,
+  chooseRenderer,
+  flowModelOf,
+  recordedWorld,
+  type Survey,
+  survey,
+  translationIn,
+  union,
+} from './survey.ts';
 
 export type Convergence = {
   result: 'unchanged' | 'changed' | 'rolled-back' | 'failed';
@@ -27,17 +66,44 @@ export type Convergence = {
   warnings: string[];
   /** Why it was rolled back or failed. */
   error?: Error;
+  /** That was a file of the renderer, which cannot be written or removed. */
+  isUnwritable?: boolean;
+  /** Of one that was unchanged: what its flows are held against. */
+  flowModel?: () => FlowModel;
+  /** What is foreign, went, and could not be put back: the next run tries again. */
+  lost?: string[];
+  /** Of one that changed something: what is to come back where that is taken back. */
+  found?: () => Promise<Checkpoint>;
 };
 
 /** What a run found before its first change: enough for another process to bring it back. Survives JSON. */
-export type Checkpoint = { renderer: Renderer['name']; bound: BoundNic[]; state: NetworkState; owned: Owned };
+export type Checkpoint = {
+  renderer: Renderer['name'];
+  bound: BoundNic[];
+  state: NetworkState;
+  /** See Found. */
+  stayed?: readonly string[];
+  owned: Owned;
+  /** Undefined: by a 1.0. */
+  others?: Others;
+  ways?: Ways;
+};
+
+export type ConvergeOptions = {
+  /** Called before the first change; where it throws, nothing is changed. */
+  beforeChange?: (found: Checkpoint) => Promise<void>;
+  /** Is asked for the first look. */
+  asked?: Host;
+  /** Flows are held against the file where nothing else is to do, too. */
+  looksAtFlows?: boolean;
+};
 
 /**
  * A NIC that comes or goes while we work changes what is desired, and what others did may call for other steps than those
  * that were tried (NetworkManager stopped; a foreign route goes before its own; an address is gone): then we go on from there,
- * but not for ever.
+ * but not for ever. Two of them are for what waits (hold.ts).
  */
-const MOST_ROUNDS = 5;
+const MOST_ROUNDS = 7;
 
 /**
  * INVARIANTS
@@ -45,28 +111,43 @@ const MOST_ROUNDS = 5;
  * - The record of our addresses names everything that may be ours at any instant: it grows before the first change and
  *   shrinks after the last. A run that is killed leaves no address that the next one does not know.
  */
-export async function converge(
-  host: Host,
-  config: Config,
-  renderer: Renderer,
-  scope: Scope,
-  /** Called before the first change; where it throws, nothing is changed. */
-  beforeChange?: (found: Checkpoint) => Promise<void>,
-  /** Is asked for the first look. */
-  asked = host,
-): Promise<Convergence> {
-  const look = () => survey(host, config, renderer, scope);
-  const first = await survey(asked, config, renderer, scope, true);
+export async function converge(host: Host, aim: Aim, options: ConvergeOptions = {}): Promise<Convergence> {
+  const { renderer, scope } = aim;
+  const { beforeChange, asked = host, looksAtFlows = false } = options;
+  const look = () => survey(host, aim);
+  const first = await survey(asked, aim, true);
+  if (await isOwnedDamaged(host, first.machine))
+    first.warnings.push(
+      ...(await setAside(host, PATHS.owned, 'addresses and routes of ours on NICs that left the file stay')),
+    );
+  const record = await readFlowRecord(asked);
+  const before = await waysInForce(asked);
   if (first.steps.length === 0) {
     await recordOwned(host, first.owned);
     await forgetForeign(host);
-    return { result: 'unchanged', whole: first.whole, steps: [], warnings: first.warnings };
+    const unchanged: Convergence = {
+      result: 'unchanged',
+      whole: first.whole,
+      steps: [],
+      warnings: first.warnings,
+      flowModel: () => flowModelOf(aim, first, record?.former),
+    };
+    if (looksAtFlows) return withCuts(unchanged, await endFlows(host, aim, first, record));
+    if (record?.clean !== false) return unchanged;
+    // It has been said when they changed.
+    const cut = await endFlows(host, aim, first, record);
+    return cut.steps.length === 0 ? unchanged : withCuts(unchanged, cut);
   }
-  await beforeChange?.(checkpointOf(first, renderer));
+  const others = await readOthers(host, first);
+  const checkpoint = { ...checkpointOf(first, renderer, before), others };
+  await beforeChange?.(checkpoint);
+  const begun = await beginFlows(host, aim, first, record);
   const done: Step[] = [];
   const warnings: string[] = [];
+  const cuts: Cut[] = [];
   let current = first;
   let failure: Error | undefined;
+  let isUnwritable = false;
   for (let round = 0; round < MOST_ROUNDS; round++) {
     try {
       await recordOwned(host, union(current.machine.owned, current.owned));
@@ -75,11 +156,19 @@ export async function converge(
       failure = asError(error);
       break;
     }
-    const outcome = await applySteps(host, current.steps);
-    done.push(...outcome.done);
+    const due = dueOf(current.steps);
+    if (due.some(isLate)) {
+      const cut = await endFlows(host, aim, current, begun, { done, cuts });
+      cuts.push(cut);
+      // What guards stays with what it guards against: the next run goes on.
+      if (cut.goesOn) return finished(current);
+    }
+    const outcome = await applySteps(host, due);
+    for (const step of outcome.done) done.push(step);
+    isUnwritable = outcome.failed?.steps.every(isOfFile) ?? false;
     let next: Survey;
     try {
-      next = outcome.failed === undefined ? await settled(look, current.steps) : await look();
+      next = outcome.failed === undefined ? await settled(look, due) : await look();
     } catch (error) {
       // What cannot be verified is taken back, too.
       failure = outcome.failed?.error ?? asError(error);
@@ -88,26 +177,136 @@ export async function converge(
       await outcome.announced;
       warnings.push(...outcome.warnings);
     }
-    const dead = scope === 'boot' ? [] : await deadAfter(current.steps, next, look);
+    const dead = scope === 'boot' ? [] : await deadAfter(due, next, look);
     if (dead.length > 0) {
       failure = deadPortError(dead);
       break;
     }
-    if (next.steps.length === 0) {
-      await shrinkOwned(host, next.owned, warnings);
-      if (outcome.failed !== undefined)
-        warnings.push(`${outcome.failed.error.message} (the network is right all the same)`);
-      return { result: 'changed', whole: first.whole, steps: done, warnings: [...warnings, ...next.warnings] };
+    if (next.steps.length === lostIn(next.steps).length) {
+      if (outcome.failed !== undefined) warnings.push(rightAllTheSame(outcome.failed.error));
+      cuts.push(await endFlows(host, aim, next, begun, { done, cuts }));
+      return finished(next);
+    }
+    // NetworkManager takes routes along with its own.
+    const isDone = isOnlyWhatWaited(current.steps, due, next.steps);
+    if (outcome.failed !== undefined && isDone && sameNics(current, next)) {
+      warnings.push(rightAllTheSame(outcome.failed.error));
+      current = next;
+      continue;
     }
     failure = outcome.failed?.error ?? verifyError(next.steps);
     const goesOn =
       outcome.failed === undefined
-        ? isOther(next.steps, current.steps) || (current.steps.some(preserves) && !next.steps.some(preserves))
-        : tookAway(next.steps, current.steps);
+        ? isOther(next.steps, due) ||
+          (due.some(preserves) && !next.steps.some(preserves)) ||
+          (!due.some(isLate) && dueOf(next.steps).some(isLate))
+        : tookAway(next.steps, due);
     if (sameNics(current, next) && !goesOn) break;
     current = next;
   }
-  return rollBack(host, renderer, first, { done, warnings, failure: failure ?? new Error('no failure') });
+  const rolledBack = await rollBack(host, renderer, first, checkpoint, {
+    done,
+    warnings,
+    failure: failure ?? new Error('no failure'),
+  });
+  return { ...rolledBack, isUnwritable };
+
+  async function finished(found: Survey): Promise<Convergence> {
+    const lost = lostIn(found.steps);
+    await shrinkOwned(host, found.owned, warnings);
+    warnings.push(...found.warnings);
+    return withCuts(
+      {
+        ...withoutLost(done, lost),
+        whole: first.whole,
+        warnings,
+        ...(lost.length > 0 && { lost: lost.map(cannotComeBack) }),
+        found: async () => ({
+          ...toReturn(checkpoint, found.machine.addresses, found.observation),
+          others: await takenFrom(host, others, found.observation),
+        }),
+      },
+      joined(cuts),
+    );
+  }
+}
+
+const isOfFile = ({ kind }: Step): boolean => /^(write|remove|back-up)-file$/.test(kind);
+
+const rightAllTheSame = ({ message }: Error): string => `${message} (the network is right all the same)`;
+
+/**
+ * What waits is due when nothing else is left to do, but for what cannot be put back: then flows are cut first.
+ */
+function dueOf(steps: readonly Step[]): readonly Step[] {
+  const now = steps.filter((step) => !isLate(step));
+  return now.every(({ kind }) => kind === 'put-back') ? steps : now;
+}
+
+/** Whether nothing is left of what was due, though it failed: others did it, or it was done all the same. */
+const isOnlyWhatWaited = (planned: readonly Step[], due: readonly Step[], left: readonly Step[]): boolean =>
+  due.length < planned.length && isOther(left, due);
+
+type PutBack = Extract<Step, { kind: 'put-back' }>;
+
+const lostIn = (steps: readonly Step[]): PutBack[] => steps.filter((step) => step.kind === 'put-back');
+
+function withoutLost(done: readonly Step[], lost: readonly PutBack[]): Pick<Convergence, 'result' | 'steps'> {
+  const failed = new Set(lost.map(({ foreign }) => foreignKey(foreign)));
+  const steps = done.filter((step) => step.kind !== 'put-back' || !failed.has(foreignKey(step.foreign)));
+  return { result: steps.length === 0 ? 'unchanged' : 'changed', steps };
+}
+
+const cannotComeBack = ({ foreign }: PutBack): string =>
+  `${foreignText(foreign)} is not ours, went with a change, and cannot be put back as it was: add it by hand, or remove ` +
+  `${PATHS.foreign} where nobody needs it; each run tries again`;
+
+/** Before the first change: entries are not known to be right from here on, whoever ends this run. */
+async function beginFlows(host: Host, aim: Aim, first: Survey, record: FlowRecord | undefined): Promise<FlowRecord> {
+  const former = record?.former ?? recordedWorld(first.machine);
+  const begun = { clean: false, ways: aim.ways, former: united(former, worldOf(translationIn(aim, first))) };
+  await writeFlowRecord(host, begun);
+  return begun;
+}
+
+/** When the network is as it should be. */
+async function endFlows(
+  host: Host,
+  aim: Aim,
+  found: Survey,
+  record: FlowRecord | undefined,
+  { done = [], cuts = [] }: { done?: readonly Step[]; cuts?: readonly Cut[] } = {},
+): Promise<Cut> {
+  const cut =
+    !done.some(takesAway) && (await hasNoFlows(host))
+      ? NO_CUT
+      : await cutStale(host, flowModelOf(aim, found, record?.former), spentOn(cuts));
+  if (record === undefined && cut.steps.length === 0) return cut;
+  const world = worldOf(translationIn(aim, found));
+  const former = cut.clean ? world : united(record?.former ?? recordedWorld(found.machine), world);
+  const unwritten = await writeFlowRecord(host, { clean: cut.clean, ways: aim.ways, former });
+  return unwritten === undefined ? cut : { ...cut, warnings: [...cut.warnings, unwritten] };
+}
+
+/** What goes is looked for, whatever the kernel counts: who cannot look is told. */
+const takesAway = (step: Step): boolean =>
+  (step.kind === 'remove-address' && !step.foreign) ||
+  step.kind === 'remove-chain' ||
+  (step.kind === 'edit-chain' && step.remove.length > 0);
+
+const withCuts = (convergence: Convergence, { steps, warnings }: Cut): Convergence => ({
+  ...convergence,
+  result: steps.length > 0 ? 'changed' : convergence.result,
+  steps: [...convergence.steps, ...steps],
+  warnings: [...convergence.warnings, ...warnings],
+});
+
+/** When a change was taken back: what is in force then is the last good configuration, or nothing of ours. */
+async function endFlowsOfBefore(host: Host, renderer: Renderer, ways: Ways, record: FlowRecord): Promise<Cut> {
+  const bytes = await readLastGood(host);
+  const parsed = bytes && (await readConfig(host, bytes, 'look'));
+  const aim: Aim = { config: parsed?.ok ? parsed.config : NOTHING, renderer, scope: 'whole', ways };
+  return endFlows(host, aim, await survey(host, aim), record);
 }
 
 /** NetworkManager goes on working after nmcli has returned: on 1,000 new addresses half a second, on their removal three. */
@@ -160,13 +359,12 @@ function isOther(steps: readonly Step[], tried: readonly Step[]): boolean {
   return steps.every((step) => !known.has(JSON.stringify(step)));
 }
 
-function verifyError(remaining: readonly Step[]): AgentError {
-  const shown = remaining.slice(0, 5).map(describe).join('; ');
-  const more = remaining.length > 5 ? ` and ${remaining.length - 5} more` : '';
-  return new AgentError(
-    `the network is not as it should be after the change; still to do: ${shown}${more}`,
-    EXIT.failed,
-  );
+const verifyError = (remaining: readonly Step[]): VerifyError =>
+  new VerifyError(`the network is not as it should be after the change; still to do: ${shortList(remaining)}`);
+
+function shortList(steps: readonly Step[]): string {
+  const more = steps.length > 5 ? ` and ${steps.length - 5} more` : '';
+  return `${steps.slice(0, 5).map(describe).join('; ')}${more}`;
 }
 
 /**
@@ -191,37 +389,49 @@ async function rollBack(
   host: Host,
   renderer: Renderer,
   first: Survey,
+  checkpoint: Checkpoint,
   attempt: { done: Step[]; warnings: string[]; failure: Error },
 ): Promise<Convergence> {
   const { done, warnings, failure } = attempt;
-  const back = await bringBack(host, renderer, checkpointOf(first, renderer), first.observation.managers);
-  warnings.push(...back.warnings);
+  const back = await bringBack(host, renderer, checkpoint, first.observation.managers);
+  warnings.push(...back.warnings, ...(await cutAfterwards(host, renderer, checkpoint)).warnings);
   const result = back.whole ? 'rolled-back' : 'failed';
   return { result, whole: first.whole, steps: done, warnings, error: failure };
 }
 
 /** Brings back what another run found, as far as its NICs are there still. */
 export async function restore(host: Host, checkpoint: Checkpoint): Promise<Convergence> {
-  const machine = await readMachine(
-    host,
-    checkpoint.state.bridges?.some(({ type }) => type === 'ovs'),
-  );
-  const there = await withoutGone(host, checkpoint, machine.links);
+  const [links, owned] = await Promise.all([readLinks(host), readOwned(host)]);
+  const there = await withoutGone(host, checkpoint, links);
   // Without a place to write it down the network comes back all the same.
-  const unrecorded = await recordOwned(host, union(machine.owned, checkpoint.owned)).catch(asError);
+  const unrecorded = await recordOwned(host, union(owned, checkpoint.owned)).catch(asError);
   const renderer = await chooseRenderer(host, checkpoint.renderer);
   const { whole, steps, warnings } = await bringBack(host, renderer, there, new Map());
+  warnings.push(...(await cutAfterwards(host, renderer, checkpoint)).warnings);
   if (unrecorded !== undefined) warnings.push(unrecorded.message);
   if (whole) return { result: steps.length === 0 ? 'unchanged' : 'changed', whole, steps, warnings };
   const error = new AgentError('the network could not be brought back to what it was before', EXIT.failed);
   return { result: 'failed', whole, steps, warnings, error };
 }
 
+/** What cannot be looked at now is left to the next run. */
+async function cutAfterwards(host: Host, renderer: Renderer, { ways }: Checkpoint): Promise<Cut> {
+  const record = await readFlowRecord(host);
+  if (record === undefined) return NO_CUT;
+  try {
+    return await endFlowsOfBefore(host, renderer, ways ?? 'as in 1.0', record);
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    return NO_CUT;
+  }
+}
+
 async function withoutGone(host: Host, checkpoint: Checkpoint, links: Machine['links']): Promise<Checkpoint> {
   const { bound } = checkpoint;
   // Of a version without bridges it names none.
   const state = { ...emptyState, ...checkpoint.state };
-  const isLink = (device: string) => links.some((link) => link.device === device);
+  const devices = new Set(links.map(({ device }) => device));
+  const isLink = (device: string) => devices.has(device);
   const ports = state.ports.filter(({ device }) => isLink(device));
   // A bridge comes back with its port.
   const isThere = ({ device }: { device: string }) => isLink(device) || ports.some(({ bridge }) => bridge === device);
@@ -256,32 +466,64 @@ async function bringBack(
   let done: Step[] = [];
   try {
     const look = lookBack(host, renderer, checkpoint, managers);
-    const { steps } = await look();
-    const outcome = await applySteps(host, settingsLast(steps));
-    done = outcome.done;
-    await outcome.announced;
-    warnings.push(...outcome.warnings);
-    const { steps: remaining } = outcome.failed === undefined ? await settled(look, steps) : await look();
+    const [found, before] = await Promise.all([look(), readStanding(host)]);
+    let { steps: remaining, machine } = found;
+    let failed: Outcome['failed'];
+    const tried: Step[] = [];
+    for (let round = 0, goesOn = true; goesOn && round < MOST_ROUNDS; round++) {
+      const planned = remaining;
+      const due = dueOf(planned);
+      // Of its warnings those of the last cut are said.
+      if (due.some(isLate) && (await cutAfterwards(host, renderer, checkpoint)).goesOn) break;
+      const outcome = await applySteps(host, settingsLast(due));
+      failed = outcome.failed;
+      for (const step of outcome.done) tried.push(step);
+      await outcome.announced;
+      warnings.push(...outcome.warnings);
+      ({ steps: remaining, machine } = failed === undefined ? await settled(look, due) : await look());
+      // What is foreign may have gone with what was taken back just now.
+      const bringsOthers = !due.every(bringsForeign) && remaining.every(bringsForeign);
+      const isNext =
+        failed === undefined ? due.length < planned.length || bringsOthers : isOnlyWhatWaited(planned, due, remaining);
+      goesOn = remaining.length > 0 && isNext;
+    }
+    const theirs = await returnOthers(host, checkpoint.others, before, { ours: found.ours, links: machine.links });
+    const lost = [...lostIn(remaining), ...theirs.lost];
+    done = [...withoutLost(tried, lost).steps, ...theirs.back];
+    warnings.push(...theirs.warnings, ...lost.map(cannotComeBack));
+    // What still waits the next run does.
+    remaining = remaining.filter((step) => step.kind !== 'put-back' && !isLate(step));
     if (remaining.length === 0) {
-      await shrinkOwned(host, checkpoint.owned, warnings);
+      await shrinkOwned(
+        host,
+        union(checkpoint.owned, { ...NOTHING_OWNED, ...stillThere(machine, checkpoint.state) }),
+        warnings,
+      );
       return { whole: true, steps: done, warnings };
     }
-    if (outcome.failed !== undefined) warnings.push(`taking it back: ${outcome.failed.error.message}`);
-    warnings.push(`not taken back: ${remaining.map(describe).join('; ')}; the next reload tries again`);
+    if (failed !== undefined) warnings.push(`taking it back: ${failed.error.message}`);
+    warnings.push(`not taken back: ${shortList(remaining)}; the next reload tries again`);
   } catch (error) {
     warnings.push(`taking it back: ${asError(error).message}; the next reload tries again`);
   }
   return { whole: false, steps: done, warnings };
 }
 
+const bringsForeign = (step: Step): boolean =>
+  step.kind === 'add-route' ||
+  step.kind === 'announce-addresses' ||
+  (step.kind === 'add-address' && step.address.foreign === true);
+
 /**
  * A foreign address that comes back beside one of ours in its subnet goes with it where promote_secondaries is already what it
  * was before (test/confirm).
  */
 const settingsLast = (steps: readonly Step[]): Step[] => [
-  ...steps.filter(({ kind }) => kind !== 'set-sysctl'),
-  ...steps.filter(({ kind }) => kind === 'set-sysctl'),
+  ...steps.filter((step) => !isPromotion(step)),
+  ...steps.filter(isPromotion),
 ];
+
+const isPromotion = (step: Step): boolean => step.kind === 'set-sysctl' && step.key.endsWith('/promote_secondaries');
 
 const nothingChanged = (error: AgentError): AgentError =>
   new AgentError(`nothing was changed: ${error.message}`, error.status, { cause: error });
@@ -289,10 +531,12 @@ const nothingChanged = (error: AgentError): AgentError =>
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 /** Plans the way back. Where NetworkManager does not answer any more, what is not its matter is taken back all the same. */
-function lookBack(host: Host, renderer: Renderer, { bound, state }: Checkpoint, first: Observation['managers']) {
+function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first: Observation['managers']) {
+  const { bound } = checkpoint;
   let managers = first;
   let answers = true;
-  return async (): Promise<{ steps: Step[] }> => {
+  let back: NetworkState | undefined;
+  return async (): Promise<{ steps: Step[]; machine: Machine; ours: Observation }> => {
     if (answers)
       managers = await readManagers(host).catch(() => {
         answers = false;
@@ -300,31 +544,48 @@ function lookBack(host: Host, renderer: Renderer, { bound, state }: Checkpoint, 
       });
     const machine = await readMachine(
       host,
-      state.bridges.some(({ type }) => type === 'ovs'),
+      checkpoint.state.bridges.some(({ type }) => type === 'ovs'),
     );
-    const observation = await observe(host, machine, bound, state, renderer);
+    const observation = await observe(host, machine, bound, checkpoint.state, renderer);
+    back ??= withForeign(toReturn(checkpoint, machine.addresses, observation).state, observation);
     const asked = managers.size > 0 ? askManaged(host, Promise.resolve(managers)) : undefined;
-    return { steps: planSteps(state, asked ? await observeManaged(host, machine, observation, asked) : observation) };
+    const managed = asked ? await observeManaged(host, machine, observation, asked) : observation;
+    return { steps: planSteps(back, managed), machine, ours: observation };
   };
 }
 
-function checkpointOf(first: Survey, renderer: Renderer): Checkpoint {
+/** With the foreign addresses that are there when the return begins, and that it might take along. */
+function withForeign(state: NetworkState, { state: { addresses: there } }: Observation): NetworkState {
+  const known = new Set(state.addresses.map(addressKey));
+  const foreign = there.filter((address) => address.foreign && !known.has(addressKey(address)));
+  return foreign.length === 0 ? state : { ...state, addresses: [...state.addresses, ...foreign] };
+}
+
+function checkpointOf(first: Survey, renderer: Renderer, ways: Ways): Checkpoint {
   const { binding, machine } = first;
-  return { renderer: renderer.name, bound: binding.bound, state: stateBefore(first), owned: machine.owned };
+  return {
+    renderer: renderer.name,
+    bound: usedNics(binding),
+    ...withStayed(stateBefore(first), machine.addresses, first.observation),
+    owned: machine.owned,
+    ways,
+  };
 }
 
 /** What was there, foreign profiles that were put aside included. */
-function stateBefore({ observation, binding }: Survey): NetworkState {
+function stateBefore({ observation, binding, desired }: Survey): NetworkState {
   const { state, claims, managers } = observation;
   const files = [...state.files, ...claims.map(({ path, content, mode }) => ({ path, content, mode }))];
-  const profiles = binding.bound.flatMap(({ device, mac }): Profile[] => {
+  const profiles = usedNics(binding).flatMap(({ device, mac }): Profile[] => {
     if (!managers.has(device)) return [];
     const ours = profileUuid(mac);
     const uuid =
       managers.get(device)?.profile ?? (files.some(({ content }) => content.includes(ours)) ? ours : undefined);
     return uuid === undefined ? [] : [{ device, uuid }];
   });
-  return { ...state, files, profiles };
+  // Those of others are no part of it, see Others; but one of a foreign profile that leads where one of ours is about to is ours by then.
+  const ownedRoutes = new Set([...observation.ownedRoutes, ...desired.routes.map(routeTargetKey)]);
+  return { ...state, files, profiles, routes: ourRoutes(state.routes, { ownedRoutes }) };
 }
 
 /** Of a record that still names more than is ours the next run makes the best: no reason to call a good change a failure. */
@@ -333,8 +594,4 @@ async function shrinkOwned(host: Host, owned: Owned, warnings: string[]): Promis
     if (!(error instanceof AgentError)) throw error;
     warnings.push(error.message);
   });
-}
-
-async function recordOwned(host: Host, owned: Owned): Promise<void> {
-  await host.write(PATHS.owned, `${JSON.stringify(owned)}\n`, 0o600);
 }

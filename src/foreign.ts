@@ -7,7 +7,7 @@ import { addressKey, isOurJump, ROUTE_PROTOCOL, routeTargetKey } from './network
 import type { Survey } from './survey.ts';
 
 export type ForeignThing = {
-  kind: 'address' | 'route' | 'rule';
+  kind: Foreign['kind'] | 'rule';
   /** Of an address or a route. */
   device?: string;
   /** Of a rule in nat: the chain that it is in, and whether it is asked before ours. */
@@ -18,6 +18,9 @@ export type ForeignThing = {
   /** Reload removes it. */
   goes: boolean;
 };
+
+/** What iptables-save prints nothing of. */
+const ONLY_NFT = '(a rule that only nft can show)';
 
 /** Without what the kernel itself puts there: link-local IPv6, and the routes of addresses. */
 export async function foreignThings(host: Host, found: Survey): Promise<ForeignThing[]> {
@@ -33,7 +36,9 @@ export async function foreignThings(host: Host, found: Survey): Promise<ForeignT
       const ours = rules.findIndex(isOurJump);
       if (table !== 'nat' || ours === -1) return [];
       return rules.flatMap((text, index): ForeignThing[] =>
-        isOurJump(text) ? [] : [{ kind: 'rule', chain: hook, beforeOurs: index < ours, text, goes: false }],
+        isOurJump(text)
+          ? []
+          : [{ kind: 'rule', chain: hook, beforeOurs: index < ours, text: text === '' ? ONLY_NFT : text, goes: false }],
       );
     }),
   ];

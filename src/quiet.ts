@@ -7,10 +7,16 @@ import type { Issue } from './config/issue.ts';
 import type { Convergence } from './converge.ts';
 import { AgentError } from './errors.ts';
 import { readKept } from './machine/config-file.ts';
-import { type Answers, askAgain, type Conversation, noting } from './machine/conversation.ts';
+import { type Answers, askAgain, type Conversation, isQuestion, noting } from './machine/conversation.ts';
+import { hasNoFlows, readFlowRecord, writeFlowRecord } from './machine/flow-record.ts';
 import type { Host } from './machine/host.ts';
+import { fitting, flowModel as flowModelShape, issue } from './machine/kept-shapes.ts';
 import { PATHS } from './machine/paths.ts';
+import { MOST_READ } from './machine/regular-file.ts';
+import type { FlowModel } from './network/flows.ts';
 import type { RunRequest } from './order.ts';
+import { anything, array, boolean, object, oneOf, string, whole } from './shape.ts';
+import { isAutomatic } from './trigger.ts';
 
 /** Of one program, of what it was asked for, and of a configuration. */
 type Memory = {
@@ -21,10 +27,13 @@ type Memory = {
   /** What is wrong with the configuration, though it is valid. */
   configWarnings: Issue[];
   convergence: Quiet;
+  /** What its flows were held against, JSON; a run of the timer has no use for it, and does not parse it. */
+  flowModel: string;
   conversation: Conversation;
 };
 
-export type Quiet = Convergence & { result: 'unchanged' };
+/** `flowModel`: where somebody asks, whose run looks at the flows. */
+export type Quiet = Omit<Convergence, 'flowModel'> & { result: 'unchanged'; flowModel?: FlowModel };
 
 /** What was asked ahead. */
 export type Ahead = {
@@ -41,19 +50,32 @@ export type Ahead = {
  */
 export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> {
   const memory = BUNDLE === undefined ? undefined : await readKept(host, PATHS.quiet, memoryIn);
-  if (memory === undefined || memory.program !== BUNDLE?.id || memory.asked !== askedBy(request)) {
+  const isOfThis = memory?.program === BUNDLE?.id && memory?.asked === askedBy(request);
+  const convergence = memory && isOfThis ? await quietFor(host, request, memory) : undefined;
+  if (memory === undefined || convergence === undefined) {
     const answers: Answers = new Map();
     const { askMachine } = await import('./machine/observe.ts');
     return { answers, quiet: async () => undefined, answered: askMachine(noting(host, answers)) };
   }
   const { answers, same, answered } = askAgain(host, memory.conversation);
-  const { convergence, configWarnings } = memory;
+  const { configWarnings } = memory;
   return {
     answers,
     quiet: async (bytes) =>
       textOf(bytes) === memory.config && (await same()) ? { convergence, configWarnings } : undefined,
     answered,
   };
+}
+
+/** Undefined where what somebody asks for is damaged. At 1,000 EIPs the model takes 3 ms to read: only where there are flows. */
+async function quietFor(
+  host: Host,
+  { trigger }: RunRequest,
+  { convergence, flowModel }: Memory,
+): Promise<Quiet | undefined> {
+  if (isAutomatic(trigger) || (await hasNoFlows(host))) return convergence;
+  const model = fitting(flowModelShape, flowModel) as FlowModel | undefined;
+  return model && { ...convergence, flowModel: model };
 }
 
 export async function rememberQuiet(
@@ -66,8 +88,8 @@ export async function rememberQuiet(
   },
 ): Promise<void> {
   const { bytes, configWarnings, convergence, heard } = found;
-  const { result } = convergence;
-  if (BUNDLE === undefined || result !== 'unchanged') return;
+  const { result, flowModel, ...rest } = convergence;
+  if (BUNDLE === undefined || result !== 'unchanged' || flowModel === undefined) return;
   const conversation = heard();
   if (conversation === undefined) return;
   const memory: Memory = {
@@ -75,7 +97,8 @@ export async function rememberQuiet(
     asked: askedBy(request),
     config: textOf(bytes),
     configWarnings,
-    convergence: { ...convergence, result },
+    convergence: { ...rest, result },
+    flowModel: JSON.stringify(flowModel()),
     conversation,
   };
   await host.write(PATHS.quiet, textFor(memory), 0o600).catch((error: unknown) => {
@@ -84,30 +107,72 @@ export async function rememberQuiet(
   });
 }
 
+/** Where somebody asks for a reload, and nothing else is to do, the flows are looked at all the same. */
+export async function cutQuietly(host: Host, { flowModel, ...quiet }: Quiet): Promise<Convergence> {
+  if (flowModel === undefined || (await hasNoFlows(host))) return quiet;
+  const { cutStale } = await import('./stale.ts');
+  const { steps, warnings, clean } = await cutStale(host, flowModel);
+  const record = clean ? undefined : await readFlowRecord(host);
+  if (record !== undefined) await writeFlowRecord(host, { ...record, clean });
+  const result = steps.length === 0 ? 'unchanged' : 'changed';
+  return { ...quiet, result, steps, warnings: [...quiet.warnings, ...warnings] };
+}
+
 /**
  * A line of JSON, and then the long texts as they are, by their lengths: of 4,000 EIPs they are two megabytes, which JSON.parse takes
  * 10 ms to read.
  */
-type Head = Omit<Memory, 'config' | 'conversation'> & {
+type Head = Omit<Memory, 'config' | 'conversation' | 'flowModel'> & {
   configLength: number;
+  modelLength: number;
   questions: [question: string, length: number][];
 };
 
-function textFor({ config, conversation, ...rest }: Memory): string {
+const head = object({
+  program: string,
+  asked: string,
+  configLength: whole(0, MOST_READ),
+  modelLength: whole(0, MOST_READ),
+  configWarnings: array(issue),
+  convergence: object({
+    result: oneOf('unchanged'),
+    whole: boolean,
+    steps: noSteps,
+    warnings: array(string),
+  }),
+  questions: array(question),
+});
+
+/** With nothing to do there are none. */
+function noSteps(value: unknown): [] {
+  if (!Array.isArray(value) || value.length > 0) throw new Error('must be an empty array');
+  return [];
+}
+
+function question(value: unknown): [string, number] {
+  const [text, length, ...more] = array(anything)(value);
+  if (more.length > 0) throw new Error('must be a pair');
+  return [string(text), whole(0, MOST_READ)(length)];
+}
+
+function textFor({ config, conversation, flowModel, ...rest }: Memory): string {
   const questions = conversation.map(([question, said]): [string, number] => [question, said.length]);
-  const head: Head = { ...rest, configLength: config.length, questions };
-  return [`${JSON.stringify(head)}\n`, config, ...conversation.map(([, said]) => said)].join('');
+  const head: Head = { ...rest, configLength: config.length, modelLength: flowModel.length, questions };
+  return [`${JSON.stringify(head)}\n`, config, flowModel, ...conversation.map(([, said]) => said)].join('');
 }
 
 function memoryIn(text: string): Memory {
   let at = text.indexOf('\n') + 1;
-  const { configLength, questions, ...rest } = JSON.parse(text.slice(0, at)) as Head;
+  const { configLength, modelLength, questions, ...rest } = head(JSON.parse(text.slice(0, at))) as Head;
   const next = (length: number) => {
     at += length;
     return text.slice(at - length, at);
   };
   const config = next(configLength);
-  return { ...rest, config, conversation: questions.map(([question, length]) => [question, next(length)]) };
+  const flowModel = next(modelLength);
+  const conversation = questions.map(([question, length]): [string, string] => [question, next(length)]);
+  if (at !== text.length || !conversation.every(([question]) => isQuestion(question))) throw new Error('is cut off');
+  return { ...rest, config, flowModel, conversation };
 }
 
 const askedBy = ({ command, renderer }: RunRequest): string => JSON.stringify([command, renderer]);

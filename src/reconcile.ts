@@ -2,15 +2,17 @@
 // stages, on a screen.
 
 import { basename, dirname } from 'node:path';
-import { NOTHING } from './config/config.ts';
+import { NO_NICS, NOTHING } from './config/config.ts';
 import type { Issue } from './config/issue.ts';
 import { keep, pendingChange, reasonOf, takeBack } from './confirmation.ts';
 import type { Checkpoint, Convergence } from './converge.ts';
-import { AgentError, EXIT, type ExitStatus, LockedError, UsageError } from './errors.ts';
+import { AgentError, EXIT, type ExitStatus, isOfTheMoment, LockedError, NotNowError, UsageError } from './errors.ts';
 import { hashOf, sameBytes, shortName } from './hash.ts';
 import { readTrusted } from './machine/config-file.ts';
 import { attentive } from './machine/conversation.ts';
-import { forgetRefusal, promote, readRefusal, refuse } from './machine/history.ts';
+import { putDamagedAside } from './machine/damaged.ts';
+import { waysFor } from './machine/flow-record.ts';
+import { forgetRefusal, promote, readLastGood, readRefusal, refuse, refuseForNow } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import { PATHS } from './machine/paths.ts';
 import {
@@ -25,7 +27,7 @@ import {
   startWaiting,
 } from './machine/pending.ts';
 import { monotonicMs } from './machine/process.ts';
-import { removeTemporaries } from './machine/temporaries.ts';
+import { removePushed, removeTemporaries } from './machine/temporaries.ts';
 import { describe, type Step, type StepKind } from './network/step.ts';
 import {
   chooseBack,
@@ -36,9 +38,10 @@ import {
   rememberInvalid,
   targetOf,
 } from './order.ts';
-import { type Ahead, askAhead, rememberQuiet } from './quiet.ts';
-import type { Scope } from './survey.ts';
+import { type Ahead, askAhead, cutQuietly, rememberQuiet } from './quiet.ts';
+import type { Aim, Scope } from './survey.ts';
 import { isAutomatic, type Trigger } from './trigger.ts';
+import { newWays } from './upgrade.ts';
 
 /** What a run did: printed by --json, kept as the last run, logged. Survives JSON. */
 export type Report = {
@@ -60,7 +63,7 @@ export type Report = {
 };
 
 /**
- * Holds the lock already. Bugs are thrown, and what the command makes no sense for now (UsageError, LockedError), before
+ * Holds the lock already. Bugs are thrown, and what the command makes no sense for now (UsageError, NotNowError, LockedError), before
  * anything was done; everything else is in the report.
  */
 export async function run(host: Host, request: RunRequest): Promise<Report> {
@@ -78,16 +81,24 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
     exitStatus: EXIT.ok,
   };
   try {
-    // What a killed edit left; in that folder nothing else is ours.
+    // What a killed edit or push left; in that folder nothing else is ours.
     await removeTemporaries(host, dirname(request.configPath), basename(request.configPath));
+    await removePushed(host, dirname(request.configPath));
     for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.history]) await removeTemporaries(host, folder);
+    report.warnings.push(...(await putDamagedAside(host)).map((message) => ({ message })));
     const change = await pendingChange(host);
     if (request.command === 'confirm') await confirm(host, change, request.asked, report);
     else if (request.unconfirmed !== undefined && !(await isDue(host, change, request.unconfirmed)))
       report.result = 'unchanged';
     else await bringAbout(host, request, change, report);
   } catch (error) {
-    if (!(error instanceof AgentError) || error instanceof UsageError || error instanceof LockedError) throw error;
+    if (
+      !(error instanceof AgentError) ||
+      error instanceof UsageError ||
+      error instanceof NotNowError ||
+      error instanceof LockedError
+    )
+      throw error;
     report.errors.push({ message: error.message });
     report.exitStatus = error.status;
   }
@@ -130,8 +141,8 @@ async function obey(
   report: Report,
   ahead?: Ahead,
 ): Promise<void> {
-  report.warnings.push(...order.warnings);
-  report.errors.push(...order.errors);
+  report.warnings = [...report.warnings, ...order.warnings];
+  report.errors = [...report.errors, ...order.errors];
   if (order.errors.length > 0) report.exitStatus = EXIT.config;
   if (order.errors.length > 0 && request.settled) await rememberInvalid(host, request.settled);
   if (order.config !== undefined || order.quiet !== undefined) await carryOut(host, request, order, report, ahead);
@@ -196,7 +207,29 @@ async function end(host: Host, request: RunRequest, change: PendingChange, repor
 const scopeOf = ({ command }: RunRequest): Scope => (command === 'start' ? 'boot' : 'whole');
 
 function addSteps(report: Report, steps: readonly Step[]): void {
-  report.steps.push(...steps.map((step) => ({ kind: step.kind, text: describe(step) })));
+  for (const step of steps) report.steps.push({ kind: step.kind, text: describe(step) });
+}
+
+/** Of what failed, how the network is now. */
+const ENDS: Readonly<Record<Convergence['result'], string>> = {
+  'rolled-back': 'the network is as it was before',
+  failed: 'the network could not be put back whole',
+  changed: 'the network is up without it',
+  unchanged: 'the network is up without it',
+};
+
+/** A change that was to be confirmed is not made when nobody is there to do so. */
+async function refuseFile(
+  host: Host,
+  { confirmWithin }: RunRequest,
+  { bytes }: Order,
+  error: Error,
+  report: Report,
+): Promise<void> {
+  const [hash, why] = [hashOf(bytes), 'it could not be applied'];
+  if (confirmWithin !== undefined || !isOfTheMoment(error)) return refuse(host, { hash, why });
+  const pause = await refuseForNow(host, hash, why);
+  report.advice = `what failed may be of the moment: the timer tries it again in ${pause} s, and then with growing pauses`;
 }
 
 async function carryOut(host: Host, request: RunRequest, order: Order, report: Report, ahead?: Ahead): Promise<void> {
@@ -204,7 +237,11 @@ async function carryOut(host: Host, request: RunRequest, order: Order, report: R
   const begin = async (found: Checkpoint): Promise<void> => {
     change = await begun(host, request, order, report, found);
   };
-  const convergence = order.quiet ?? (await bringInLine(host, request, order, begin, ahead));
+  const convergence = await (order.quiet === undefined
+    ? bringInLine(host, request, order, begin, ahead)
+    : isAutomatic(request.trigger)
+      ? order.quiet
+      : cutQuietly(host, order.quiet));
   addSteps(report, convergence.steps);
   report.result = convergence.result === 'unchanged' && report.steps.length > 0 ? 'changed' : convergence.result;
   report.warnings.push(...convergence.warnings.map((message) => ({ message })));
@@ -214,16 +251,12 @@ async function carryOut(host: Host, request: RunRequest, order: Order, report: R
       await removePending(host);
       await disarmTimer(host, change);
     }
-    if (order.source === 'file') await refuse(host, { hash: hashOf(order.bytes), why: 'it could not be applied' });
+    if (order.source === 'file') await refuseFile(host, request, order, error, report);
     if (!(error instanceof AgentError)) throw error;
     const mend = request.command === 'rollback' ? 'run kylin-vr rollback again' : 'run kylin-vr reload';
-    const end =
-      convergence.result === 'rolled-back'
-        ? `the network is as it was before; mend the cause and ${mend}`
-        : `the network could not be put back whole; mend the cause and ${mend}`;
-    report.errors.push({ message: `${error.message}; ${end}` });
+    report.errors.push({ message: `${error.message}; ${ENDS[convergence.result]}; mend the cause and ${mend}` });
     report.exitStatus = EXIT.failed;
-  } else if (change !== undefined) await wait(host, change, report);
+  } else if (change !== undefined) await wait(host, change, convergence, report);
   else if (order.source !== 'stand-in' && convergence.whole) {
     try {
       await promote(host, order.bytes, { time: report.time, trigger: report.trigger, run: report.id });
@@ -236,6 +269,14 @@ async function carryOut(host: Host, request: RunRequest, order: Order, report: R
     if (request.confirmWithin !== undefined)
       report.advice = `${convergence.result === 'unchanged' ? 'the network is as it was' : 'this was the last good configuration before'}: there is nothing to confirm`;
   }
+  sayLost(convergence, report);
+}
+
+/** What is not ours and could not be put back: the change stands. */
+function sayLost({ lost = [] }: { lost?: readonly string[] }, report: Report): void {
+  if (lost.length === 0) return;
+  report.errors.push(...lost.map((message) => ({ message })));
+  report.exitStatus = EXIT.failed;
 }
 
 async function bringInLine(
@@ -247,10 +288,31 @@ async function bringInLine(
 ): Promise<Convergence> {
   const [{ chooseRenderer }, { converge }] = [await import('./survey.ts'), await import('./converge.ts')];
   const { host: asked, heard } = attentive(host, ahead?.answers);
+  const warnings: string[] = [];
   const renderer = await chooseRenderer(asked, request.renderer);
-  const convergence = await converge(host, config, renderer, scopeOf(request), begin, asked);
+  const aim = { config, renderer, scope: scopeOf(request), ways: await waysFor(asked, request.trigger) };
+  if (request.command === 'start' && config.nics.length === 0) warnings.push(NO_NICS);
+  const looksAtFlows = !isAutomatic(request.trigger);
+  if (looksAtFlows) warnings.push(...(await newWays(asked, config)));
+  const tried = await converge(host, aim, { beforeChange: begin, asked, looksAtFlows });
+  const convergence =
+    request.command === 'start' && tried.isUnwritable === true ? await bringUpWithoutFiles(host, aim, tried) : tried;
   if (configWarnings !== undefined) await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
-  return convergence;
+  return { ...convergence, warnings: [...warnings, ...convergence.warnings] };
+}
+
+/** At boot, what cannot be written keeps no router from being one. */
+async function bringUpWithoutFiles(host: Host, aim: Aim, tried: Convergence): Promise<Convergence> {
+  const [{ chooseRenderer }, { converge }] = [await import('./survey.ts'), await import('./converge.ts')];
+  const renderer = await chooseRenderer(host, 'none');
+  const { result, steps, warnings, error = tried.error } = await converge(host, { ...aim, renderer });
+  return {
+    ...tried,
+    result,
+    steps: [...tried.steps, ...steps],
+    warnings: [...tried.warnings, ...warnings],
+    ...(error && { error }),
+  };
 }
 
 /** The change that will wait for its confirmation; undefined where none was asked for, or the last good one is repaired. */
@@ -261,7 +323,7 @@ async function begun(
   { id, time, trigger }: Report,
   found: Checkpoint,
 ): Promise<PendingChange | undefined> {
-  const lastGood = await host.readBytes(PATHS.lastGood);
+  const lastGood = await readLastGood(host);
   if (confirmWithin === undefined || (lastGood !== undefined && sameBytes(lastGood, bytes))) return undefined;
   const { seconds } = confirmWithin;
   const change = await beginPending(host, { run: id, time, trigger, hash: hashOf(bytes), seconds }, bytes, found);
@@ -269,9 +331,14 @@ async function begun(
   return change;
 }
 
-async function wait(host: Host, change: PendingChange, report: Report): Promise<void> {
+async function wait(
+  host: Host,
+  change: PendingChange,
+  { found }: Pick<Convergence, 'found'>,
+  report: Report,
+): Promise<void> {
   try {
-    await startWaiting(host, change);
+    await startWaiting(host, change, await found?.());
   } catch (error) {
     if (!(error instanceof AgentError)) throw error;
     const end =

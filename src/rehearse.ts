@@ -43,6 +43,7 @@ const paper: Host = {
     stdout: command !== 'ip' || !args.includes('-json') ? '' : args.includes('-b') ? `${LINKS}\n[]\n` : '[]',
     status: 0,
   }),
+  stream: async () => ({ status: 0 }),
   launch: async () => {},
   which: async (command) => (command === 'nmcli' ? undefined : `/usr/sbin/${command}`),
   read: async () => undefined,
@@ -50,7 +51,15 @@ const paper: Host = {
   list: async () => [],
   info: async (path) =>
     path === '/rehearsal' || path === '/'
-      ? { uid: 0, mode: 0o600, directory: path === '/', symlink: false }
+      ? {
+          uid: 0,
+          gid: 0,
+          mode: 0o600,
+          directory: path === '/',
+          symlink: false,
+          regular: path !== '/',
+          size: CONFIG.length,
+        }
       : undefined,
   write: async () => true,
   setMode: async () => {},
@@ -59,19 +68,22 @@ const paper: Host = {
   makeFolder: async () => {},
   removeFolder: async () => true,
   move: async () => {},
+  putAside: async () => undefined,
   remove: async () => false,
   sysctl: async () => '0',
   setSysctl: async () => {},
+  inside: async () => paper,
 };
 
 export async function rehearse(): Promise<void> {
   await run(paper, { command: 'reload', trigger: 'operator', configPath: '/rehearsal' });
   // What a machine of paper does without: commands, by files and by pipes, a log, a lock, options; and a file that needs the YAML parser.
   await linuxHost().run(['true'], { input: '' });
-  await runFed('/bin/true', [], { env: {}, timeoutMs: 10_000, input: '' });
+  // One that reads its input to the end: after one that does not, what is compiled depends on which of the two ends first.
+  await runFed('/bin/cat', [], { env: {}, timeoutMs: 10_000, input: '' });
   const silent = { stdout: () => {}, stderr: () => {} } as unknown as Context;
   await runCli(['--help'], silent);
-  const log = await createLogger({ level: 'info', terminal: false, stderr: () => {} });
+  const log = await createLogger({ level: 'info', to: 'json', stderr: () => {} });
   log.info({ run: '', warnings: [] }, 'rehearsed');
   await (await import('./config/load.ts')).loadConfig('{ if_list: [{ mac: 52:54:84:00:08:46 }] }');
   await Promise.all([

@@ -1,24 +1,30 @@
 // Desired against observed, per NIC, EIP and forward; the last run and how it ended. Touches nothing.
 
 import type { Config } from './config/config.ts';
-import { uplinkOf } from './config/config.ts';
 import type { Issue } from './config/issue.ts';
 import { type Flow, parseFlows } from './dialects/conntrack.ts';
 import { type ForeignThing, foreignThings } from './foreign.ts';
 import { hashOf } from './hash.ts';
 import { readTrusted } from './machine/config-file.ts';
-import { readRefusal } from './machine/history.ts';
+import { readFlowRecord, waysInForce } from './machine/flow-record.ts';
+import { pauseLeft, type Refusal, readLastGood, readRefusal, triesOf } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
+import { report as reportShape } from './machine/kept-shapes.ts';
 import { describeHolder, readHolder } from './machine/lock.ts';
+import { findObstacles } from './machine/obstacles.ts';
+import { oldClientsHint } from './machine/old-clients.ts';
 import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
 import { readPending, secondsLeft } from './machine/pending.ts';
 import { readLastRun } from './machine/turn.ts';
+import { unitFault } from './machine/units.ts';
+import { faultyNics } from './network/nics.ts';
+import { reachOf, type State } from './network/reach.ts';
 import { describe, type Step } from './network/step.ts';
 import type { Report } from './reconcile.ts';
-import { chooseRenderer, type Survey, survey } from './survey.ts';
-
-export type State = 'active' | 'pending' | 'error';
+import type { Shape } from './shape.ts';
+import { type Cut, plannedCuts } from './stale.ts';
+import { type Aim, chooseRenderer, flowModelOf, type Survey, survey } from './survey.ts';
 
 /** Connections: those there are `now`, and those that NAT has led there `since` its rule was written. */
 export type Counters = { now: number; since: number };
@@ -47,6 +53,8 @@ export type Status = {
   }[];
   /** What is not ours on NICs of the file, and in nat. */
   foreign: ForeignThing[];
+  /** Flows that conntrack goes on translating as the file does not say any more, by the address or network that they are of. */
+  staleFlows?: { of: string; count: number }[];
   /** What reload would do. */
   steps: { kind: string; text: string }[];
   warnings: Issue[];
@@ -60,6 +68,8 @@ export type Status = {
     durationMs: number;
     error?: string;
   };
+  /** What is good to know, and no fault. */
+  hints?: string[];
   /** Another run at work. */
   running?: string;
   /** A change that is taken back unless it is confirmed. `deadline`: by the clock as it is now. */
@@ -83,28 +93,52 @@ export async function readStatus(
   const warnings = [...('warnings' in file ? file.warnings : []), ...fromFile.warnings];
 
   // With a bad file the last good configuration is in force: that is what the machine is held against.
-  const lastGood = fromFile.ok ? undefined : await host.readBytes(PATHS.lastGood);
+  const lastGood = fromFile.ok ? undefined : await readLastGood(host);
   const parsed = lastGood === undefined ? fromFile : await readConfig(host, lastGood, 'look');
-  const found = parsed.ok
-    ? await survey(host, parsed.config, await chooseRenderer(host, renderer), 'whole')
+  const aim: Aim | undefined = parsed.ok
+    ? {
+        config: parsed.config,
+        renderer: await chooseRenderer(host, renderer),
+        scope: 'whole',
+        ways: await waysInForce(host),
+      }
     : undefined;
+  const found = aim && (await survey(host, aim));
+  const stale = aim && found && (await staleFlows(host, aim, found));
+  if (stale !== undefined) warnings.push(...stale.warnings.map((message) => ({ message })));
   if (found !== undefined) warnings.push(...found.warnings.map((message) => ({ message })));
+  const arpIgnore = await host.sysctl('net/ipv4/conf/all/arp_ignore');
+  const obstacles = parsed.ok && found ? await findObstacles(host, parsed.config, found, arpIgnore) : [];
+  warnings.push(...obstacles.map((message) => ({ message })));
 
+  const unit = await unitFault(host);
+  if (unit !== undefined) warnings.push({ message: unit });
+
+  const hint = await oldClientsHint(host);
   const holder = readHolder(PATHS.run);
-  const last = readLastRun<Report>(PATHS.run);
+  const last = readLastRun(PATHS.run, reportShape as Shape<Report>);
   const report: Status = {
-    inSync: fromFile.ok && found?.steps.length === 0,
-    ...(parsed.ok && found ? things(parsed.config, found) : { nics: [], eips: [], forwards: [] }),
+    inSync: fromFile.ok && found?.steps.length === 0 && faultyNics(found.binding).length === 0,
+    ...(parsed.ok && found ? things(parsed.config, found, arpIgnore) : { nics: [], eips: [], forwards: [] }),
     foreign: found === undefined ? [] : await foreignThings(host, found),
+    ...(stale !== undefined &&
+      stale.steps.length > 0 && { staleFlows: stale.steps.map(({ of, count }) => ({ of, count })) }),
     steps: (found?.steps ?? []).map((step) => ({ kind: step.kind, text: describe(step) })),
     warnings,
     errors,
+    ...(hint !== undefined && { hints: [hint] }),
     ...(last !== undefined && { lastRun: lastRunOf(last) }),
     ...(holder !== undefined && { running: describeHolder(holder) }),
     ...(await inForce(host, fromFile.ok, 'bytes' in file ? hashOf(file.bytes) : undefined)),
   };
   if (counters && parsed.ok) await count(host, report);
   return { report, valid: fromFile.ok, ...(text !== undefined && { text }) };
+}
+
+/** A change that is still to be made cuts its own. */
+async function staleFlows(host: Host, aim: Aim, found: Survey): Promise<Cut> {
+  const record = await readFlowRecord(host);
+  return plannedCuts(host, flowModelOf(aim, found, record?.former));
 }
 
 async function inForce(
@@ -114,8 +148,9 @@ async function inForce(
 ): Promise<Pick<Status, 'pending' | 'notInForce'>> {
   const change = await readPending(host);
   const left = change === undefined ? 0 : Math.ceil(await secondsLeft(host, change));
-  const lastGood = await host.readBytes(PATHS.lastGood);
+  const lastGood = await readLastGood(host);
   const refusal = await readRefusal(host);
+  const pause = refusal && (await pauseLeft(host, refusal));
   const reason = (): string | undefined => {
     if (!valid) return lastGood === undefined ? undefined : 'it is not valid: the last good configuration is';
     if (change !== undefined)
@@ -123,7 +158,7 @@ async function inForce(
         ? undefined
         : 'a change that waits for its confirmation is, the file is another since';
     if (lastGood !== undefined && hashOf(lastGood) === hash) return undefined;
-    if (refusal !== undefined && refusal.hash === hash) return `${refusal.why}: kylin-vr reload tries it again`;
+    if (refusal !== undefined && refusal.hash === hash) return again(refusal, pause);
     return 'it was not applied yet';
   };
   const notInForce = reason();
@@ -142,19 +177,25 @@ async function inForce(
   };
 }
 
+function again({ why, retry }: Refusal, pause: number | undefined): string {
+  if (pause === undefined) return `${why}: kylin-vr reload tries it again`;
+  const when = pause === 0 ? 'by the next run of the timer' : `in ${pause} s`;
+  return `${why} in ${triesOf(retry)}: it is tried again ${when}, kylin-vr reload tries it now`;
+}
+
 function lastRunOf({ id, time, trigger, command, result, durationMs, errors }: Report): NonNullable<Status['lastRun']> {
   const [error] = errors;
   return { id, time, trigger, command, result, durationMs, ...(error !== undefined && { error: error.message }) };
 }
 
-function things(config: Config, { binding, steps, waiting }: Survey): Pick<Status, 'nics' | 'eips' | 'forwards'> {
+function things(
+  config: Config,
+  { binding, machine, steps, waiting }: Survey,
+  arpIgnore: string | undefined,
+): Pick<Status, 'nics' | 'eips' | 'forwards'> {
   const bound = new Map(binding.bound.map(({ mac, device }) => [mac, device]));
-  const broken = new Set(binding.broken.map(({ nic }) => nic.mac));
-  const uplink = uplinkOf(config);
-  const uplinkState =
-    uplink === undefined || broken.has(uplink.mac) ? 'error' : bound.has(uplink.mac) ? 'active' : 'pending';
-  const stateOf = (address: string): State =>
-    uplinkState !== 'active' ? uplinkState : steps.some((step) => concerns(step, address)) ? 'error' : 'active';
+  const faulty = new Set(faultyNics(binding).map(({ mac }) => mac));
+  const stateOf = reachOf(config, { binding, links: machine.links, steps, arpIgnore });
   return {
     nics: config.nics.map(({ mac, name, gateway, ipaddr, prefix, bridge }) => {
       const device = bound.get(mac);
@@ -166,38 +207,16 @@ function things(config: Config, { binding, steps, waiting }: Survey): Pick<Statu
         role: gateway === undefined ? ('subnet' as const) : ('uplink' as const),
         address: `${ipaddr}/${prefix}`,
       };
-      if (device === undefined)
-        return { ...common, state: broken.has(mac) ? ('error' as const) : ('pending' as const) };
+      if (faulty.has(mac)) return { ...common, state: 'error' as const };
+      if (device === undefined) return { ...common, state: 'pending' as const };
       if (waiting.some((nic) => nic.mac === mac)) return { ...common, state: 'pending' as const };
       const links = [device, bridge?.name];
       return { ...common, state: steps.some((step) => isOn(step, links)) ? ('error' as const) : ('active' as const) };
     }),
-    eips: config.eips.map(({ eip, vmIp }) => ({ eip, vmIp, state: stateOf(eip) })),
-    forwards: config.forwards.map((forward) => ({ ...forward, state: stateOf(forward.eip) })),
+    eips: config.eips.map(({ eip, vmIp }) => ({ eip, vmIp, state: stateOf(eip, vmIp) })),
+    forwards: config.forwards.map((forward) => ({ ...forward, state: stateOf(forward.eip, forward.vmIp) })),
   };
 }
-
-/** Whether a step that is still to be done keeps an EIP from working. */
-function concerns(step: Step, eip: string): boolean {
-  switch (step.kind) {
-    case 'add-address':
-      return step.address.spec === `${eip}/32`;
-    case 'add-jump':
-      return true;
-    case 'add-chain':
-    case 'replace-chain':
-      return step.chain.name.endsWith(`-${eip}`) || step.chain.rules.some((rule) => mentions(rule, eip));
-    case 'edit-chain':
-      return step.name.endsWith(`-${eip}`) || [...step.add, ...step.remove].some((rule) => mentions(rule, eip));
-    case 'set-sysctl':
-      return step.key === 'net/ipv4/ip_forward';
-    default:
-      return false;
-  }
-}
-
-const mentions = (rule: string, address: string): boolean =>
-  rule.includes(`-d ${address}/32 `) || rule.endsWith(`--to-source ${address}`);
 
 function isOn(step: Step, links: readonly (string | undefined)[]): boolean {
   switch (step.kind) {

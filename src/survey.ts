@@ -1,12 +1,16 @@
 // Host, Config → what the configuration wants of this machine, what is there, and the steps between. Changes nothing.
 // `plan`, `status` and `reload` all stand on this, so that what `plan` shows is what `reload` does.
 
-import type { Config } from './config/config.ts';
+import { type Config, uplinkOf } from './config/config.ts';
+import { parseForward } from './dialects/chains.ts';
 import { ifcfgRenderer } from './dialects/ifcfg.ts';
+import { parseWays } from './dialects/iproute.ts';
+import { parseNatRules } from './dialects/iptables.ts';
 import { keyfileRenderer } from './dialects/keyfile.ts';
+import { hasLookups, heldByMaps } from './dialects/nft.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
-import { CommandError, UsageError } from './errors.ts';
+import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
 import { FIREWALLD_POLICY } from './installation/tree.ts';
 import type { Host } from './machine/host.ts';
 import { askManaged, canAsk } from './machine/networkmanager.ts';
@@ -18,14 +22,25 @@ import {
   observeManaged,
   readMachine,
   readOwned,
+  stillThere,
+  withoutPending,
 } from './machine/observe.ts';
+import { rivalWarnings } from './machine/rivals.ts';
 import { bindBridges, bridgesOf, type Waiting } from './network/bridges.ts';
-import { type Abilities, desiredAddresses, desiredState } from './network/desired.ts';
-import { type BoundNic, bindNics, carrierOf, type NicBinding } from './network/nics.ts';
+import { type Abilities, asCarrier, desiredAddresses, desiredState } from './network/desired.ts';
+import { elasticAddresses } from './network/elastic.ts';
+import { type FlowModel, type Former, waysOf } from './network/flows.ts';
+import { type Exemptions, exemptions } from './network/foreign-nat.ts';
+import { WIDEST } from './network/inside.ts';
+import { type Network, parseCidr } from './network/ipv4.ts';
+import { type BoundNic, bindNics, carrierOf, type LinkBefore, type NicBinding, usedNics } from './network/nics.ts';
 import { movedKey, type Observation } from './network/observation.ts';
+import { forwardObstacles } from './network/obstacles.ts';
 import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';
+import { ourRoutes } from './network/return.ts';
 import {
+  type Address,
   addressKey,
   type BridgeType,
   bridgeKey,
@@ -34,8 +49,11 @@ import {
   hostPart,
   type NetworkState,
   type Port,
+  ROUTE_PROTOCOL,
+  type TableName,
 } from './network/state.ts';
 import type { Step } from './network/step.ts';
+import { type Translation, translationOf, type Ways } from './network/translation.ts';
 
 export type Survey = {
   machine: Machine;
@@ -60,11 +78,12 @@ export type Survey = {
  */
 export type Scope = 'boot' | 'whole';
 
+/** What a survey holds the machine against. */
+export type Aim = { config: Config; renderer: Renderer; scope: Scope; ways: Ways };
+
 export async function survey(
   host: Host,
-  config: Config,
-  renderer: Renderer,
-  scope: Scope,
+  { config, renderer, scope, ways }: Aim,
   /** Nothing has been changed yet: addresses that are not as on our record are news, and may be NetworkManager's to bring. */
   isFirst = false,
 ): Promise<Survey> {
@@ -72,41 +91,75 @@ export async function survey(
   const asksNow = isFirst && scope === 'whole' && (await canAsk(host)) && hasNews(config, await record);
   // It answers while the rest is read and planned.
   let asked = asksNow ? askManaged(host) : undefined;
-  const machine = await readMachine(
+  const read = await readMachine(
     host,
     config.nics.some(({ bridge }) => bridge?.type === 'ovs'),
     record,
   );
-  const { binding, waiting } = bindBridges(bindNics(config.nics, machine.links), machine, recordedPorts(machine));
-  const abilities = { shiftedRanges: await mapsShiftedRanges(host, config, machine) };
-  const wanted = await withUnmanaged(
+  const { binding, waiting } = bindBridges(
+    bindNics(config.nics, read.links, linksBefore(read)),
+    read,
+    recordedPorts(read),
+  );
+  const odd = binding.broken.flatMap((each) => (each.odd ? [each.nic] : []));
+  const machine = withoutPending(read, [...binding.pending, ...odd]);
+  const abilities = await abilitiesFor(host, config, { machine, binding, ways });
+  const unheld = await withUnmanaged(
     host,
     renderer,
-    withMtus(desiredOf(config, binding, renderer, abilities), binding, machine.owned),
+    withMtus(desiredOf(config, binding, renderer, abilities, ways), binding, machine.owned),
   );
-  let observation = await observe(host, machine, binding.bound, wanted, renderer);
+  const held = new Set(binding.held.map(({ nic }) => nic.device));
+  let observation = withoutHeld(await observe(host, machine, usedNics(binding), unheld, renderer), held);
+  const wanted = holdNics(unheld, observation, held);
   const leaveNics = scope === 'boot' && (await bringsUpNics(host, renderer));
   const desired = leaveNics ? withoutNics(wanted, observation.state) : wanted;
+  refuseUnreadable(machine, desired);
   let steps = planSteps(desired, observation);
   // A run that changes nothing calls no nmcli.
   if (!leaveNics && steps.some(isAboutNic) && (await canAsk(host))) asked ??= askManaged(host);
   if (asked !== undefined) {
-    observation = await observeManaged(host, machine, observation, asked);
+    observation = withoutHeld(await observeManaged(host, machine, observation, asked), held);
     if (observation.managers.size > 0) steps = planSteps(desired, observation);
+  }
+  if (steps.some(({ kind }) => kind === 'remove-chain')) {
+    const held = await chainsHeldByMaps(host);
+    if (held.size > 0) {
+      observation = withHolders(observation, held);
+      steps = planSteps(desired, observation);
+    }
   }
   const warnings = [
     ...nicWarnings(binding),
+    ...profileWarnings(binding, renderer),
     ...waiting.map(({ reason }) => reason),
     ...portWarnings(machine, binding, wanted),
     ...bridgeWarnings(wanted, observation),
-    ...blockWarnings(observation, binding),
+    ...forwardObstacles(
+      binding.bound,
+      [parseForward(machine.printedRules)],
+      (await host.info(FIREWALLD_POLICY)) !== undefined,
+    ),
     ...heldWarnings(desired, observation),
-    ...(await firewalldWarnings(host, binding)),
     ...(await initscriptsWarnings(host, renderer, wanted)),
+    ...(await rivalWarnings(host, binding.bound, machine.links)),
   ];
-  const ours = ownedBy(wanted, binding, machine, steps);
+  const ours = ownedBy(unheld, binding, machine, steps);
   const owned = leaveNics ? union(machine.owned, ours) : ours;
   return { machine, binding, waiting, owned, whole: !leaveNics, desired, observation, steps, warnings };
+}
+
+/** What cannot be read cannot be changed; taking all of ours away works, by nft. */
+function refuseUnreadable({ unreadable }: Machine, desired: NetworkState): void {
+  const [first] = unreadable;
+  if (first === undefined || desired.chains.length === 0) return;
+  const { table, rules } = first;
+  const shown = rules.length === 0 ? '' : ` (${rules.slice(0, 2).join('; ')})`;
+  throw new AgentError(
+    `nothing was changed: iptables cannot read the table ${table}, into which somebody put rules that only nft can say${shown}: ` +
+      'put them into a table of their own (nft add table ip NAME), or take them away, then run kylin-vr reload',
+    EXIT.failed,
+  );
 }
 
 /**
@@ -124,11 +177,17 @@ function hasNews(config: Config, { addresses }: Owned): boolean {
 /** Computed once a run, as long as the NICs are the same: at 1,000 EIPs it takes what a third of starting Node takes. */
 const known = new WeakMap<Config, { asked: string; desired: NetworkState }>();
 
-function desiredOf(config: Config, binding: NicBinding, renderer: Renderer, abilities: Abilities): NetworkState {
-  const asked = JSON.stringify([binding, renderer.name, abilities]);
+function desiredOf(
+  config: Config,
+  binding: NicBinding,
+  renderer: Renderer,
+  abilities: Abilities,
+  ways: Ways,
+): NetworkState {
+  const asked = JSON.stringify([binding, renderer.name, abilities, ways]);
   const before = known.get(config);
   if (before?.asked === asked) return before.desired;
-  const desired = desiredState(config, binding, renderer, abilities);
+  const desired = desiredState(config, binding, renderer, abilities, ways);
   known.set(config, { asked, desired });
   return desired;
 }
@@ -146,9 +205,13 @@ async function withUnmanaged(host: Host, renderer: Renderer, wanted: NetworkStat
   return { ...wanted, files: [...wanted.files, ...unmanagedFiles(wanted.released)] };
 }
 
-/** Bridges, and what is on them, are in no profile: nobody else brings them up. */
+/** Bridges, what is on them, and NICs whose name no profile can have: nobody else brings them up. */
 function withoutNics(desired: NetworkState, observed: NetworkState): NetworkState {
-  const bridged = new Set(desired.released);
+  const profiled = new Set(desired.profiles.map(({ device }) => device));
+  const bridged = new Set([
+    ...desired.released,
+    ...desired.links.flatMap(({ device }) => (profiled.has(device) ? [] : [device])),
+  ]);
   const isBridged = ({ device }: { device: string }) => bridged.has(device);
   const mixed = <T extends { device: string }>(wanted: readonly T[], found: readonly T[]) => [
     ...wanted.filter(isBridged),
@@ -159,6 +222,36 @@ function withoutNics(desired: NetworkState, observed: NetworkState): NetworkStat
     links: desired.links.filter(isBridged),
     addresses: mixed(desired.addresses, observed.addresses),
     routes: mixed(desired.routes, observed.routes),
+  };
+}
+
+/** On links of NICs that are held all stays as it is, and in their files. */
+function holdNics(desired: NetworkState, observation: Observation, held: ReadonlySet<string>): NetworkState {
+  if (held.size === 0) return desired;
+  const observed = observation.state;
+  const isHeld = ({ device }: { device?: string }) => device !== undefined && held.has(device);
+  const kept = <T extends { device: string }>(wanted: readonly T[], found: readonly T[]) => [
+    ...wanted.filter((item) => !isHeld(item)),
+    ...found.filter(isHeld),
+  ];
+  const files = new Map(observed.files.map((file) => [file.path, file]));
+  return {
+    ...desired,
+    links: desired.links.filter((link) => !isHeld(link)),
+    addresses: kept(desired.addresses, observed.addresses),
+    routes: kept(desired.routes, ourRoutes(observed.routes, observation)),
+    files: desired.files.flatMap((file) => (isHeld(file) ? (files.get(file.path) ?? []) : [file])),
+    profiles: desired.profiles.filter((profile) => !isHeld(profile)),
+  };
+}
+
+/** Nobody is asked to do anything on them. */
+function withoutHeld(observation: Observation, held: ReadonlySet<string>): Observation {
+  if (held.size === 0) return observation;
+  return {
+    ...observation,
+    cutOff: observation.cutOff.filter(({ device }) => !held.has(device)),
+    managers: new Map([...observation.managers].filter(([device]) => !held.has(device))),
   };
 }
 
@@ -181,6 +274,37 @@ function isAboutNic({ kind }: Step): boolean {
   return /^((add|remove)-(address|route)|add-subnet-route|(write|remove|back-up)-file)$/.test(kind);
 }
 
+/** What conntrack's entries are held against: the machine as it is, and as it will be. */
+export function flowModelOf(aim: Aim, found: Survey, former: Former | undefined): FlowModel {
+  const { machine, desired } = found;
+  const { ownSource: _, ...translation } = translationIn(aim, found);
+  const spec = ({ device, spec }: Address) => ({ device, address: hostPart(spec) });
+  const addresses = [...machine.addresses, ...desired.addresses].map(spec);
+  return {
+    ...translation,
+    addresses: [...new Map(addresses.map((each) => [`${each.device} ${each.address}`, each])).values()],
+    ways: [...parseWays(machine.printedRoutes), ...waysOf(desired)],
+    natRules: parseNatRules(machine.printedRules),
+    former: former ?? recordedWorld(machine),
+  };
+}
+
+/** What the configuration does with addresses, by the NICs that are there. */
+export const translationIn = ({ config, ways }: Aim, { binding }: Survey): Translation =>
+  translationOf(config, binding.bound.map(asCarrier), uplinkOf(config)?.mac, ways);
+
+/** By the record of our addresses: a 1.0 keeps no other. */
+export function recordedWorld({ ownedAddresses }: Machine): Former {
+  const specs = [...ownedAddresses].map((key) => key.slice(key.indexOf(' ') + 1));
+  return {
+    addresses: specs.map(hostPart),
+    networks: specs.flatMap((spec) => {
+      const network = parseCidr(spec);
+      return network === undefined || network.prefix === 32 ? [] : [network];
+    }),
+  };
+}
+
 /** What may be ours while one state of things gives way to another. */
 export function union(a: Owned, b: Owned): Owned {
   const merge = <T>(one: readonly T[], other: readonly T[]): T[] => [
@@ -196,9 +320,21 @@ export function union(a: Owned, b: Owned): Owned {
   };
 }
 
-function ownedBy(wanted: NetworkState, { bound }: NicBinding, machine: Machine, steps: readonly Step[]): Owned {
+function ownedBy(
+  wanted: NetworkState,
+  { bound, pending }: NicBinding,
+  machine: Machine,
+  steps: readonly Step[],
+): Owned {
   const macOf = new Map(bound.flatMap((nic) => [nic.device, carrierOf(nic)].map((device) => [device, nic.mac])));
-  const on = (device: string) => (wanted.bridges.some(({ name }) => name === device) ? { on: device } : {});
+  const indexOf = new Map(machine.links.map(({ device, index }) => [device, index]));
+  const place = (device: string) => {
+    const mac = macOf.get(device) ?? '';
+    if (wanted.bridges.some(({ name }) => name === device)) return { mac, on: device };
+    const index = indexOf.get(device);
+    return index === undefined ? { mac } : { mac, index, device };
+  };
+  const left = stillThere(machine, wanted);
   const known = new Set(machine.owned.bridges.map(bridgeKey));
   const there = new Set(bridgesOf(machine).map(bridgeKey));
   const silent = machine.ovs !== undefined && 'silent' in machine.ovs;
@@ -209,12 +345,23 @@ function ownedBy(wanted: NetworkState, { bound }: NicBinding, machine: Machine, 
     machine.owned.mtus.find(({ mac }) => mac === nic.mac)?.was ??
     machine.links.find(({ device }) => device === nic.device)?.mtu;
   return {
-    addresses: wanted.addresses.map(({ device, spec }) => ({ mac: macOf.get(device) ?? '', spec, ...on(device) })),
-    routes: wanted.routes.map(({ device, dest, via }) => ({ mac: macOf.get(device) ?? '', dest, via, ...on(device) })),
-    mtus: bound.flatMap((nic) => {
-      const was = nic.mtu === undefined ? undefined : mtuOf(nic);
-      return was === undefined ? [] : [{ mac: nic.mac, was }];
-    }),
+    addresses: [...wanted.addresses.map(({ device, spec }) => ({ ...place(device), spec })), ...left.addresses],
+    routes: [
+      ...wanted.routes.map(({ device, dest, via, metric }) => ({
+        ...place(device),
+        dest,
+        via,
+        ...(metric !== 0 && { metric }),
+      })),
+      ...left.routes,
+    ],
+    mtus: [
+      ...bound.flatMap((nic) => {
+        const was = nic.mtu === undefined ? undefined : mtuOf(nic);
+        return was === undefined ? [] : [{ mac: nic.mac, was }];
+      }),
+      ...machine.owned.mtus.filter(({ mac }) => pending.some((nic) => nic.mac === mac)),
+    ],
     bridges: uniqueBy(bridgeKey, [
       ...wanted.bridges
         .filter((bridge) => known.has(bridgeKey(bridge)) || !there.has(bridgeKey(bridge)))
@@ -239,18 +386,25 @@ const uniqueBy = <T>(key: (item: T) => string, items: readonly T[]): T[] => [
   ...new Map(items.map((item) => [key(item), item])).values(),
 ];
 
+/** By the record of addresses, which has the numbers of this boot alone. */
+export const linksBefore = ({ owned }: Machine): Map<string, LinkBefore> =>
+  new Map(owned.addresses.map(({ mac, index, device }) => [mac, { index, device }]));
+
 function recordedPorts({ owned, links }: Machine): Port[] {
   const deviceOf = devicesByMac(links);
   return owned.ports.map(({ mac, bridge, type }) => ({ device: deviceOf.get(mac) ?? '', bridge, type }));
 }
 
 /** Foreign addresses are left where they are. */
-function portWarnings({ addresses }: Machine, { bound }: NicBinding, wanted: NetworkState): string[] {
+function portWarnings({ addresses, ownedAddresses }: Machine, { bound }: NicBinding, wanted: NetworkState): string[] {
   const bridged = bound.flatMap(({ device, bridge }) => (bridge === undefined ? [] : [{ device, bridge }]));
   const ours = new Set(bridged.length === 0 ? [] : wanted.addresses.map(({ spec }) => hostPart(spec)));
   return bridged.flatMap(({ device, bridge }) =>
     addresses
-      .filter((address) => address.device === device && !ours.has(hostPart(address.spec)))
+      .filter(
+        (address) =>
+          address.device === device && !ours.has(hostPart(address.spec)) && !ownedAddresses.has(addressKey(address)),
+      )
       .map(
         ({ spec }) =>
           `the address ${spec} stays on ${device} and does not work there, on a port of ${bridge.name}: ` +
@@ -274,19 +428,24 @@ function nicWarnings(binding: NicBinding): string[] {
       ({ mac, name }) => `NIC ${mac}${name === undefined ? '' : ` (${name})`} is not there yet: pending`,
     ),
     ...binding.broken.map(({ nic, reason }) => `NIC ${nic.mac} is not used: ${reason}`),
+    ...binding.held.map(({ nic: { mac, device }, reason }) => `NIC ${mac} (${device}) is left as it is: ${reason}`),
+    ...binding.doubled.map(
+      ({ nic: { mac, device }, others }) =>
+        `${others.join(' and ')} ${others.length === 1 ? 'has' : 'have'} the MAC of ${device} too (${mac}), which is used as before: ` +
+        'give it another',
+    ),
   ];
 }
 
-/** A foreign rule that stops everything before our accept rules are asked. Foreign rules are never changed. */
-function blockWarnings(observation: Observation, binding: NicBinding): string[] {
-  const rules = observation.hooks.find(({ table, hook }) => table === 'filter' && hook === 'FORWARD')?.rules ?? [];
-  const block = rules.find((rule) => /^-j (DROP|REJECT)\b/.test(rule));
-  if (block === undefined || binding.bound.length < 2) return [];
-  const names = binding.bound.map(carrierOf).join(', ');
-  return [
-    `a foreign rule in FORWARD blocks everything (${block}): nothing is forwarded between ${names}; ` +
-      'let their traffic through before it, or take it away',
-  ];
+function profileWarnings({ bound }: NicBinding, { passesOver = () => undefined }: Renderer): string[] {
+  return bound.flatMap(({ device, bridge, waitsFor }) => {
+    const fileName = bridge === undefined && waitsFor === undefined ? passesOver(device) : undefined;
+    if (fileName === undefined) return [];
+    return [
+      `${device} has no profile: a file named ${fileName} is passed over as a backup, so kylin-vr alone sets it up; ` +
+        `give it another name: ip link set dev ${device} name ANOTHER`,
+    ];
+  });
 }
 
 /** The kernel removes no chain that a rule leads to. Foreign rules are never changed. */
@@ -295,19 +454,9 @@ function heldWarnings(desired: NetworkState, { state }: Observation): string[] {
     heldBy === undefined
       ? []
       : [
-          `the chain ${name} stays in ${table}, empty: a rule of the foreign chain ${heldBy} leads to it; take that away`,
+          `the chain ${name} stays in ${table}, empty: ${/^map /.test(heldBy) ? 'an element of the foreign' : 'a rule of the foreign chain'} ${heldBy} leads to it; take that away`,
         ],
   );
-}
-
-/** firewalld rejects what it does not know, with nftables rules of its own that no iptables rule can overrule. */
-async function firewalldWarnings(host: Host, binding: NicBinding): Promise<string[]> {
-  if (binding.bound.length < 2 || (await host.info('/run/firewalld.pid')) === undefined) return [];
-  if ((await host.info(FIREWALLD_POLICY)) !== undefined) return [];
-  return [
-    'firewalld is running: what is forwarded between our NICs passes only where its zones let it; ' +
-      'kylin-vr install --firewalld makes a policy that does',
-  ];
 }
 
 /** `ifup-eth` counts to 255. */
@@ -339,17 +488,95 @@ export async function chooseRenderer(host: Host, name: string | undefined): Prom
   return noRenderer;
 }
 
-/** Linux 4.18 and iptables 1.8; asked of the real thing, and only where a configuration needs it and no rule shows it. */
-async function mapsShiftedRanges(host: Host, config: Config, machine: Machine): Promise<boolean> {
-  if (!config.forwards.some(isShiftedRange)) return true;
-  if (machine.rules.ours.some(({ rules }) => rules.some((rule) => /--to-destination \S+\/\d+$/.test(rule))))
-    return true;
-  const input = [
-    '*nat',
-    ':KYLIN-VR-PROBE - [0:0]',
-    '-A KYLIN-VR-PROBE -p tcp -m tcp --dport 1:2 -j DNAT --to-destination 192.0.2.1:3-4/1',
-    'COMMIT\n',
-  ].join('\n');
+/** Asked of the real thing, and only where a configuration needs it and no rule shows it. */
+async function abilitiesFor(
+  host: Host,
+  config: Config,
+  { machine, binding, ways }: { machine: Machine; binding: NicBinding; ways: Ways },
+): Promise<Abilities> {
+  const shows = (pattern: RegExp) => machine.rules.ours.some(({ rules }) => rules.some((rule) => pattern.test(rule)));
+  const can = async (table: TableName, rule: string, pattern: RegExp) =>
+    shows(pattern) || (await takesRule(host, table, rule));
+  const { nics, forwards } = config;
+  const hasGate = ways === 'today' && nics.some(({ gateway }) => gateway !== undefined);
+  const onBridge = hasGate && nics.some(({ gateway, bridge }) => gateway !== undefined && bridge?.type === 'linux');
+  return {
+    // Linux 4.18 and iptables 1.8.
+    shiftedRanges: !forwards.some(isShiftedRange) || (await can('nat', SHIFTED_RANGE, /--to-destination \S+\/\d+$/)),
+    guarding: {
+      policy: hasGate && (await can('mangle', '-m policy --dir out --pol ipsec -j RETURN', /-m policy /)),
+      // Naming physdev loads br_netfilter, which then hands every bridge's frames to the packet filter: only where it is.
+      bridged:
+        onBridge &&
+        (await host.sysctl('net/bridge/bridge-nf-call-iptables')) !== undefined &&
+        (await can('mangle', '-m physdev --physdev-is-bridged -j RETURN', /-m physdev /)),
+      exemptions: hasGate ? await exemptionsOn(host, machine) : { exempt: [], all: true },
+      elsewhere: hasGate ? routesElsewhere(machine, binding) : [],
+      exposed: exposedAddresses(config, machine, binding),
+    },
+  };
+}
+
+async function chainsHeldByMaps(host: Host): Promise<Map<string, string>> {
+  if ((await host.which('nft')) === undefined) return new Map();
+  return heldByMaps((await host.run(['nft', 'list', 'maps'], { accept: [1] })).stdout);
+}
+
+const withHolders = (observation: Observation, held: ReadonlyMap<string, string>): Observation => ({
+  ...observation,
+  state: {
+    ...observation.state,
+    chains: observation.state.chains.map((chain) => {
+      const heldBy = held.get(chainKey(chain));
+      return heldBy === undefined ? chain : { ...chain, heldBy };
+    }),
+  },
+});
+
+/** iptables-save leaves out what only nft can say of a rule, and prints the rest as if it were all (1.8.9): then nothing is known. */
+async function exemptionsOn(host: Host, { rules, printedRules }: Machine): Promise<Exemptions> {
+  const postrouting = rules.hooks.find(({ table, hook }) => table === 'nat' && hook === 'POSTROUTING')?.rules ?? [];
+  const found = exemptions(postrouting, () => parseNatRules(printedRules));
+  if (found.exempt.length === 0 || (await host.which('nft')) === undefined) return found;
+  const { stdout } = await host.run(['nft', 'list', 'chain', 'ip', 'nat', 'POSTROUTING'], { accept: [1] });
+  return hasLookups(stdout) ? { exempt: [], all: false } : found;
+}
+
+/** Addresses of NICs that are not used, and that nobody takes away: of the file and of our record. */
+function exposedAddresses(
+  config: Config,
+  { addresses, owned, ownedAddresses }: Machine,
+  { pending, broken }: NicBinding,
+): string[] {
+  if (pending.length + broken.length === 0) return [];
+  const known = new Set([
+    ...elasticAddresses(config),
+    ...owned.addresses
+      .map(({ spec }) => spec)
+      .filter(isHostSpec)
+      .map(hostPart),
+  ]);
+  return addresses.flatMap((address) => {
+    const host = hostPart(address.spec);
+    return isHostSpec(address.spec) && known.has(host) && !ownedAddresses.has(addressKey(address)) ? [host] : [];
+  });
+}
+
+const isHostSpec = (spec: string): boolean => spec.endsWith('/32');
+
+/** What others lead by a NIC with a gateway, the way that everything goes apart. */
+function routesElsewhere({ routes }: Machine, { bound }: NicBinding): Network[] {
+  const gates = new Set(bound.filter(({ gateway }) => gateway !== undefined).map(carrierOf));
+  return routes.flatMap(({ dest, device, protocol }) => {
+    const network = gates.has(device) && protocol !== ROUTE_PROTOCOL ? parseCidr(dest) : undefined;
+    return network === undefined || network.prefix < WIDEST ? [] : [network];
+  });
+}
+
+const SHIFTED_RANGE = '-p tcp -m tcp --dport 1:2 -j DNAT --to-destination 192.0.2.1:3-4/1';
+
+function takesRule(host: Host, table: TableName, rule: string): Promise<boolean> {
+  const input = [`*${table}`, ':KYLIN-VR-PROBE - [0:0]', `-A KYLIN-VR-PROBE ${rule}`, 'COMMIT\n'].join('\n');
   return host.run(['iptables-restore', '--test', '--noflush'], { input }).then(
     () => true,
     (error: unknown) => {

@@ -1,0 +1,75 @@
+// What others have on NICs of ours beside addresses: read before a change, and brought back with it where it is taken back, in the
+// words of `ip`. What they have changed meanwhile is theirs.
+
+import { foreignKey } from './dialects/foreign.ts';
+import { keepLost, type Lost, putBack, readStanding, stillMissing, withBeside } from './machine/foreign.ts';
+import type { Host } from './machine/host.ts';
+import { orphaned } from './machine/networkmanager.ts';
+import type { Observation } from './network/observation.ts';
+import { goneSince, type Standing } from './network/return.ts';
+import type { Step, StepKind } from './network/step.ts';
+import type { Survey } from './survey.ts';
+
+/** Survives JSON. `standing`: before the change; `gone`: what that took away, once it is verified. */
+export type Others = { devices: string[]; standing?: Standing; gone?: Lost[] };
+
+type PutBack = Extract<Step, { kind: 'put-back' }>;
+
+/** Before the first change. What only adds takes nothing from others, and is not kept waiting by two commands. */
+export async function readOthers(host: Host, { binding, observation, steps }: Survey): Promise<Others> {
+  const bound = binding.bound.flatMap(({ device, bridge }) => [device, ...(bridge === undefined ? [] : [bridge.name])]);
+  const owned = [...observation.owned].map((key) => key.slice(0, key.indexOf(' ')));
+  const devices = [...new Set([...bound, ...owned])];
+  return steps.every(onlyAdds) ? { devices } : { devices, standing: await readStanding(host) };
+}
+
+const ADDS: readonly StepKind[] = [
+  'set-sysctl',
+  'write-file',
+  'set-link-up',
+  'add-address',
+  'add-route',
+  'add-subnet-route',
+  'add-chain',
+  'replace-chain',
+  'edit-chain',
+  'remove-chain',
+  'add-jump',
+  'remove-jump',
+  'announce-addresses',
+];
+
+const onlyAdds = (step: Step): boolean => ADDS.includes(step.kind) && !('by' in step && step.by === 'networkmanager');
+
+/** When the change is verified. */
+export async function takenFrom(host: Host, others: Others, ours: Observation): Promise<Others> {
+  const { devices, standing } = others;
+  if (standing === undefined) return others;
+  return { devices, gone: await withBeside(host, goneSince(standing, await readStanding(host), devices, ours)) };
+}
+
+/**
+ * When all else is back. `before`: when the return began. What went with the return itself comes again where it can: the gateway of
+ * another one was in a network of the change.
+ */
+export async function returnOthers(
+  host: Host,
+  others: Others | undefined,
+  before: Standing,
+  { ours, links }: { ours: Observation; links: readonly { device: string }[] },
+): Promise<{ back: PutBack[]; lost: PutBack[]; warnings: string[] }> {
+  const { devices = [], standing, gone = [] } = others ?? {};
+  const went = standing === undefined ? gone : goneSince(standing, before, devices, ours);
+  const due = await stillMissing(host, went, links);
+  const along = goneSince(before, await readStanding(host), devices, ours);
+  const missing = new Set((await putBack(host, [...due, ...along])).map(foreignKey));
+  const isLost = (foreign: Lost) => missing.has(foreignKey(foreign));
+  const lost = due.filter(isLost);
+  const orphans = due.length === 0 ? [] : await keepLost(host, due, lost);
+  const step = ({ beside: _, ...foreign }: Lost): PutBack => ({ kind: 'put-back', foreign });
+  return {
+    back: [...due, ...along].filter((foreign) => !isLost(foreign)).map(step),
+    lost: lost.filter((foreign) => !orphans.includes(foreign)).map(step),
+    warnings: orphaned(orphans),
+  };
+}
