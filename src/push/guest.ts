@@ -1,13 +1,16 @@
 // What `push` does in a guest, in the agent's words: a file written and proved, programs run to their end.
 
-import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { brief } from '../dialects/guest-agent.ts';
 import { AgentError, EXIT } from '../errors.ts';
+import { hashOf } from '../hash.ts';
 import { type AgentChannel, GuestAgentError } from '../machine/guest-agent.ts';
 
 /** In base64 64 KiB: virsh takes a question as one argument, of which Linux allows 128 KiB. */
 const PIECE = 48 * 1024;
-const POLL_MS = 100;
+/** A small program has ended after the first. */
+const POLL_MS = [10, 20, 40] as const;
+const LAST_POLL_MS = 100;
 
 const NEEDED = [
   'guest-file-open',
@@ -20,10 +23,7 @@ const NEEDED = [
 
 /** Throws where the agent is set up to refuse what a push needs. */
 export async function checkAgent(channel: AgentChannel): Promise<void> {
-  const info = (await channel.call('guest-info')) as {
-    version: string;
-    supported_commands?: { name: string; enabled: boolean }[];
-  };
+  const info = await channel.call('guest-info');
   const enabled = new Set(info.supported_commands?.filter((command) => command.enabled).map(({ name }) => name));
   const refused = NEEDED.filter((name) => !enabled.has(name));
   if (refused.length === 0) return;
@@ -35,22 +35,25 @@ export async function checkAgent(channel: AgentChannel): Promise<void> {
   );
 }
 
-/** Writes a new file, piece by piece; its handle is closed whatever happens. `onPiece`: before each; may throw. */
+/**
+ * Writes a new file, piece by piece; its handle is closed whatever happens. `onPiece`: before each; may throw. The agent makes files
+ * that all may write, and who has one open keeps it: it is made before, as root's alone.
+ */
 export async function writeGuestFile(
   channel: AgentChannel,
   path: string,
   bytes: Uint8Array,
+  timeoutMs: number,
   onPiece: (n: number, all: number) => void,
 ): Promise<void> {
-  const handle = await channel.call('guest-file-open', { path, mode: 'w' }).catch((error: unknown) => {
-    if (error instanceof GuestAgentError && /No such file/.test(error.message))
-      throw new AgentError(
-        `${error.message}: install kylin-vr in the guest, or say with --config where its file is`,
-        EXIT.failed,
-        { cause: error },
-      );
-    throw error;
-  });
+  const argv = ['install', '-m', '0600', '/dev/null', path];
+  const made = await runInGuest(channel, argv, timeoutMs);
+  if (made.status !== 0)
+    throw new AgentError(
+      `${brief(made.stderr) || `install ended ${made.status}`}: install kylin-vr in the guest, or say with --config where its file is`,
+      EXIT.failed,
+    );
+  const handle = await channel.call('guest-file-open', { path, mode: 'w' });
   try {
     const all = Math.ceil(bytes.length / PIECE);
     for (let n = 0; n < all; n++) {
@@ -69,14 +72,6 @@ export async function writeGuestFile(
 
 export type GuestRun = { status: number; stdout: string; stderr: string };
 
-type ExecStatus = {
-  exited: boolean;
-  exitcode?: number;
-  signal?: number;
-  'out-data'?: string;
-  'err-data'?: string;
-};
-
 /** Runs a program of the guest to its end. A status of its own is no error; one that did not end by itself is. `onWait`: may throw. */
 export async function runInGuest(
   channel: AgentChannel,
@@ -84,7 +79,7 @@ export async function runInGuest(
   timeoutMs: number,
   onWait: () => void = () => {},
 ): Promise<GuestRun> {
-  const { pid } = (await channel.call('guest-exec', { path, arg: args, 'capture-output': true }).catch((error) => {
+  const { pid } = await channel.call('guest-exec', { path, arg: args, 'capture-output': true }).catch((error) => {
     if (error instanceof GuestAgentError)
       throw new AgentError(
         `${path} cannot be run in the guest: ${error.message}; install it there, and push again`,
@@ -92,14 +87,14 @@ export async function runInGuest(
         { cause: error },
       );
     throw error;
-  })) as { pid: number };
+  });
   const deadline = Date.now() + timeoutMs;
-  for (;;) {
-    const state = (await channel.call('guest-exec-status', { pid })) as ExecStatus;
+  for (let polls = 0; ; polls++) {
+    const state = await channel.call('guest-exec-status', { pid });
     if (state.exited) {
       if (state.exitcode === undefined)
         throw new AgentError(
-          `${path} was ended by signal ${state.signal} in the guest: see dmesg there, then push again`,
+          `${path} was ended by signal ${state.signal ?? '?'} in the guest: see dmesg there, then push again`,
           EXIT.failed,
         );
       return { status: state.exitcode, stdout: text(state['out-data']), stderr: text(state['err-data']) };
@@ -111,20 +106,22 @@ export async function runInGuest(
         EXIT.failed,
       );
     onWait();
-    await sleep(POLL_MS);
+    await sleep(POLL_MS[polls] ?? LAST_POLL_MS);
   }
 }
 
 /** Runs a program that has nothing to say but that it failed. */
 export async function mustRun(channel: AgentChannel, argv: readonly string[], timeoutMs: number): Promise<string> {
-  const { status, stdout, stderr } = await runInGuest(channel, argv, timeoutMs);
-  if (status !== 0)
-    throw new AgentError(
-      `${argv.join(' ')} ended ${status} in the guest: ${stderr.trim() || stdout.trim()}; the guest's own file is as it was: mend that there, and push again`,
-      EXIT.failed,
-    );
-  return stdout;
+  const ended = await runInGuest(channel, argv, timeoutMs);
+  if (ended.status !== 0) throw failed(argv, ended);
+  return ended.stdout;
 }
+
+export const failed = (argv: readonly string[], { status, stdout, stderr }: GuestRun): AgentError =>
+  new AgentError(
+    `${argv.join(' ')} ended ${status} in the guest: ${brief(stderr) || brief(stdout)}; the guest's own file is as it was: mend that there, and push again`,
+    EXIT.failed,
+  );
 
 /** Throws unless the guest has the same bytes. */
 export async function proveGuestFile(
@@ -133,8 +130,8 @@ export async function proveGuestFile(
   bytes: Uint8Array,
   timeoutMs: number,
 ): Promise<void> {
-  const wanted = createHash('sha256').update(bytes).digest('hex');
-  const found = (await mustRun(channel, ['sha256sum', path], timeoutMs)).slice(0, 64);
+  const wanted = hashOf(bytes);
+  const found = (await mustRun(channel, ['sha256sum', path], timeoutMs)).slice(0, wanted.length);
   if (found !== wanted)
     throw new AgentError(
       `${path} arrived damaged in the guest (SHA-256 ${found}, sent was ${wanted}): the guest's own file is as it was; push again`,
