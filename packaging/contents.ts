@@ -7,7 +7,7 @@ import { constants, gzipSync } from 'node:zlib';
 import { createProgram } from '../src/cli.ts';
 import { completionScript } from '../src/commands/completion.ts';
 import type { Context } from '../src/commands/context.ts';
-import { FILES, PROGRAM } from '../src/installation/tree.ts';
+import { FILES, firstLine, PROGRAM } from '../src/installation/tree.ts';
 import { payload } from '../src/machine/payload.ts';
 import { manPages } from './man.ts';
 import { run } from './stage.ts';
@@ -37,10 +37,9 @@ const DIST = 'dist/packaged';
 
 export function contentsOf(format: Format, flavour: Flavour, release: Release): Content[] {
   const standalone = flavour === 'kylin-vr-standalone';
-  // The first line names the interpreter: no launcher has to be started first. The installed copy is found by both names.
   const loader = readFileSync(`${DIST}/kylin-vr.js`, 'utf8').replace(
     /^#!.*/,
-    `#!${standalone ? PRIVATE_NODE : '/usr/bin/node'}`,
+    firstLine(standalone ? PRIVATE_NODE : '/usr/bin/node'),
   );
   const chunks = readdirSync(DIST).filter((name) => name.startsWith('chunks-'));
   const program = [

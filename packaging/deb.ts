@@ -66,7 +66,7 @@ Installed-Size: ${kib}
 Depends: ${depends}
 Conflicts: ${other}
 Replaces: ${other}
-${standalone ? `Provides: kylin-vr (= ${version}-1)\n` : ''}Recommends: logrotate
+${standalone ? `Provides: kylin-vr (= ${version}-1)\n` : ''}Recommends: logrotate, python2
 Section: net
 Priority: optional
 Description: ${summary}

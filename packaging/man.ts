@@ -9,6 +9,7 @@ import { fileSchema, SPELLINGS } from '../src/config/schema.ts';
 import { EXIT } from '../src/errors.ts';
 import { PATHS } from '../src/machine/paths.ts';
 import type { StepKind } from '../src/network/step.ts';
+import { STATUS_WORDS } from '../src/statuses.ts';
 
 /** Complete, or this does not compile. */
 const STEPS: Readonly<Record<StepKind, string>> = {
@@ -43,19 +44,9 @@ const STEPS: Readonly<Record<StepKind, string>> = {
   'add-jump': 'the jump to a chain of ours',
   'remove-jump': 'a jump goes',
   'remove-stray-rules': 'our chains in the iptables backend that is not in use',
-  'cut-flows': 'established flows of an EIP or forward that went or moved',
+  'remove-unreadable-rules': 'our chains in a table that iptables cannot read',
+  'cut-flows': 'established flows that the file translates otherwise now',
   'announce-addresses': 'gratuitous ARP for new addresses',
-};
-
-const STATUSES: Readonly<Record<keyof typeof EXIT, string>> = {
-  ok: 'Done, or in sync.',
-  internal: 'Internal error: please report it.',
-  notInSync: 'Not in sync (status, plan --exit-code).',
-  usage: 'The command line is wrong.',
-  config: 'The configuration is wrong; nothing was changed.',
-  failed: 'Applying or verifying failed; taken back.',
-  locked: 'Another run holds the lock, or a change waits to be confirmed; try again.',
-  notRoot: 'Needs root.',
 };
 
 const FIELDS: readonly [string, string][] = [
@@ -65,6 +56,7 @@ const FIELDS: readonly [string, string][] = [
   ['durationMs', 'How long it took.'],
   ['trigger', 'Who asked: boot, udev, timer, operator or agent.'],
   ['valid', 'Of check: whether the file may be applied.'],
+  ['notes', 'Of check: as warnings; what a file that was written for an older version means now. Nothing to mend.'],
   ['inSync', 'Of status: whether a reload would do nothing. A NIC that is not there yet alone leaves it true.'],
   [
     'nics, eips, forwards',
@@ -73,6 +65,10 @@ const FIELDS: readonly [string, string][] = [
   [
     'foreign',
     'Of status: an array of what is not ours on NICs of the file and in nat, each with kind (address, route or rule), device or chain, text, and goes: whether a reload removes it.',
+  ],
+  [
+    'staleFlows',
+    'Of status: an array of flows that conntrack goes on translating as the file does not say any more, by of, the address or network that they are of, and count. A reload cuts them.',
   ],
   ['lastRun', 'Of status: time, trigger, result and error of the last run.'],
 ];
@@ -127,7 +123,7 @@ runs it; a NIC that comes or goes, and a timer, start
     ),
     section(
       'EXIT STATUS',
-      entries(Object.entries(EXIT).map(([name, status]) => [String(status), STATUSES[name as keyof typeof EXIT]])),
+      entries(Object.entries(EXIT).map(([name, status]) => [String(status), statusText(name as keyof typeof EXIT)])),
     ),
     section(
       'JSON',
@@ -136,6 +132,19 @@ runs it; a NIC that comes or goes, and a timer, start
     section('STEPS', `The kinds of a step:\n${entries(Object.entries(STEPS))}`),
     section('FILES', entries(FILES, 'I')),
     section('ENVIRONMENT', entries([['NO_COLOR', 'Where it is set and not empty, no colours on a terminal.']])),
+    section(
+      'FLOWS',
+      `NAT rules are asked for the first packet of a flow only; from then on its entry in conntrack decides. After a change, and at each
+.B reload
+that somebody asks for, all entries are held against the file, and those that it would translate otherwise are cut, of any protocol, established or not,
+in both directions. So an elastic IP or a forward works at once for who sent to it before. A VM that gets an elastic IP of its own, or loses it, does
+not keep its flows: those that left by another address begin anew, also UDP that never pauses. Left alone are entries in other zones, what NAT rules
+or rules of policy routing of somebody else may have decided, what a helper (FTP, SIP) expects as long as its mapping stands, and established TCP
+connections of the router itself: of those a warning tells. A run by itself (udev, timer) that finds the rules as they were does not read the table;
+.B status
+does.
+`,
+    ),
     section(
       'NOTES',
       `The old callers' options
@@ -156,6 +165,9 @@ and
   ].join('');
 }
 
+const statusText = (name: keyof typeof EXIT): string =>
+  `${STATUS_WORDS[name].replaceAll('`', '').replace(/^./, (first) => first.toUpperCase())}.`;
+
 /** Commands that do something; a group of commands only leads to them. */
 function leaves(command: Command, path: readonly string[] = []): { path: string; command: Command }[] {
   return command.commands.flatMap((child) => {
@@ -170,9 +182,11 @@ function commandEntry({ path, command }: { path: string; command: Command }): st
     const name = `\\fI${escaped(argument.name())}\\fR${argument.variadic ? ' ...' : ''}`;
     return argument.required ? name : `[${name}]`;
   });
-  const head = [`\\fB${escaped(path)}\\fR`, ...argumentsOf, ...options.map((option) => `[${flagsOf(option)}]`)].join(
-    ' ',
-  );
+  const head = [
+    `\\fB${escaped(path)}\\fR`,
+    ...argumentsOf,
+    ...options.map((option) => (option.mandatory ? flagsOf(option) : `[${flagsOf(option)}]`)),
+  ].join(' ');
   const body = [
     paragraph(command.description()),
     ...options.map((option) => `.RS\n${optionEntry(option)}.RE\n`),
@@ -186,7 +200,8 @@ function commandEntry({ path, command }: { path: string; command: Command }): st
 function optionEntry(option: Option): string {
   const { description, argChoices, defaultValue } = option;
   const choices = argChoices === undefined ? '' : `: ${argChoices.join(', ')}`;
-  const shown = defaultValue === undefined || defaultValue === false ? '' : ` (default: ${defaultValue})`;
+  const shown =
+    [undefined, false].includes(defaultValue) || `${defaultValue}` === '' ? '' : ` (default: ${defaultValue})`;
   return `.TP\n${flagsOf(option)}\n${paragraph(`${description}${choices}${shown}`)}`;
 }
 
@@ -207,21 +222,26 @@ type JsonSchema = {
 
 function filePage(): string {
   const schema = z.toJSONSchema(fileSchema, { io: 'input', unrepresentable: 'any' }) as JsonSchema;
-  const lists = Object.entries(schema.properties ?? {}).map(([name, list]) => {
-    const { properties = {}, required = [] } = list.items ?? {};
+  const keysOfFile = Object.entries(schema.properties ?? {});
+  const lists = keysOfFile.flatMap(([name, list]) => {
+    if (list.items === undefined) return [];
+    const { properties = {}, required = [] } = list.items;
     const keys = Object.entries(properties).map(([key, { description = '' }]): [string, string] => [
       key,
       required.includes(key) ? description : `${description} Optional.`,
     ]);
     return `.SS ${escaped(name)}\n${paragraph(list.description ?? '')}${entries(keys)}`;
   });
+  const settings = keysOfFile.flatMap(([name, { description = '', items }]): [string, string][] =>
+    items === undefined ? [[name, `${description} Optional.`]] : [],
+  );
   const spellings = [...SPELLINGS].map(([old, now]): [string, string] => [old, `The same as ${now}.`]);
   return [
     section('NAME', 'kylin\\-vr.yaml \\- the configuration of kylin\\-vr\n'),
     section('SYNOPSIS', `.I ${escaped(PATHS.config)}\n`),
     section(
       'DESCRIPTION',
-      `YAML: one mapping of the lists below. A file that is missing, empty or wrong changes nothing;
+      `YAML: one mapping of the lists and settings below. A file that is missing, empty or wrong changes nothing;
 .I if_list: []
 takes everything of ours down. Every mistake is shown with its line and column by
 .BR "kylin\\-vr check" .
@@ -229,6 +249,20 @@ The folder has to be root's and closed to others (0700), the file 0600.
 `,
     ),
     section('LISTS', lists.join('')),
+    section('SETTINGS', entries(settings)),
+    section(
+      'INSIDE',
+      `What is in the network of a NIC without a gateway is inside, and what is behind a
+.I route_list
+entry whose
+.I via
+is in such a network: it leaves by the uplink as the hosts of that subnet do, unless
+.I snat_list
+names it. A
+.I dest
+that has an elastic IP or the network of a NIC with a gateway in it, or that is wider than a /8, makes nobody inside.
+`,
+    ),
     section('OTHER SPELLINGS', entries(spellings)),
     section(
       'EXAMPLE',

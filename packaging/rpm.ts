@@ -65,7 +65,8 @@ Summary: ${summary.replace(/^./, (first) => first.toUpperCase())}
 License: Apache-2.0 AND MIT AND ISC AND BlueOak-1.0.0
 Group: System Environment/Base
 Packager: ${PACKAGER}
-${relations(flavour)}${TOOLS.map((tool) => `Requires: ${tool}\n`).join('')}
+${relations(flavour)}Recommends: python2
+${TOOLS.map((tool) => `Requires: ${tool}\n`).join('')}
 %description
 ${paragraphs.map((lines) => lines.join('\n')).join('\n\n')}
 

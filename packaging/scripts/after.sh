@@ -6,6 +6,9 @@ case "${1-}" in abort-*) exit 0 ;; esac
 state=/var/lib/kylin-vr
 config=/etc/kylin-vr/kylin-vr.yaml
 
+# Open to others, as 0.1 made it, a file that the guest agent has written new would be refused there.
+if [ -d /etc/kylin-vr ] && [ ! -L /etc/kylin-vr ]; then chmod 0700 /etc/kylin-vr; fi
+
 if [ -e "$state/to-install" ]; then
   # Of 0.1: they would stand in for ours, or run beside it. Not left to `kylin-vr install`, which would bring them back when we
   # go: the program that they run is gone for good.
@@ -13,7 +16,7 @@ if [ -e "$state/to-install" ]; then
   unit=/etc/systemd/system/kylin-vr.service
   if grep -qs kylin-vr.py "$unit"; then rm -f "$unit"; fi
   if [ -e "$config" ]; then rm -f "$state/kylin-vr.yaml.kept"
-  elif [ -e "$state/kylin-vr.yaml.kept" ]; then mv "$state/kylin-vr.yaml.kept" "$config"; fi
+  elif [ -e "$state/kylin-vr.yaml.kept" ]; then mv -T "$state/kylin-vr.yaml.kept" "$config"; fi
 
   options=$(cat "$state/to-install")
   rm -f "$state/to-install"
@@ -22,7 +25,12 @@ if [ -e "$state/to-install" ]; then
     echo 'kylin-vr: warning: it is in place, but not set up; when the cause is gone, run: kylin-vr install' >&2
 elif [ -d /run/systemd/system ]; then
   systemctl daemon-reload
+  # With what else this version is to be started.
+  if systemctl --quiet is-enabled kylin-vr.service; then systemctl --quiet enable kylin-vr.service; fi
   systemctl try-restart kylin-vr-reload.path kylin-vr-reload.timer
+  if systemctl --quiet is-active kylin-vr.service && systemctl --quiet is-active firewalld.service; then
+    systemctl restart kylin-vr-firewalld.service
+  fi
 fi
 
 said=$(/usr/bin/kylin-vr check 2>&1) || said="warning: the configuration is not valid

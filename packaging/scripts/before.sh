@@ -10,11 +10,13 @@ case "$1" in 1 | install) new=yes ;; esac
 
 state=/var/lib/kylin-vr
 [ -d "$state" ] || mkdir -m 0700 "$state"
+# Links in the place of our files are replaced, not followed.
+[ ! -L "$state/to-install" ] || rm -f "$state/to-install"
 [ -e "$state/to-install" ] || : > "$state/to-install"
 if [ -e /usr/bin/kylin-vr ]; then
   # The other flavour is here, and goes: this one takes over what is at work.
   if [ -d /run/systemd/system ] && systemctl --quiet is-active kylin-vr.service; then echo --now > "$state/to-install"; fi
 elif [ -e /etc/kylin-vr/kylin-vr.yaml ]; then
   # 0.1 owned it like any other file, and takes it along when it goes, which is after our files have come.
-  cp -p /etc/kylin-vr/kylin-vr.yaml "$state/kylin-vr.yaml.kept"
+  cp -p --remove-destination /etc/kylin-vr/kylin-vr.yaml "$state/kylin-vr.yaml.kept"
 fi

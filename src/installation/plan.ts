@@ -16,14 +16,25 @@ export const digest = (entry: Entry): string => createHash('sha256').update(JSON
 
 const at = (observed: Observed, path: string): Entry => observed.get(path) ?? ABSENT;
 
-/** A folder that is there serves, whatever its mode. */
+/** A folder that is there serves, unless it is open to others and must not be: 0.1 made /etc/kylin-vr so. */
 const isAs = (now: Entry, wanted: Entry): boolean =>
-  wanted.kind === 'folder' ? now.kind === 'folder' : digest(now) === digest(wanted);
+  wanted.kind === 'folder'
+    ? now.kind === 'folder' && ((wanted.mode & 0o077) !== 0 || (now.mode & 0o077) === 0)
+    : digest(now) === digest(wanted);
 
 export function planInstall(wanted: readonly Wanted[], observed: Observed): Change[] {
   return wanted
     .filter(({ path, entry }) => !isAs(at(observed, path), entry))
     .map(({ path, entry, reason }) => changeTo(path, at(observed, path), entry, reason));
+}
+
+/** Why a change cannot be made, or could not be taken back; undefined where nothing is in the way. */
+export function obstacleOf({ path, from, to }: Change): string | undefined {
+  if (from.kind === 'other') return `${path} ${from.what}: take it away`;
+  if (to.kind === 'folder' && from.kind !== 'absent' && from.kind !== 'folder')
+    return `${path} is a ${from.kind}${from.kind === 'link' ? ` to ${from.target}, which leads to no folder there` : ''}: it must be a folder`;
+  if (to.kind !== 'folder' && from.kind === 'folder') return `${path} is a folder: take it away`;
+  return undefined;
 }
 
 /** Of what was changed before, the first state stays: `uninstall` goes back to it. */
@@ -46,7 +57,9 @@ export function planUninstall(
   const kept: string[] = [];
   for (const { path, before, left } of [...record].reverse()) {
     const now = at(observed, path);
-    if (isAs(now, before)) continue;
+    if (digest(now) === digest(before)) continue;
+    // Of a folder that was there before us only the mode may be ours.
+    if (before.kind === 'folder' && now.kind === 'folder' && digest(now) !== left) continue;
     if (now.kind === 'folder' || digest(now) === left) changes.push(changeTo(path, now, before));
     else if (now.kind === 'file' && before.kind === 'file' && QEMU_GA_FILES.some((file) => file === path)) {
       const content = contentOf(closeCalls(textOf(now.content), textOf(before.content)));
@@ -60,7 +73,12 @@ export function planUninstall(
 function changeTo(path: string, from: Entry, to: Entry, reason?: string): Change {
   const sign = from.kind === 'absent' ? '+' : to.kind === 'absent' ? '-' : '~';
   const thing = to.kind === 'absent' ? from : to;
-  const target = thing.kind === 'link' ? ` → ${thing.target}` : '';
+  const target =
+    thing.kind === 'link'
+      ? ` → ${thing.target}`
+      : from.kind === 'folder' && to.kind === 'folder'
+        ? `: mode ${octal(from.mode)} → ${octal(to.mode)}`
+        : '';
   return {
     path,
     from,
@@ -69,8 +87,11 @@ function changeTo(path: string, from: Entry, to: Entry, reason?: string): Change
   };
 }
 
+const octal = (mode: number): string => mode.toString(8).padStart(4, '0');
+
 /** `make-folder`, `write-file`, … */
 export function kindOf({ from, to }: Change): string {
   if (to.kind === 'absent') return `remove-${from.kind}`;
+  if (from.kind === 'folder' && to.kind === 'folder') return 'set-mode';
   return to.kind === 'folder' ? 'make-folder' : to.kind === 'link' ? 'make-link' : 'write-file';
 }

@@ -7,7 +7,9 @@ export type Entry =
   | { kind: 'absent' }
   | { kind: 'file'; content: string; mode: number }
   | { kind: 'link'; target: string }
-  | { kind: 'folder'; mode: number };
+  | { kind: 'folder'; mode: number }
+  /** Nothing that is read, or that could be put back: `what` says why. */
+  | { kind: 'other'; what: string };
 
 export type Wanted = { path: string; entry: Entry; reason?: string };
 
@@ -15,14 +17,31 @@ export const ABSENT: Entry = { kind: 'absent' };
 
 export const UNIT_FOLDER = '/usr/lib/systemd/system';
 export const PROGRAM = '/usr/bin/kylin-vr';
+
+/** Where units look for `node`: the PATH that systemd gives them. */
+export const UNIT_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin'];
+
+/**
+ * The program's first line: Node gets an environment with nothing in it but what we ask for, since NODE_OPTIONS, say, makes it run any
+ * code as root before a line of ours, and no flag of Node's keeps it from that. env(1) costs 0.5 ms of 28; a shell as much again, and it would
+ * itself heed what is in the environment. Its -S came with coreutils 8.30, which every system has that Node 20 runs on (glibc 2.28).
+ * Linux before 5.1 reads 127 characters of it.
+ */
+export const firstLine = (node: string): string =>
+  `#!/usr/bin/env -S -i ${node.startsWith('/') ? '' : `PATH=${UNIT_PATH.join(':')} `}TERM=\${TERM} NO_COLOR=\${NO_COLOR} ${node}`;
+
 export const CONFIG_TEMPLATE: Source = 'packaging/kylin-vr.yaml';
 
-/** The files that a guest gets, packaged or not; the configuration and the program aside. */
+/**
+ * The files that a guest gets, packaged or not; the configuration and the program aside. A path that was ever in a list of this file
+ * stays one that a record may name (machine/tree.ts).
+ */
 export const FILES: readonly { path: string; mode: number; source: Source }[] = [
   { path: `${UNIT_FOLDER}/kylin-vr.service`, mode: 0o644, source: 'systemd/kylin-vr.service' },
   { path: `${UNIT_FOLDER}/kylin-vr-reload.service`, mode: 0o644, source: 'systemd/kylin-vr-reload.service' },
   { path: `${UNIT_FOLDER}/kylin-vr-reload.path`, mode: 0o644, source: 'systemd/kylin-vr-reload.path' },
   { path: `${UNIT_FOLDER}/kylin-vr-reload.timer`, mode: 0o644, source: 'systemd/kylin-vr-reload.timer' },
+  { path: `${UNIT_FOLDER}/kylin-vr-firewalld.service`, mode: 0o644, source: 'systemd/kylin-vr-firewalld.service' },
   { path: '/usr/lib/udev/rules.d/90-kylin-vr.rules', mode: 0o644, source: 'udev/90-kylin-vr.rules' },
   { path: '/usr/lib/tmpfiles.d/kylin-vr.conf', mode: 0o644, source: 'packaging/tmpfiles.conf' },
   { path: '/usr/lib/sysctl.d/90-kylin-vr.conf', mode: 0o644, source: 'packaging/sysctl.conf' },
