@@ -2,22 +2,21 @@
 
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { Shell } from './commands/completion.ts';
-import { type Context, DEFAULTS, type GlobalOptions } from './commands/context.ts';
+import { type Context, DEFAULTS, failureReport, type GlobalOptions, printJson } from './commands/context.ts';
+import type { EditFlags } from './commands/edit.ts';
 import { NOUN_FORMS, type NounName } from './config/nouns.ts';
 import { EXIT, type ExitStatus } from './errors.ts';
-import { LOG_LEVELS } from './machine/log.ts';
+import { LOG_FORMATS, LOG_LEVELS } from './machine/log.ts';
+import { STATUS_WORDS } from './statuses.ts';
 import { TRIGGERS } from './trigger.ts';
+import { own, shownLines } from './visible.ts';
 
-const EXIT_STATUSES = `
-Exit status:
-   0  done, or in sync
-   1  internal error: please report it
-   2  not in sync (status, plan --exit-code)
-  64  the command line is wrong
-  65  the configuration is wrong; nothing was changed
-  69  applying or verifying failed; taken back
-  75  another run holds the lock, or a change waits to be confirmed; try again
-  77  needs root`;
+const EXIT_STATUSES = `\nExit status:\n${Object.entries(EXIT)
+  .map(
+    ([name, status]) =>
+      `  ${String(status).padStart(2)}  ${STATUS_WORDS[name as keyof typeof EXIT].replaceAll('`', '')}`,
+  )
+  .join('\n')}`;
 
 /** Carries out one command line (without node and script). Gives the exit status; throws AgentError and bugs. */
 export async function runCli(args: readonly string[], context: Context): Promise<ExitStatus> {
@@ -30,7 +29,9 @@ export async function runCli(args: readonly string[], context: Context): Promise
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     // Commander has printed what is wrong already. Help and version were asked for.
-    return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (error.exitCode === 0) return EXIT.ok;
+    if (args.includes('--json')) printJson(context, failureReport([{ message: error.message }]));
+    return EXIT.usage;
   }
   return status;
 }
@@ -44,6 +45,11 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .option('--lock-timeout <seconds>', 'how long to wait for another run', seconds, DEFAULTS.lockTimeout)
     .addOption(new Option('--log-level <level>', 'what is logged').choices(LOG_LEVELS).default(DEFAULTS.logLevel))
     .addOption(
+      new Option('--log-format <name>', 'on standard error: words, or the log as JSON lines')
+        .choices(LOG_FORMATS)
+        .default(DEFAULTS.logFormat),
+    )
+    .addOption(
       new Option('--renderer <name>', 'persistent files to write (default: what this guest uses)').choices([
         'ifcfg',
         'keyfile',
@@ -53,8 +59,8 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .addOption(new Option('--trigger <name>', 'who asks').choices(TRIGGERS).hideHelp())
     .addHelpText('after', EXIT_STATUSES)
     .configureOutput({
-      writeOut: context.stdout,
-      writeErr: context.stderr,
+      writeOut: (text) => context.stdout(shownLines(text)),
+      writeErr: (text) => context.stderr(shownLines(text)),
       // Asked without need, Node would load its streams.
       getOutHelpWidth: () => (context.colour ? process.stdout.columns : 80),
       getErrHelpWidth: () => (context.terminal ? process.stderr.columns : 80),
@@ -104,7 +110,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .command('status')
     .description('desired against observed, per NIC, EIP and forward; the last run, and the time left to confirm')
     .option('--counters', 'also the connections of each EIP and forward', false)
-    .option('--watch [seconds]', 'again and again, every 2 seconds or so many', seconds)
+    .option('--watch [seconds]', 'again and again, every 2 seconds or so many', watchSeconds)
     .addOption(
       new Option('--format <name>', 'for people, or for node_exporter').choices(['text', 'prometheus']).default('text'),
     )
@@ -149,10 +155,16 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     ] as const)
       group
         .command(verb)
-        .description(verb === 'add' ? 'what is there already is left as it is' : 'what is not there is no error')
+        .description(
+          verb === 'add'
+            ? 'what is there already is left as it is, and named'
+            : 'what is not there is named, and no error',
+        )
         .argument('<entry...>', argument)
         .option('--no-reload', 'change the file only')
-        .action(async (args: string[], own: { reload: boolean }, command: Command) => {
+        .option('--all', 'apply what else the file holds and is not in force as well', false)
+        .option('--confirm-within <seconds>', 'take it back then, unless kylin-vr confirm comes before', confirmSeconds)
+        .action(async (args: string[], own: EditFlags, command: Command) => {
           const { edit } = await import('./commands/edit.ts');
           end(await edit(context, { ...options(command), ...own }, { noun: noun as NounName, verb, args }));
         });
@@ -215,7 +227,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     });
   program
     .command('uninstall')
-    .description('take back what install did; the configuration stays, and the running network')
+    .description('take back what install did, and our profiles; the configuration and the running network stay')
     .option('--flush', 'take the running network down too', false)
     .option('--root <dir>', 'in the image in this folder instead')
     .action(async (own: { root?: string; flush: boolean }, command: Command) => {
@@ -228,7 +240,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .addArgument(new Argument('<shell>', 'which one').choices(['bash', 'zsh', 'fish']))
     .action(async (shell: Shell) => {
       const { completionScript } = await import('./commands/completion.ts');
-      context.stdout(completionScript(shell, program));
+      context.stdout(own(completionScript(shell, program)));
     });
   for (const command of program.commands)
     for (const each of [command, ...command.commands]) each.copyInheritedSettings(program);
@@ -241,18 +253,27 @@ const VERSION = typeof KYLIN_VR_VERSION === 'string' ? KYLIN_VR_VERSION : '0.0.0
 
 function seconds(text: string): number {
   const value = Number(text);
-  if (!/^\d+(\.\d+)?$/.test(text) || !Number.isFinite(value))
-    throw new InvalidArgumentError('must be a number of seconds.');
+  if (!/^\d+(\.\d+)?$/.test(text) || value > MOST_SECONDS)
+    throw new InvalidArgumentError(`must be a number of seconds, ${MOST_SECONDS} at most.`);
   return value;
 }
 
 /** A day: longer than anybody waits, short enough for every timer. */
-const MOST_CONFIRM_SECONDS = 86_400;
+const MOST_SECONDS = 86_400;
+/** More often, a terminal is flooded. */
+const LEAST_WATCH_SECONDS = 0.1;
+
+function watchSeconds(text: string): number {
+  const value = seconds(text);
+  if (value < LEAST_WATCH_SECONDS)
+    throw new InvalidArgumentError(`must be a number of seconds from ${LEAST_WATCH_SECONDS} to ${MOST_SECONDS}.`);
+  return value;
+}
 
 function confirmSeconds(text: string): number {
   const value = Number(text);
-  if (!/^\d+$/.test(text) || value < 1 || value > MOST_CONFIRM_SECONDS)
-    throw new InvalidArgumentError(`must be a whole number of seconds from 1 to ${MOST_CONFIRM_SECONDS}.`);
+  if (!/^\d+$/.test(text) || value < 1 || value > MOST_SECONDS)
+    throw new InvalidArgumentError(`must be a whole number of seconds from 1 to ${MOST_SECONDS}.`);
   return value;
 }
 

@@ -4,16 +4,21 @@ import { fstatSync, readFileSync, writeSync } from 'node:fs';
 import { tty } from './builtin.ts';
 import { BUNDLE } from './bundle.ts';
 import { type Context, DEFAULTS, failureReport, printJson } from './commands/context.ts';
-import { AgentError, EXIT, type ExitStatus } from './errors.ts';
+import { AgentError, EXIT, type ExitStatus, HostError } from './errors.ts';
 import { translateLegacyArgs } from './legacy-args.ts';
+import { atPriority, leadsToJournal } from './machine/journal.ts';
 import { createLogger, type LogOptions } from './machine/log.ts';
 import { PATHS } from './machine/paths.ts';
 import { TRIGGERS } from './trigger.ts';
+import { type Shown, shown, shownLines } from './visible.ts';
 
 const args = translateLegacyArgs(process.argv.slice(2));
 
 /** Whether a stream may still hold what was written. */
 let streaming = false;
+
+/** Whether standard output takes nothing more: what is printed for ever ends then. */
+let unread = false;
 
 let linuxHost: Context['host'] | undefined;
 
@@ -27,13 +32,17 @@ const context: Context = {
   },
   stdout: writerTo('stdout'),
   stderr: writerTo('stderr'),
+  unread: () => unread,
   isRoot: process.geteuid?.() === 0,
   terminal: isTerminal(2),
   colour: isTerminal(1) && !process.env.NO_COLOR && process.env.TERM !== 'dumb',
-  logger: ({ logLevel }, keep) =>
+  // Asked without need, Node would load its streams.
+  columns: () => (isTerminal(1) ? process.stdout.columns : undefined),
+  journal: leadsToJournal(),
+  logger: ({ logLevel, logFormat }, keep) =>
     createLogger({
       level: logLevel as LogOptions['level'],
-      terminal: context.terminal,
+      to: logFormat === 'json' ? 'json' : context.journal ? 'journal' : 'people',
       stderr: context.stderr,
       ...(keep === 'file' && { file: PATHS.log }),
     }),
@@ -64,16 +73,27 @@ async function main(): Promise<ExitStatus> {
     if (status === EXIT.ok && keepsCode()) await saveCode();
     return status;
   } catch (error) {
-    if (error instanceof AgentError) {
-      context.stderr(`kylin-vr: ${error.message}\n`);
-      if (args.includes('--json')) printJson(context, failureReport(error));
-      return error.status;
-    }
-    const stack = error instanceof Error ? error.stack : String(error);
-    context.stderr(`kylin-vr: internal error, please report it:\n${stack}\n`);
-    return EXIT.internal;
+    return failed(error);
   }
 }
+
+function failed(error: unknown): ExitStatus {
+  if (error instanceof AgentError) {
+    complain(shown`kylin-vr: ${error.message}\n`);
+    if (args.includes('--json')) printJson(context, failureReport([{ message: error.message }]));
+    return error.status;
+  }
+  const stack = error instanceof Error ? error.stack : String(error);
+  complain(shownLines(`kylin-vr: internal error, please report it:\n${stack}\n`));
+  try {
+    if (args.includes('--json')) printJson(context, failureReport([{ message: String(stack) }]));
+  } catch {
+    // Where that is what is broken, the words above are all there is.
+  }
+  return EXIT.internal;
+}
+
+const complain = (text: Shown): void => context.stderr(context.journal ? atPriority('error', text) : text);
 
 /**
  * The command lines of units and hooks, and what people type most, are read without commander: a tenth of what starting Node takes,
@@ -96,6 +116,7 @@ function keepsCode(): boolean {
   return (
     BUNDLE?.isFromCache() === false &&
     context.isRoot &&
+    BUNDLE.triesToSave() &&
     args.some((word) => word === 'start' || word === 'reload' || word === 'install') &&
     !args.some((word) => word.startsWith('--root') || word === '--help' || word === '-h')
   );
@@ -117,31 +138,38 @@ function isTerminal(fd: number): boolean {
 }
 
 /**
- * A reader that closes early (`kylin-vr plan | head`), or a terminal that is gone, is no failure, and no reason to stop in the
- * middle of a change. Node's own stream, which takes 4 ms to load, is for a pipe that is full and does not block.
+ * What cannot be printed is no reason to stop in the middle of a change, and changes no exit status: a reader that closes early
+ * (`kylin-vr plan | head`), a terminal that is gone, a disk that is full. Of the last one it is said once. Node's own stream, which
+ * takes 4 ms to load, is for a pipe that is full and does not block.
  */
-function writerTo(name: 'stdout' | 'stderr'): (text: string) => void {
+function writerTo(name: 'stdout' | 'stderr'): (text: Shown) => void {
   let stream: NodeJS.WriteStream | undefined;
-  const isNoMatter = ({ code }: NodeJS.ErrnoException) => name === 'stderr' || code === 'EPIPE' || code === 'EIO';
+  const lose = (error: unknown) => {
+    if (name === 'stderr' || unread) return;
+    unread = true;
+    if ((error as NodeJS.ErrnoException).code === 'EPIPE') return;
+    const { message } = new HostError('writing standard output', error);
+    context.stderr(shown`kylin-vr: ${message}; not all was printed, and the exit status is that of the work\n`);
+  };
   const useStream = () => {
     streaming = true;
-    stream = process[name].on('error', (error) => {
-      if (!isNoMatter(error)) throw error;
-    });
-    return stream;
+    return process[name].on('error', lose);
   };
-  return (text) => {
+  return ({ shown: text }) => {
+    if (name === 'stdout' && unread) return;
     let rest: Uint8Array = Buffer.from(text);
     try {
       while (stream === undefined && rest.length > 0) rest = rest.subarray(writeSync(name === 'stdout' ? 1 : 2, rest));
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') stream = useStream();
-      else if (isNoMatter(error as NodeJS.ErrnoException)) return;
-      else throw error;
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return lose(error);
+      stream = useStream();
     }
     stream?.write(rest);
   };
 }
+
+// What nobody waits for; Node itself would print it as it is.
+process.on('uncaughtException', (error) => process.exit(failed(error)));
 
 void main().then((status) => {
   process.exitCode = status;

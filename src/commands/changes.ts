@@ -6,6 +6,7 @@ import { type Change, kindOf } from '../installation/plan.ts';
 import { FIREWALLD_POLICY, NETWORKMANAGER_FILE, UNIT_FOLDER } from '../installation/tree.ts';
 import type { Host } from '../machine/host.ts';
 import { PATHS } from '../machine/paths.ts';
+import { shown } from '../visible.ts';
 import { type Context, count, type GlobalOptions, painter, paintStep, printJson, problem } from './context.ts';
 import { type ProgressLine, progressLine } from './progress.ts';
 
@@ -33,7 +34,7 @@ export class Progress {
 
   done(kind: string, text: string): void {
     this.steps.push({ kind, text });
-    if (!this.#options.json) this.#context.stdout(`${paintStep(painter(this.#context), text)}\n`);
+    if (!this.#options.json) this.#context.stdout(shown`${paintStep(painter(this.#context), text)}\n`);
   }
 
   changed(change: Change): void {
@@ -42,7 +43,7 @@ export class Progress {
 
   warn(message: string): void {
     this.warnings.push(message);
-    if (!this.#options.json) this.#context.stderr(`${problem(this.#context, 'warning')}: ${message}\n`);
+    if (!this.#options.json) this.#context.stderr(shown`${problem(this.#context, 'warning')}: ${message}\n`);
   }
 
   /** Runs a command that is part of the work; one that fails is a warning: the files are in place. */
@@ -66,7 +67,7 @@ export class Progress {
     else {
       const paint = painter(this.#context);
       this.#context.stdout(
-        `${command}: ${paint(result, 'green')}, ${count(this.steps.length, 'step')} in ${durationMs} ms\n`,
+        shown`${command}: ${paint(result, 'green')}, ${count(this.steps.length, 'step')} in ${durationMs} ms\n`,
       );
     }
     return EXIT.ok;

@@ -1,11 +1,12 @@
 // What the commands are given: the machine, where to print, and the options that all of them share.
 
 import type { Issue } from '../config/issue.ts';
-import { formatIssue } from '../config/issue.ts';
-import { type AgentError, NotRootError } from '../errors.ts';
+import { firstOf, formatIssue } from '../config/issue.ts';
+import { EXIT, type ExitStatus, NotRootError } from '../errors.ts';
 import type { Host } from '../machine/host.ts';
-import type { Logger } from '../machine/log.ts';
+import type { LogFormat, Logger } from '../machine/log.ts';
 import { PATHS } from '../machine/paths.ts';
+import { joined, own, type Shown, shown, shownJson, shownLines } from '../visible.ts';
 
 export type GlobalOptions = {
   config: string;
@@ -13,25 +14,39 @@ export type GlobalOptions = {
   /** Seconds. */
   lockTimeout: number;
   logLevel: Logger['level'];
+  logFormat: LogFormat;
   renderer?: string;
   trigger?: string;
 };
 
 /** As the options are where none is given. */
-export const DEFAULTS: GlobalOptions = { config: PATHS.config, json: false, lockTimeout: 60, logLevel: 'info' };
+export const DEFAULTS: GlobalOptions = {
+  config: PATHS.config,
+  json: false,
+  lockTimeout: 60,
+  logLevel: 'info',
+  logFormat: 'text',
+};
 
 export type Context = {
   /** Called before a command, and neither for --help nor for --version: loads the host, which takes 9 ms. */
   ready?: () => Promise<void>;
   /** `environment` is added to that of every command the host runs. */
   host: (environment?: Readonly<Record<string, string>>) => Host;
-  stdout: (text: string) => void;
-  stderr: (text: string) => void;
+  /** The compiler sees to it that all that is printed is visible. */
+  stdout: (text: Shown) => void;
+  stderr: (text: Shown) => void;
+  /** Whether standard output takes nothing more. */
+  unread?: () => boolean;
   isRoot: boolean;
-  /** Standard error is a terminal: people read it; otherwise it carries the log. */
+  /** Standard error is a terminal. */
   terminal: boolean;
+  /** Standard error leads to the journal, which has from the logger what was wrong. */
+  journal: boolean;
   /** Standard output is a terminal that takes colours. */
   colour: boolean;
+  /** Of the terminal on standard output; undefined where that is none. */
+  columns?: () => number | undefined;
   /** `file`: keep it in the log file too. */
   logger: (options: GlobalOptions, keep: 'file' | 'stderr only') => Promise<Logger>;
   /** This program as one file, in ISO 8859-1; undefined where it runs from the sources. */
@@ -47,35 +62,51 @@ export function needRoot(context: Context, command: string): void {
 }
 
 /** An issue as an operator reads it: with place, line and caret where the file's text is given. */
-export function issueText(file: string, text: string | undefined, issue: Issue): string {
-  if (text !== undefined && issue.line !== undefined) return formatIssue(file, text, issue);
-  return [issue.path, issue.message].filter((part) => part !== undefined).join(': ');
+export function issueText(file: string, text: string | undefined, issue: Issue): Shown {
+  if (text !== undefined && issue.line !== undefined) return shownLines(formatIssue(file, text, issue));
+  return shown`${[issue.path, issue.message].filter((part) => part !== undefined).join(': ')}`;
 }
 
 /** For --json: a failure that ended a command before it had a result of its own. */
-export function failureReport(error: AgentError): object {
-  return { result: 'failed', steps: [], warnings: [], errors: [{ message: error.message }], durationMs: 0 };
+export function failureReport(errors: readonly Issue[], warnings: readonly Issue[] = []): object {
+  return { result: 'failed', steps: [], warnings, errors, durationMs: 0 };
+}
+
+/** That the file which a command only reads has mistakes. */
+export function refuseFile(
+  context: Context,
+  { config, json }: GlobalOptions,
+  bytes: Uint8Array,
+  { errors, warnings }: { errors: readonly Issue[]; warnings: readonly Issue[] },
+): ExitStatus {
+  const text = new TextDecoder().decode(bytes);
+  for (const issue of firstOf(errors))
+    context.stderr(shown`${problem(context, 'error')}: ${issueText(config, text, issue)}\n`);
+  if (json) printJson(context, failureReport(errors, warnings));
+  return EXIT.config;
 }
 
 export const printJson = (context: Context, value: object): void =>
-  context.stdout(`${JSON.stringify(value, null, 2)}\n`);
+  context.stdout(shownJson(`${JSON.stringify(value, null, 2)}\n`));
 
-export type Painter = (text: string, colour: 'red' | 'green' | 'yellow' | 'dim') => string;
+export type Painter = (text: string | Shown, colour: 'red' | 'green' | 'yellow' | 'dim') => Shown;
 
 export function painter(context: Context): Painter {
   const codes = { red: 31, green: 32, yellow: 33, dim: 2 } as const;
-  return (text, colour) => (context.colour ? `\u001b[${codes[colour]}m${text}\u001b[0m` : text);
+  return (text, colour) =>
+    context.colour ? joined([own(`\u001b[${codes[colour]}m`), shown`${text}`, own('\u001b[0m')]) : shown`${text}`;
 }
 
 /** A step's line in the colour of a diff. */
-export function paintStep(paint: Painter, text: string): string {
-  if (text.startsWith('+')) return paint(text, 'green');
-  if (text.startsWith('-')) return paint(text, 'red');
+export function paintStep(paint: Painter, text: string | Shown): Shown {
+  const [sign] = typeof text === 'string' ? text : text.shown;
+  if (sign === '+') return paint(text, 'green');
+  if (sign === '-') return paint(text, 'red');
   return paint(text, 'yellow');
 }
 
 /** On standard error, in colour where standard output has it too. */
-export function problem(context: Context, kind: 'warning' | 'error'): string {
+export function problem(context: Context, kind: 'warning' | 'error'): Shown {
   return painter({ ...context, colour: context.colour && context.terminal })(kind, kind === 'error' ? 'red' : 'yellow');
 }
 

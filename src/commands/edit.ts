@@ -1,19 +1,29 @@
 // `eip add`, `forward remove` and the like: change the file, then the network; both, or neither.
 
+import type { Config } from '../config/config.ts';
+import { differences } from '../config/difference.ts';
 import { type Edited, type EditRequest, editConfig } from '../config/edit.ts';
 import { NOUNS } from '../config/entries.ts';
 import { loadConfig } from '../config/load.ts';
 import type { NounName } from '../config/nouns.ts';
-import { AgentError, EXIT, type ExitStatus } from '../errors.ts';
-import { sameBytes } from '../hash.ts';
+import { LARGEST } from '../config/position.ts';
+import { pendingChange } from '../confirmation.ts';
+import { AgentError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
+import { hashOf, sameBytes } from '../hash.ts';
 import { readTrusted } from '../machine/config-file.ts';
+import { readLastGood, readRefusal } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
+import { readConfig } from '../machine/parsed.ts';
+import { PATHS } from '../machine/paths.ts';
+import { hasLapsed } from '../machine/pending.ts';
 import type { RunRequest } from '../order.ts';
 import { type Report, run } from '../reconcile.ts';
-import { type Context, type GlobalOptions, issueText, printJson, problem } from './context.ts';
-import { runInTurn, triggerOf } from './reload.ts';
+import { shown } from '../visible.ts';
+import { type Context, type GlobalOptions, needRoot, printJson, refuseFile } from './context.ts';
+import { confirmationOf, runInTurn, triggerOf } from './reload.ts';
 
-export type EditOptions = GlobalOptions & { reload: boolean };
+/** The options of its own: --no-reload, --all, --confirm-within. */
+export type EditFlags = { reload: boolean; all: boolean; confirmWithin?: number };
 
 export async function list(context: Context, options: GlobalOptions, noun: NounName): Promise<ExitStatus> {
   const host = context.host();
@@ -21,53 +31,72 @@ export async function list(context: Context, options: GlobalOptions, noun: NounN
   if (bytes === undefined)
     throw new AgentError(`${options.config}: does not exist: write it, or give another with --config`, EXIT.config);
   const parsed = await loadConfig(bytes);
-  if (!parsed.ok) {
-    const text = new TextDecoder().decode(bytes);
-    for (const issue of parsed.errors)
-      context.stderr(`${problem(context, 'error')}: ${issueText(options.config, text, issue)}\n`);
-    return EXIT.config;
-  }
+  if (!parsed.ok) return refuseFile(context, options, bytes, parsed);
   const entries = NOUNS[noun].entriesOf(parsed.config).map(({ text }) => text);
   if (options.json) printJson(context, { [noun]: entries });
-  else for (const entry of entries) context.stdout(`${entry}\n`);
+  else for (const entry of entries) context.stdout(shown`${entry}\n`);
   return EXIT.ok;
 }
 
-export async function edit(context: Context, options: EditOptions, request: EditRequest): Promise<ExitStatus> {
+export async function edit(
+  context: Context,
+  options: GlobalOptions & EditFlags,
+  request: EditRequest,
+): Promise<ExitStatus> {
+  needRoot(context, `${request.noun} ${request.verb}`);
+  if (!options.reload && options.confirmWithin !== undefined)
+    throw new UsageError('--confirm-within needs a reload: leave --no-reload out');
   const trigger = await triggerOf(context, options, 'edit');
   const order: RunRequest = {
     command: 'edit',
     trigger,
     configPath: options.config,
     ...(options.renderer !== undefined && { renderer: options.renderer }),
+    ...confirmationOf(options, trigger),
   };
-  return runInTurn(context, options, order, (host) => editAndRun(host, order, request, options.reload));
+  return runInTurn(context, options, order, (host) => editAndRun(host, order, request, options));
 }
 
-async function editAndRun(host: Host, order: RunRequest, request: EditRequest, reload: boolean): Promise<Report> {
+async function editAndRun(
+  host: Host,
+  order: RunRequest,
+  request: EditRequest,
+  { reload, all }: EditFlags,
+): Promise<Report> {
   const { configPath } = order;
   const file = await readTrusted(host, configPath, 'mend');
   // run() says what is wrong with the file as it is.
-  const before = 'errors' in file ? undefined : await loadConfig(file.bytes);
+  const before = 'errors' in file ? undefined : await readConfig(host, file.bytes, 'look');
   if ('errors' in file || !before?.ok) return run(host, order);
 
-  const edited = editConfig(new TextDecoder().decode(file.bytes), before.config, request);
+  const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(file.bytes);
+  const edited = editConfig(text, before.config, request);
   if (!edited.parsed.ok) {
     // Their places are in a text that nobody has seen.
     const why = edited.parsed.errors.map(({ path, message }) => `${path}: ${message}`).join('; ');
     throw new AgentError(`${why}; the file and the network are as they were`, EXIT.config);
   }
-  const mode = 0o600;
-  const changed = await host.write(configPath, edited.text, mode);
+  const waiting = await notInForce(host, file.bytes, before.config);
+  if (reload && waiting.changes.length > 0 && !waiting.isOurs && !all) throw holdsMore(order, request, waiting.changes);
+  // Its owner is root: otherwise it was refused above.
+  const { mode = 0o600, gid } = (await host.info(configPath)) ?? {};
+  const changed = await host.write(configPath, edited.text, mode, gid);
   const restore = async () => {
     const now = await host.readBytes(configPath);
     if (changed && now !== undefined && sameBytes(now, new TextEncoder().encode(edited.text)))
-      await host.write(configPath, file.bytes, mode);
+      await host.write(configPath, file.bytes, mode, gid);
   };
   const steps = changed ? [{ kind: 'write-file' as const, text: describeEdit(configPath, request.noun, edited) }] : [];
-  if (!reload) return unloaded(order, steps);
+  if (!reload) {
+    if (changed && (waiting.isOurs || waiting.changes.length === 0))
+      await host.write(PATHS.edited, hashOf(new TextEncoder().encode(edited.text)), 0o600);
+    return unloaded(order, steps, edited.idle);
+  }
+  const said = [...edited.idle];
+  if (waiting.changes.length > 0) said.push(`applied with it, as the file has it: ${some(waiting.changes)}`);
   try {
     const report = await run(host, order);
+    if (said.length > 0) report.advice = [...said, report.advice ?? []].flat().join('; ');
     if (report.exitStatus !== EXIT.ok) {
       await restore();
       report.errors.push({ message: `${configPath} is as it was` });
@@ -82,8 +111,44 @@ async function editAndRun(host: Host, order: RunRequest, request: EditRequest, r
   }
 }
 
+/** What the file says and the network does not yet. `isOurs`: edits with --no-reload wrote it, and nobody took it back since. */
+type Waiting = { changes: string[]; isOurs: boolean };
+
+/** Nothing where nothing is in force, and while a change waits for its confirmation, for then nothing is applied. */
+async function notInForce(host: Host, bytes: Uint8Array, config: Config): Promise<Waiting> {
+  const none = { changes: [], isOurs: false };
+  const change = await pendingChange(host);
+  if (change !== undefined && !(await hasLapsed(host, change))) return none;
+  const lastGood = await readLastGood(host);
+  if (lastGood === undefined || sameBytes(lastGood, bytes)) return none;
+  const inForce = await readConfig(host, lastGood, 'look');
+  if (!inForce.ok) return none;
+  const hash = hashOf(bytes);
+  const edited = await host.read(PATHS.edited, { most: LARGEST, orNothing: true });
+  return {
+    changes: differences(inForce.config, config),
+    isOurs: edited === hash && (await readRefusal(host))?.hash !== hash,
+  };
+}
+
+const MOST_SAID = 10;
+
+function some(changes: readonly string[]): string {
+  const more = changes.length - MOST_SAID;
+  return [...changes.slice(0, MOST_SAID), ...(more > 0 ? [`and ${more} more`] : [])].join(', ');
+}
+
+function holdsMore({ configPath }: RunRequest, { noun, verb }: EditRequest, changes: readonly string[]): AgentError {
+  return new AgentError(
+    `${configPath} holds more than what is in force: ${some(changes)}; kylin-vr plan shows what that does, ` +
+      `kylin-vr ${noun} ${verb} --all applies it as well, cp ${PATHS.lastGood} ${configPath} takes it out of the file`,
+    EXIT.config,
+  );
+}
+
 /** A run that changed the file and nothing else. */
-function unloaded({ trigger }: RunRequest, steps: Report['steps']): Report {
+function unloaded({ trigger }: RunRequest, steps: Report['steps'], idle: readonly string[]): Report {
+  const notInForce = steps.length === 0 ? [] : ['not in force yet: kylin-vr reload'];
   return {
     id: '',
     command: 'edit',
@@ -95,7 +160,7 @@ function unloaded({ trigger }: RunRequest, steps: Report['steps']): Report {
     errors: [],
     durationMs: 0,
     exitStatus: EXIT.ok,
-    advice: 'not in force yet: kylin-vr reload',
+    advice: [...idle, ...notInForce].join('; '),
   };
 }
 

@@ -3,24 +3,19 @@
 import type { Nic } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { parseFlows } from '../dialects/conntrack.ts';
+import { parsePrinted } from '../dialects/json.ts';
 import { AgentError, CommandError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import { readTrusted } from '../machine/config-file.ts';
+import { waysInForce } from '../machine/flow-record.ts';
 import type { Host } from '../machine/host.ts';
 import { readMachine } from '../machine/observe.ts';
+import { findStops } from '../machine/obstacles.ts';
 import { type Explanation, explain as explainPacket, type Packet } from '../network/explain.ts';
 import { parseIpv4 } from '../network/ipv4.ts';
-import { bindNics, carrierOf } from '../network/nics.ts';
-import { chooseRenderer, survey } from '../survey.ts';
-import {
-  type Context,
-  count,
-  type GlobalOptions,
-  issueText,
-  needRoot,
-  painter,
-  printJson,
-  problem,
-} from './context.ts';
+import { bindNics, carrierOf, faultyNics } from '../network/nics.ts';
+import { chooseRenderer, linksBefore, type Survey, survey } from '../survey.ts';
+import { shown } from '../visible.ts';
+import { type Context, count, type GlobalOptions, needRoot, painter, printJson, refuseFile } from './context.ts';
 
 export type ExplainOptions = GlobalOptions & { from: string; to: string; live: boolean };
 
@@ -35,15 +30,11 @@ export async function explain(context: Context, options: ExplainOptions): Promis
   if ('errors' in file)
     throw new AgentError(`${options.config}: ${file.errors.map(({ message }) => message).join('; ')}`, EXIT.config);
   const parsed = await loadConfig(file.bytes);
-  if (!parsed.ok) {
-    const text = new TextDecoder().decode(file.bytes);
-    for (const issue of parsed.errors)
-      context.stderr(`${problem(context, 'error')}: ${issueText(options.config, text, issue)}\n`);
-    return EXIT.config;
-  }
+  if (!parsed.ok) return refuseFile(context, options, file.bytes, parsed);
   const { config } = parsed;
   // Without --live the file may be of another machine: its NICs are named as they are there.
-  const bound = options.live ? bindNics(config.nics, (await readMachine(host)).links).bound : [];
+  const machine = options.live ? await readMachine(host) : undefined;
+  const bound = machine === undefined ? [] : bindNics(config.nics, machine.links, linksBefore(machine)).bound;
   const deviceOf = (mac: string | undefined) => bound.filter((nic) => nic.mac === mac).map(carrierOf)[0];
   const nameOf = (nic: Nic) => {
     const [device, label] = [
@@ -53,16 +44,21 @@ export async function explain(context: Context, options: ExplainOptions): Promis
     return device === undefined ? label : `${device} (${label})`;
   };
   const explanation = explainPacket(config, packet, nameOf);
-  const steps = options.live
-    ? (await survey(host, config, await chooseRenderer(host, options.renderer), 'whole')).steps
-    : [];
-  const live = options.live ? await ask(host, packet, explanation, deviceOf, steps.length) : undefined;
+  const found = options.live
+    ? await survey(host, {
+        config,
+        renderer: await chooseRenderer(host, options.renderer),
+        scope: 'whole',
+        ways: await waysInForce(host),
+      })
+    : undefined;
+  const live = found && (await ask(host, packet, explanation, deviceOf, found));
   if (options.json) printJson(context, { packet, ...explanation, ...(live !== undefined && { live }) });
   else {
     const paint = painter(context);
-    for (const line of explanation.lines) context.stdout(`${line}\n`);
+    for (const line of explanation.lines) context.stdout(shown`${line}\n`);
     for (const { text, agrees } of live?.lines ?? [])
-      context.stdout(`${agrees ? paint('agrees', 'green') : paint('differs', 'red')}: ${text}\n`);
+      context.stdout(shown`${agrees ? paint('agrees', 'green') : paint('differs', 'red')}: ${text}\n`);
   }
   return live?.agrees === false ? EXIT.notInSync : EXIT.ok;
 }
@@ -98,17 +94,31 @@ async function ask(
   packet: Packet,
   explanation: Explanation,
   deviceOf: (mac: string | undefined) => string | undefined,
-  steps: number,
+  found: Survey,
 ): Promise<Live> {
-  const lines: Live['lines'] = [
-    steps === 0
-      ? { agrees: true, text: 'what the file says is in force' }
-      : { agrees: false, text: `the file is not in force (${count(steps, 'step')} to do): kylin-vr plan shows them` },
-  ];
+  const lines: Live['lines'] = [inForce(found)];
   const [enters, leaves] = [deviceOf(explanation.enters), deviceOf(explanation.leaves)];
   if (explanation.leaves !== undefined) lines.push(await routed(host, packet, explanation, enters, leaves));
+  if (enters !== undefined && leaves !== undefined) {
+    const translated = explanation.to !== packet.to;
+    const probe = { in: enters, out: leaves, protocol: packet.protocol, translated };
+    const stops = await findStops(host, found, probe, [packet.from, packet.to, explanation.to, explanation.source]);
+    lines.push(...stops.map((text) => ({ agrees: false, text })));
+  }
   lines.push(...(await tracked(host, packet, explanation)));
   return { agrees: lines.every(({ agrees }) => agrees), lines };
+}
+
+function inForce({ steps, binding }: Survey): Live['lines'][number] {
+  if (steps.length > 0)
+    return {
+      agrees: false,
+      text: `the file is not in force (${count(steps.length, 'step')} to do): kylin-vr plan shows them`,
+    };
+  const [faulty] = faultyNics(binding);
+  if (faulty !== undefined)
+    return { agrees: false, text: `NIC ${faulty.mac} is in error: kylin-vr status says what is wrong with it` };
+  return { agrees: true, text: 'what the file says is in force' };
 }
 
 type Route = { dev?: string; gateway?: string };
@@ -123,7 +133,7 @@ async function routed(
   const by = enters === undefined ? [] : ['from', from, 'iif', enters];
   try {
     const { stdout } = await host.run(['ip', '-j', 'route', 'get', to, ...by]);
-    const [route = {}] = JSON.parse(stdout) as Route[];
+    const [route = {}] = parsePrinted(stdout) as Route[];
     const way = `the kernel sends it out by ${route.dev}${route.gateway === undefined ? '' : ` to ${route.gateway}`}`;
     return { agrees: route.dev === leaves, text: route.dev === leaves ? way : `${way}, not by ${leaves}` };
   } catch (error) {
@@ -136,7 +146,9 @@ async function routed(
 async function tracked(host: Host, packet: Packet, explanation: Explanation): Promise<Live['lines']> {
   const { from, to, protocol, port } = packet;
   const { stdout } = await host.run(['conntrack', '-L', '-p', protocol, '-s', from, '-d', to], { accept: [1] });
-  const flows = parseFlows(stdout).filter((flow) => port === undefined || flow.destinationPort === port);
+  const flows = parseFlows(stdout).filter(
+    (flow) => !flow.zoned && (port === undefined || flow.destinationPort === port),
+  );
   if (flows.length === 0) return [{ agrees: true, text: 'conntrack knows no such connection now' }];
   const alike = flows.filter(
     (flow) => flow.replySource === explanation.to && flow.replyDestination === explanation.source,

@@ -3,8 +3,8 @@
 
 import { basename, dirname, join, resolve } from 'node:path';
 import { openCalls, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
-import { CommandError, type ExitStatus, UnsupportedError, UsageError } from '../errors.ts';
-import { planInstall, type Recorded, recordOf } from '../installation/plan.ts';
+import { CommandError, type ExitStatus, NotNowError, UnsupportedError, UsageError } from '../errors.ts';
+import { obstacleOf, planInstall, type Recorded, recordOf } from '../installation/plan.ts';
 import {
   ABSENT,
   CONFIG_TEMPLATE,
@@ -13,16 +13,20 @@ import {
   enablingLinks,
   FILES,
   FIREWALLD_POLICY,
+  firstLine,
   LEFTOVERS,
   PROGRAM,
   textOf,
   UNIT_FOLDER,
+  UNIT_PATH,
   type Wanted,
 } from '../installation/tree.ts';
 import type { Host } from '../machine/host.ts';
+import { oldClientsHint } from '../machine/old-clients.ts';
 import { PATHS } from '../machine/paths.ts';
 import { payload } from '../machine/payload.ts';
-import { carryOut, readEntry, readRecord, writeRecord } from '../machine/tree.ts';
+import { carryOut, readEntry, readFolder, readRecord, type Tree, treeOf, writeRecord } from '../machine/tree.ts';
+import { shown } from '../visible.ts';
 import { isActive, Progress, takeUp } from './changes.ts';
 import { type Context, type GlobalOptions, needRoot } from './context.ts';
 
@@ -36,22 +40,27 @@ export async function install(context: Context, options: InstallOptions): Promis
   if (!live && options.now) throw new UsageError('--now is for the running system: an image has none');
   const progress = new Progress(context, options);
 
-  const lacking = live ? await lackingTools(host) : await missingFromImage(host, root);
+  const tree = await treeOf(host, root);
+  const lacking = live ? await lackingTools(host, tree) : await missingFromImage(tree);
   if (live && lacking.length > 0) throw new UnsupportedError(`nothing was installed: ${lacking.join('; ')}`);
   for (const message of lacking) progress.warn(message);
 
-  const record = (await readRecord(host, root)) ?? [];
-  const wanted = withFolders(await wantedOn(context, host, root, options, record, progress));
+  const record = (await readRecord(tree)) ?? [];
+  const wanted = withFolders(await wantedOn(context, tree, options, record, progress));
   const observed = new Map<string, Entry>();
-  for (const { path } of wanted) observed.set(path, await readEntry(host, root, path));
+  for (const { path, entry } of wanted)
+    observed.set(path, await (entry.kind === 'folder' ? readFolder : readEntry)(tree, path));
   const changes = planInstall(wanted, observed);
+  const obstacles = changes.flatMap((change) => obstacleOf(change) ?? []);
+  if (obstacles.length > 0)
+    throw new NotNowError(`nothing was installed${live ? '' : ` in ${root}`}: ${obstacles.join('; ')}`);
   if (changes.length > 0) {
     // The record goes first: an installation that was killed can be taken back too. Only its own folder comes before it.
     const early = changes.filter(({ path }) => PATHS.installed.startsWith(`${path}/`));
-    for (const change of early) await carryOut(host, root, change);
-    await writeRecord(host, root, recordOf(changes, record));
+    for (const change of early) await carryOut(tree, change);
+    await writeRecord(tree, recordOf(changes, record));
     for (const change of changes) {
-      if (!early.includes(change)) await carryOut(host, root, change);
+      if (!early.includes(change)) await carryOut(tree, change);
       progress.changed(change);
     }
   }
@@ -65,9 +74,18 @@ export async function install(context: Context, options: InstallOptions): Promis
     );
   }
   const status = progress.finish('install');
-  if (changes.length > 0 && !options.now && !options.json)
-    context.stdout('kylin-vr takes effect with the next boot, or now with: systemctl start kylin-vr\n');
+  const hint = await oldClientsHint(tree);
+  if (changes.length > 0 && hint !== undefined && !options.json) context.stdout(shown`note: ${hint}\n`);
+  if (changes.length > 0 && !options.now && !options.json) context.stdout(shown`${await whenOf(host, live)}\n`);
   return status;
+}
+
+async function whenOf(host: Host, live: boolean): Promise<string> {
+  const runs =
+    live && (await host.info('/run/systemd/system')) !== undefined && (await isActive(host, 'kylin-vr.service'));
+  return runs
+    ? 'kylin-vr is at work: what has changed takes effect with its next run, within a minute'
+    : 'kylin-vr takes effect with the next boot, or now with: systemctl start kylin-vr';
 }
 
 export async function rootOf(host: Host, root: string | undefined): Promise<string> {
@@ -86,17 +104,18 @@ async function takeUpUnits(host: Host, progress: Progress, options: InstallOptio
   if (options.now && !(await isActive(host, service))) await progress.run(host, 'systemctl', 'start', service);
   else if (changed && (await isActive(host, service)))
     await progress.run(host, 'systemctl', 'try-restart', 'kylin-vr-reload.path', 'kylin-vr-reload.timer');
+  if ((options.now || changed) && (await isActive(host, service)) && (await isActive(host, 'firewalld.service')))
+    await progress.run(host, 'systemctl', 'restart', 'kylin-vr-firewalld.service');
 }
 
 async function wantedOn(
   context: Context,
-  host: Host,
-  root: string,
+  tree: Tree,
   options: InstallOptions,
   record: readonly Recorded[],
   progress: Progress,
 ): Promise<Wanted[]> {
-  const read = (path: string) => readEntry(host, root, path);
+  const read = (path: string) => readEntry(tree, path);
   const recorded = (path: string) => record.some((entry) => entry.path === path);
   const file = (path: string, mode: number, text: string | Uint8Array): Wanted => ({
     path,
@@ -110,7 +129,7 @@ async function wantedOn(
       progress.warn(`${PROGRAM} is missing: this runs from the sources, npm run build first`);
   } else if (program.kind === 'absent' || recorded(PROGRAM)) {
     // In a package it names the Node of the package.
-    const text = context.program().replace(/^#!.*/, '#!/usr/bin/env node');
+    const text = context.program().replace(/^#!.*/, firstLine('node'));
     wanted.push({ path: PROGRAM, entry: { kind: 'file', content: text, mode: 0o755 } });
   }
 
@@ -134,16 +153,17 @@ async function wantedOn(
 
   for (const path of QEMU_GA_FILES) {
     const entry = await read(path);
+    if (entry.kind === 'other') progress.warn(`${path} ${entry.what}: it is left as it is`);
     if (entry.kind !== 'file') continue;
     const { text, opened } = openCalls(textOf(entry.content));
     if (opened.length > 0)
       wanted.push({ ...file(path, entry.mode, text), reason: `opened for the host: ${opened.join(', ')}` });
   }
-  if (await isThere(host, root, ['qemu-ga'])) await warnOfSelinux(host, root, progress);
+  if (await isThere(tree, ['qemu-ga'])) await warnOfSelinux(tree, progress);
 
-  if (await isThere(host, root, ['firewalld'])) {
+  if (await isThere(tree, ['firewalld'])) {
     // Policies came with firewalld 0.9, and with them this folder.
-    const policies = (await read('/usr/lib/firewalld/policies')).kind === 'folder';
+    const policies = (await readFolder(tree, '/usr/lib/firewalld/policies')).kind === 'folder';
     if (options.firewalld && policies)
       wanted.push(file(FIREWALLD_POLICY, 0o644, payload['packaging/firewalld-policy.xml']));
     else if (!policies)
@@ -169,6 +189,7 @@ function withFolders(wanted: readonly Wanted[]): Wanted[] {
     placed.set(path, { path, entry: { kind: 'folder', mode } });
   };
   add(dirname(PATHS.installed));
+  add(dirname(PATHS.config));
   for (const one of wanted) {
     if (one.entry.kind !== 'absent') add(dirname(one.path));
     placed.set(one.path, one);
@@ -184,14 +205,12 @@ const TOOL_PACKAGES = {
   arping: 'iputils-arping (iputils on RPM systems)',
 } as const;
 
-/** Where units look for `node`: the PATH that systemd gives them. */
-const UNIT_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin'];
 const NO_NODE = `node is not in ${UNIT_PATH.join(':')}, where units look for it: install Node 20, or link it there`;
 
 const HAVE_IT = 'as EL 8, Kylin V10, Debian 11 and later have it';
 
 /** What is missing on this machine, or too old: without it no configuration could be applied. */
-async function lackingTools(host: Host): Promise<string[]> {
+async function lackingTools(host: Host, tree: Tree): Promise<string[]> {
   const lacking: string[] = [];
   for (const [command, name] of Object.entries(TOOL_PACKAGES))
     if ((await host.which(command)) === undefined) lacking.push(`${command} is missing: install ${name}`);
@@ -204,53 +223,52 @@ async function lackingTools(host: Host): Promise<string[]> {
       },
     );
   if ((await host.which('ip')) && (await refuses(['ip', '-json', 'link', 'show', 'dev', 'lo'])))
-    lacking.push(`iproute2 is too old (${await firstLine(host, ['ip', '-V'])}): ip -json needs 4.18, ${HAVE_IT}`);
+    lacking.push(`iproute2 is too old (${await firstWords(host, ['ip', '-V'])}): ip -json needs 4.18, ${HAVE_IT}`);
   if (await host.which('iptables-restore')) {
-    const version = await firstLine(host, ['iptables-restore', '--version']);
+    const version = await firstWords(host, ['iptables-restore', '--version']);
     const [, major = '0', minor = '0', patch = '0'] = /v(\d+)\.(\d+)\.(\d+)/.exec(version) ?? [];
     if (Number(major) * 10_000 + Number(minor) * 100 + Number(patch) < 10_602)
       lacking.push(`iptables is too old (${version}): iptables-restore --wait needs 1.6.2, ${HAVE_IT}`);
   }
-  if (!(await hasNode(host, '/'))) lacking.push(NO_NODE);
+  if (!(await hasNode(tree))) lacking.push(NO_NODE);
   return lacking;
 }
 
-async function missingFromImage(host: Host, root: string): Promise<string[]> {
+async function missingFromImage(tree: Tree): Promise<string[]> {
   const missing: string[] = [];
   for (const [command, name] of Object.entries(TOOL_PACKAGES))
-    if (!(await isThere(host, root, [command]))) missing.push(`${command} is missing in the image: install ${name}`);
-  if (!(await hasNode(host, root))) missing.push(`in the image ${NO_NODE}`);
+    if (!(await isThere(tree, [command]))) missing.push(`${command} is missing in the image: install ${name}`);
+  if (!(await hasNode(tree))) missing.push(`in the image ${NO_NODE}`);
   return missing;
 }
 
-/** The program of a package names its Node in the first line; any other finds it in the PATH. */
-async function hasNode(host: Host, root: string): Promise<boolean> {
-  const [, named = '/usr/bin/env'] = /^#!(\S+)/.exec((await host.read(join(root, PROGRAM))) ?? '') ?? [];
-  if (!named.endsWith('/env')) return (await host.info(join(root, named))) !== undefined;
-  return isThere(host, root, ['node'], UNIT_PATH);
+/** The program of a package names its Node at the end of the first line; any other finds it in the PATH. */
+async function hasNode(tree: Tree): Promise<boolean> {
+  const [line = ''] = ((await tree.read(PROGRAM)) ?? '').slice(0, 256).split('\n');
+  const named = /^#!\S/.test(line) ? (line.slice(2).split(' ').at(-1) ?? '') : '';
+  return named.startsWith('/') ? (await tree.info(named)) !== undefined : isThere(tree, ['node'], UNIT_PATH);
 }
 
-async function firstLine(host: Host, argv: [string, ...string[]]): Promise<string> {
+async function firstWords(host: Host, argv: [string, ...string[]]): Promise<string> {
   return (await host.run(argv, { accept: [1, 2, 255] })).stdout.split('\n')[0] ?? '';
 }
 
 async function isThere(
-  host: Host,
-  root: string,
+  tree: Tree,
   commands: readonly string[],
   folders: readonly string[] = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'],
 ): Promise<boolean> {
   for (const folder of folders)
-    for (const command of commands) if ((await host.info(join(root, folder, command))) !== undefined) return true;
+    for (const command of commands) if ((await tree.info(join(folder, command))) !== undefined) return true;
   return false;
 }
 
 /** SELinux confines the agent. What it needs is said, not done: a policy is the operator's. */
-async function warnOfSelinux(host: Host, root: string, progress: Progress): Promise<void> {
+async function warnOfSelinux(tree: Tree, progress: Progress): Promise<void> {
   const on =
-    root === '/'
-      ? (await host.info('/sys/fs/selinux/enforce')) !== undefined
-      : /^SELINUX=(enforcing|permissive)/m.test((await host.read(join(root, '/etc/selinux/config'))) ?? '');
+    tree.root === '/'
+      ? (await tree.info('/sys/fs/selinux/enforce')) !== undefined
+      : /^SELINUX=(enforcing|permissive)/m.test((await tree.read('/etc/selinux/config')) ?? '');
   if (!on) return;
   progress.warn(
     [

@@ -3,6 +3,7 @@
 import { EXIT, type ExitStatus } from '../errors.ts';
 import { followRuns, type LoggedRun, readRuns } from '../machine/log-file.ts';
 import { PATHS } from '../machine/paths.ts';
+import { type Shown, shown, shownJson } from '../visible.ts';
 import {
   type Context,
   count,
@@ -21,30 +22,34 @@ export async function log(context: Context, options: LogCommandOptions): Promise
   const runs = await readRuns(PATHS.log, options.number);
   if (options.json && !options.follow) printJson(context, { runs });
   else for (const run of runs) show(context, options, run);
-  if (runs.length === 0 && !options.json) context.stdout('no run is logged yet\n');
-  if (options.follow) for await (const run of followRuns(PATHS.log)) show(context, options, run);
+  if (runs.length === 0 && !options.json) context.stdout(shown`no run is logged yet\n`);
+  if (options.follow && !context.unread?.())
+    for await (const run of followRuns(PATHS.log)) {
+      show(context, options, run);
+      if (context.unread?.()) break;
+    }
   return EXIT.ok;
 }
 
 function show(context: Context, options: LogCommandOptions, logged: LoggedRun): void {
   // Of an unknown number of runs, one object a line.
   if (options.json) {
-    context.stdout(`${JSON.stringify(logged)}\n`);
+    context.stdout(shownJson(`${JSON.stringify(logged)}\n`));
     return;
   }
   const paint = painter(context);
-  const { time, run, command, trigger, result, durationMs, steps, stepsLeftOut = 0, warnings, errors } = logged;
+  const { time, id, command, trigger, result, durationMs, steps, stepsLeftOut = 0, warnings, errors } = logged;
   const bad = errors.length > 0 || result === 'failed' || result === 'rolled-back';
-  const head = `${time}  ${run}  ${command} by ${trigger}: ${paint(result, bad ? 'red' : 'green')}`;
-  context.stdout(`${head}, ${count(steps.length + stepsLeftOut, 'step')} in ${durationMs} ms\n`);
-  for (const step of steps) context.stdout(`    ${paintStep(paint, step)}\n`);
-  if (stepsLeftOut > 0) context.stdout(`    … and ${count(stepsLeftOut, 'step')} more\n`);
-  for (const issue of warnings) context.stdout(`    warning: ${placed(issue, options)}\n`);
-  for (const issue of errors) context.stdout(`    ${paint('error', 'red')}: ${placed(issue, options)}\n`);
+  const head = shown`${time}  ${id}  ${command} by ${trigger}: ${paint(result, bad ? 'red' : 'green')}`;
+  context.stdout(shown`${head}, ${count(steps.length + stepsLeftOut, 'step')} in ${durationMs} ms\n`);
+  for (const { text } of steps) context.stdout(shown`    ${paintStep(paint, text)}\n`);
+  if (stepsLeftOut > 0) context.stdout(shown`    ${'…'} and ${count(stepsLeftOut, 'step')} more\n`);
+  for (const issue of warnings) context.stdout(shown`    warning: ${placed(issue, options)}\n`);
+  for (const issue of errors) context.stdout(shown`    ${paint('error', 'red')}: ${placed(issue, options)}\n`);
 }
 
 /** The file may have changed since: the line, but not its text. */
-function placed(issue: LoggedRun['errors'][number], { config }: LogCommandOptions): string {
+function placed(issue: LoggedRun['errors'][number], { config }: LogCommandOptions): Shown {
   const text = issueText(config, undefined, issue);
-  return issue.line === undefined ? text : `line ${issue.line}: ${text}`;
+  return issue.line === undefined ? text : shown`line ${issue.line}: ${text}`;
 }

@@ -1,11 +1,17 @@
 // `plan`: what reload would do, step by step. Touches nothing.
 
 import type { Issue } from '../config/issue.ts';
+import { firstOf } from '../config/issue.ts';
 import { EXIT, type ExitStatus } from '../errors.ts';
 import { readTrusted } from '../machine/config-file.ts';
+import { readFlowRecord } from '../machine/flow-record.ts';
 import { readConfig } from '../machine/parsed.ts';
+import { faultyNics } from '../network/nics.ts';
 import { describe } from '../network/step.ts';
-import { chooseRenderer, survey } from '../survey.ts';
+import { plannedCuts } from '../stale.ts';
+import { type Aim, chooseRenderer, flowModelOf, survey } from '../survey.ts';
+import { newWays } from '../upgrade.ts';
+import { shown } from '../visible.ts';
 import {
   type Context,
   count,
@@ -28,28 +34,48 @@ export async function plan(context: Context, options: GlobalOptions & { exitCode
       ? { ok: false as const, errors: file.errors, warnings: [] }
       : await readConfig(host, file.bytes, 'look');
   const text = 'bytes' in file ? new TextDecoder().decode(file.bytes) : undefined;
-  const finish = (result: string, steps: { kind: string; text: string }[], warnings: Issue[], errors: Issue[]) => {
+  const finish = (
+    result: string,
+    steps: { kind: string; text: string }[],
+    warnings: Issue[],
+    errors: Issue[],
+    isFaulty = false,
+  ) => {
     const durationMs = Math.round(performance.now() - started);
     if (options.json) return printJson(context, { result, steps, warnings, errors, durationMs });
     const paint = painter(context);
-    for (const step of steps) context.stdout(`${paintStep(paint, step.text)}\n`);
-    for (const issue of warnings)
-      context.stderr(`${problem(context, 'warning')}: ${issueText(options.config, text, issue)}\n`);
-    for (const issue of errors)
-      context.stderr(`${problem(context, 'error')}: ${issueText(options.config, text, issue)}\n`);
+    for (const step of steps) context.stdout(shown`${paintStep(paint, step.text)}\n`);
+    for (const issue of firstOf(warnings))
+      context.stderr(shown`${problem(context, 'warning')}: ${issueText(options.config, text, issue)}\n`);
+    for (const issue of firstOf(errors))
+      context.stderr(shown`${problem(context, 'error')}: ${issueText(options.config, text, issue)}\n`);
     if (errors.length === 0)
-      context.stdout(steps.length === 0 ? `${paint('in sync', 'green')}\n` : `plan: ${count(steps.length, 'step')}\n`);
+      context.stdout(
+        steps.length > 0
+          ? shown`plan: ${count(steps.length, 'step')}\n`
+          : isFaulty
+            ? shown`${paint('not in sync', 'red')}: a NIC is in error, and reload cannot help: see the warning\n`
+            : shown`${paint('in sync', 'green')}\n`,
+      );
   };
   if (!parsed.ok) {
     finish('failed', [], parsed.warnings, parsed.errors);
     return EXIT.config;
   }
-  const { steps, warnings } = await survey(host, parsed.config, await chooseRenderer(host, options.renderer), 'whole');
+  const renderer = await chooseRenderer(host, options.renderer);
+  const aim: Aim = { config: parsed.config, renderer, scope: 'whole', ways: 'today' };
+  const found = await survey(host, aim);
+  const isFaulty = faultyNics(found.binding).length > 0;
+  const record = await readFlowRecord(host);
+  const cuts = await plannedCuts(host, flowModelOf(aim, found, record?.former));
+  const steps = [...found.steps, ...cuts.steps];
+  const warnings = [...found.warnings, ...(await newWays(host, parsed.config)), ...cuts.warnings];
   finish(
     steps.length === 0 ? 'unchanged' : 'changed',
     steps.map((step) => ({ kind: step.kind, text: describe(step) })),
     [...('warnings' in file ? file.warnings : []), ...parsed.warnings, ...warnings.map((message) => ({ message }))],
     [],
+    isFaulty,
   );
-  return options.exitCode && steps.length > 0 ? EXIT.notInSync : EXIT.ok;
+  return options.exitCode && (steps.length > 0 || isFaulty) ? EXIT.notInSync : EXIT.ok;
 }

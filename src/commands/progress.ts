@@ -2,6 +2,7 @@
 // no terminal.
 
 import type { Host } from '../machine/host.ts';
+import { own, type Shown, shown, visible } from '../visible.ts';
 import { type Context, count } from './context.ts';
 
 export type ProgressLine = {
@@ -17,17 +18,18 @@ export type ProgressLine = {
 const SHOWN_AFTER_MS = 300;
 /** Longer, it would be wrapped, and erased in part. */
 const WIDTH = 78;
-const ERASE = '\r\u001b[K';
+const ERASE: Shown = own('\r\u001b[K');
 
 export function progressLine({ terminal, stderr }: Context): ProgressLine {
-  const say = (text: string) => stderr(`${text}\n`);
+  const say = (text: string) => stderr(shown`${text}\n`);
   if (!terminal || process.env.TERM === 'dumb') return { live: false, show: () => {}, say, end: () => {} };
   let what: string | undefined;
   let due = false;
   let drawn = false;
   const draw = () => {
     if (!due || what === undefined) return;
-    stderr(`${ERASE}${what.length > WIDTH ? `${what.slice(0, WIDTH - 1)}…` : what}`);
+    const seen = [...visible(what)];
+    stderr(shown`${ERASE}${seen.length > WIDTH ? `${seen.slice(0, WIDTH - 1).join('')}…` : seen.join('')}`);
     drawn = true;
   };
   const erase = () => {

@@ -1,11 +1,13 @@
 // `push`, on the hypervisor host: a configuration into guests, and what their kylin-vr made of it.
 
+import { firstOf, type Issue } from '../config/issue.ts';
 import { parseConfig } from '../config/parse.ts';
 import { AgentError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import type { Target } from '../machine/guest-agent.ts';
 import { nameOf } from '../machine/guest-agent.ts';
 import type { Host } from '../machine/host.ts';
 import { type Pushed, type PushOrder, pushTo } from '../push/push.ts';
+import { shown, visible, wrapped } from '../visible.ts';
 import {
   type Context,
   count,
@@ -32,6 +34,17 @@ const AT_ONCE = 8;
 const ANSWER_MS = 20_000;
 
 export async function push(context: Context, options: PushOptions, file: string): Promise<ExitStatus> {
+  try {
+    return await pushFile(context, options, file);
+  } catch (error) {
+    if (!options.json || !(error instanceof AgentError)) throw error;
+    context.stderr(shown`kylin-vr: ${error.message}\n`);
+    printJson(context, { guests: [], errors: [{ message: error.message }], warnings: [] });
+    return error.status;
+  }
+}
+
+async function pushFile(context: Context, options: PushOptions, file: string): Promise<ExitStatus> {
   const targets: Target[] = [
     ...options.domain.map((domain) => ({ domain })),
     ...options.socket.map((socket) => ({ socket })),
@@ -43,9 +56,10 @@ export async function push(context: Context, options: PushOptions, file: string)
   const parsed = parseConfig(bytes);
   const issues = parsed.ok ? [] : parsed.errors;
   const text = new TextDecoder().decode(bytes);
-  for (const issue of parsed.warnings)
-    context.stderr(`${problem(context, 'warning')}: ${issueText(file, text, issue)}\n`);
-  for (const issue of issues) context.stderr(`${problem(context, 'error')}: ${issueText(file, text, issue)}\n`);
+  for (const issue of firstOf(parsed.warnings))
+    context.stderr(shown`${problem(context, 'warning')}: ${issueText(file, text, issue)}\n`);
+  for (const issue of firstOf(issues))
+    context.stderr(shown`${problem(context, 'error')}: ${issueText(file, text, issue)}\n`);
   if (!parsed.ok) {
     if (options.json) printJson(context, { guests: [], errors: issues, warnings: parsed.warnings });
     return EXIT.config;
@@ -59,7 +73,7 @@ export async function push(context: Context, options: PushOptions, file: string)
   };
   const pushed = await pushToAll(context, host, targets, order);
   for (const one of pushed) if (!options.json) print(context, one, options.dryRun);
-  if (options.json) printJson(context, { guests: pushed });
+  if (options.json) printJson(context, { guests: pushed, errors: [], warnings: parsed.warnings });
   // Of several, the first that failed.
   return pushed.find(({ exitStatus }) => exitStatus !== EXIT.ok)?.exitStatus ?? EXIT.ok;
 }
@@ -100,16 +114,24 @@ async function pushToAll(
 
 function print(context: Context, { name, exitStatus, report }: Pushed, dryRun: boolean): void {
   const paint = painter(context);
-  const { result = '', steps = [], warnings = [], errors = [], durationMs } = report;
-  for (const { text } of steps) context.stdout(`${paintStep(paint, text)}\n`);
-  for (const issue of warnings)
-    context.stderr(`${name}: ${problem(context, 'warning')}: ${issueText(name, undefined, issue)}\n`);
-  for (const issue of errors)
-    context.stderr(`${name}: ${problem(context, 'error')}: ${issueText(name, undefined, issue)}\n`);
+  const { result, steps, warnings, errors, durationMs } = report;
+  const columns = context.columns?.() ?? Number.POSITIVE_INFINITY;
+  for (const { text } of steps) context.stdout(shown`${paintStep(paint, wrapped(text, columns))}\n`);
+  const say = (kind: 'warning' | 'error', issue: Issue) => {
+    const text = issueText(name, undefined, issue).shown;
+    const taken = `${visible(name)}: ${kind}: `.length;
+    context.stderr(shown`${name}: ${problem(context, kind)}: ${wrapped(text, columns, taken)}\n`);
+  };
+  for (const issue of firstOf(warnings)) say('warning', issue);
+  for (const issue of firstOf(errors)) say('error', issue);
   const time = durationMs === undefined ? '' : ` in ${durationMs} ms`;
-  const words: Record<string, string> = dryRun ? { changed: 'would be changed', unchanged: 'in sync' } : {};
-  const what = words[result] ?? result;
+  const what = (dryRun ? DRY_WORDS.get(result) : undefined) ?? result;
   context.stdout(
-    `${name}: ${paint(what, exitStatus === EXIT.ok ? 'green' : 'red')}, ${count(steps.length, 'step')}${time}\n`,
+    shown`${name}: ${paint(what, exitStatus === EXIT.ok ? 'green' : 'red')}, ${count(steps.length, 'step')}${time}\n`,
   );
 }
+
+const DRY_WORDS: ReadonlyMap<string, string> = new Map([
+  ['changed', 'would be changed'],
+  ['unchanged', 'in sync'],
+]);

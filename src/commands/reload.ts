@@ -3,15 +3,19 @@
 
 import { resolve } from 'node:path';
 import type { Issue } from '../config/issue.ts';
+import { firstOf } from '../config/issue.ts';
 import { EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import type { Host } from '../machine/host.ts';
+import { fitting, report as reportShape } from '../machine/kept-shapes.ts';
 import { describeHolder } from '../machine/lock.ts';
 import type { Logger } from '../machine/log.ts';
 import { PATHS } from '../machine/paths.ts';
 import { takeTurn } from '../machine/turn.ts';
 import { type RunRequest, settle } from '../order.ts';
 import { type Report, run } from '../reconcile.ts';
+import { anything, each, type Shape } from '../shape.ts';
 import { isAutomatic, TRIGGERS, type Trigger } from '../trigger.ts';
+import { joined, type Shown, shown } from '../visible.ts';
 import {
   type Context,
   count,
@@ -32,20 +36,26 @@ export async function reload(
 ): Promise<ExitStatus> {
   needRoot(context, command);
   const trigger = await triggerOf(context, options, command);
-  const { confirmWithin } = options;
-  if (confirmWithin !== undefined && isAutomatic(trigger))
-    throw new UsageError(`--confirm-within is for people: nobody confirms a run by ${trigger}`);
   const request: RunRequest = {
     command,
     trigger,
     configPath: options.config,
     ...(options.renderer !== undefined && { renderer: options.renderer }),
     ...(isAutomatic(trigger) && trigger !== 'boot' && { settled: await settle(context.host(), options.config) }),
-    ...(confirmWithin !== undefined && {
-      confirmWithin: { seconds: confirmWithin, takeBack: (run: string) => takeBackCommand(options, run) },
-    }),
+    ...confirmationOf(options, trigger),
   };
   return runInTurn(context, options, request);
+}
+
+/** That part of a request: what `--confirm-within` asks for. */
+export function confirmationOf(
+  options: GlobalOptions & { confirmWithin?: number },
+  trigger: Trigger,
+): Pick<RunRequest, 'confirmWithin'> {
+  const { confirmWithin } = options;
+  if (confirmWithin === undefined) return {};
+  if (isAutomatic(trigger)) throw new UsageError(`--confirm-within is for people: nobody confirms a run by ${trigger}`);
+  return { confirmWithin: { seconds: confirmWithin, takeBack: (run) => takeBackCommand(options, run) } };
 }
 
 /** Waits for its turn, runs, and says how that ended: in the log, and to who asked. */
@@ -69,9 +79,10 @@ export async function runInTurn(
       trigger: request.trigger,
       timeoutMs: options.lockTimeout * 1000,
       onWait: (holder, waitedMs) =>
-        context.stderr(`waiting for ${Math.round(waitedMs / 1000)} s: ${describeHolder(holder)}\n`),
+        context.stderr(shown`waiting for ${Math.round(waitedMs / 1000)} s: ${describeHolder(holder)}\n`),
       key: keyOf(request),
       serves: servesOf(request),
+      shape: reportShape as Shape<Report>,
     },
     ({ marker }) =>
       context.unbroken(
@@ -79,16 +90,25 @@ export async function runInTurn(
         (signal) => line.say(`${signal}: the change that has begun is finished first`),
       ),
   );
+  const unit =
+    isAutomatic(request.trigger) || request.command !== 'reload' ? undefined : await unitFaultOf(context.host());
+  if (unit !== undefined) report.warnings.push({ message: unit });
   if (unrecorded !== undefined) report.warnings.push({ message: unrecorded.message });
   const show = await issuePrinter(context, options, report);
   if (!coalesced) logReport(await logger, report, show);
   if (options.json) printJson(context, { ...report, coalesced });
   else printReport(context, report, coalesced);
-  if (context.terminal) {
-    for (const issue of report.warnings) context.stderr(`${problem(context, 'warning')}: ${show(issue)}\n`);
-    for (const issue of report.errors) context.stderr(`${problem(context, 'error')}: ${show(issue)}\n`);
+  if (options.logFormat === 'text' && !context.journal) {
+    for (const issue of saidWarnings(report)) context.stderr(shown`${problem(context, 'warning')}: ${show(issue)}\n`);
+    for (const issue of firstOf(report.errors)) context.stderr(shown`${problem(context, 'error')}: ${show(issue)}\n`);
   }
   return report.exitStatus;
+}
+
+/** Asked by people only: its module need not be there for runs by themselves. */
+async function unitFaultOf(host: Host): Promise<string | undefined> {
+  const { unitFault } = await import('../machine/units.ts');
+  return unitFault(host);
 }
 
 /** This program again, as it was started, when the time to confirm is over. */
@@ -125,7 +145,7 @@ function servesOf(request: RunRequest): (key: string) => boolean {
   const own = keyOf(request);
   if (isAutomatic(request.trigger)) return (key) => key === own;
   return (key) => {
-    const { settled, explicit, ...other } = JSON.parse(key) as Record<string, unknown>;
+    const { settled, explicit, ...other } = fitting(each(anything), key) ?? {};
     const { settled: _settled, explicit: _explicit, ...wanted } = JSON.parse(own) as Record<string, unknown>;
     return JSON.stringify(other) === JSON.stringify(wanted);
   };
@@ -136,33 +156,40 @@ async function issuePrinter(
   context: Context,
   options: GlobalOptions,
   report: Report,
-): Promise<(issue: Issue) => string> {
+): Promise<(issue: Issue) => Shown> {
   const placed = [...report.errors, ...report.warnings].some(({ line }) => line !== undefined);
-  const bytes = placed ? await context.host().readBytes(options.config) : undefined;
+  const bytes = placed ? await context.host().readBytes(options.config, { orNothing: true }) : undefined;
   const text = bytes && new TextDecoder().decode(bytes);
   return (issue) => issueText(options.config, text, issue);
 }
+
+/** A run of every minute with nothing to do repeats none of them; who asks hears them each time. */
+const saidWarnings = ({ result, trigger, warnings }: Report): Issue[] =>
+  result === 'unchanged' && isAutomatic(trigger) && trigger !== 'boot' ? [] : firstOf(warnings);
 
 /** A first apply of 1,000 EIPs has 1,250 steps, 100 kB of them. */
 const MOST_LOGGED_STEPS = 200;
 
 /** One line for a run without a fault; what was wrong has lines of its own, for those who search for it. */
-function logReport(log: Logger, report: Report, show: (issue: Issue) => string): void {
-  const { id, command, trigger, result, durationMs, steps, warnings, errors, exitStatus, pending } = report;
+function logReport(log: Logger, report: Report, show: (issue: Issue) => Shown): void {
+  const { id, command, trigger, result, durationMs, steps, exitStatus, pending } = report;
+  const [warnings, errors] = [firstOf(report.warnings), firstOf(report.errors)];
   const fields = {
     run: id,
     command,
     trigger,
     result,
     durationMs,
-    steps: steps.slice(0, MOST_LOGGED_STEPS).map(({ text }) => text),
+    exitStatus,
+    steps: steps.slice(0, MOST_LOGGED_STEPS),
     ...(steps.length > MOST_LOGGED_STEPS && { stepsLeftOut: steps.length - MOST_LOGGED_STEPS }),
     warnings,
     errors,
     ...(pending !== undefined && { pending }),
   };
-  for (const issue of errors) log.error({ run: id }, show(issue));
-  if (result !== 'unchanged') for (const issue of warnings) log.warn({ run: id }, show(issue));
+  const place = ({ message: _, ...rest }: Issue) => ({ run: id, command, trigger, ...rest });
+  for (const issue of errors) log.error(place(issue), show(issue).shown);
+  for (const issue of saidWarnings(report)) log.warn(place(issue), show(issue).shown);
   const text = `${command}: ${result}, ${count(steps.length, 'step')} in ${durationMs} ms`;
   if (exitStatus !== EXIT.ok) log.error(fields, text);
   else if (result === 'unchanged' && trigger === 'timer') log.debug(fields, text);
@@ -172,13 +199,13 @@ function logReport(log: Logger, report: Report, show: (issue: Issue) => string):
 function printReport(context: Context, report: Report, coalesced: boolean): void {
   const paint = painter(context);
   // In one piece: a first apply of 1,000 EIPs has 1,250 steps.
-  context.stdout(report.steps.map(({ text }) => `${paintStep(paint, text)}\n`).join(''));
+  context.stdout(joined(report.steps.map(({ text }) => shown`${paintStep(paint, text)}\n`)));
   const { command, result, steps, durationMs, exitStatus } = report;
   const colour = exitStatus === EXIT.ok ? 'green' : 'red';
   const by = coalesced ? ', by the run that was waited for' : '';
   const undone = result === 'rolled-back' ? ' done and undone' : '';
   context.stdout(
-    `${command}: ${paint(result, colour)}, ${count(steps.length, 'step')}${undone} in ${durationMs} ms${by}\n`,
+    shown`${command}: ${paint(result, colour)}, ${count(steps.length, 'step')}${undone} in ${durationMs} ms${by}\n`,
   );
-  if (report.advice !== undefined) context.stdout(`${report.advice}\n`);
+  if (report.advice !== undefined) context.stdout(shown`${report.advice}\n`);
 }

@@ -3,10 +3,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EXIT, type ExitStatus, LockedError, UsageError } from '../errors.ts';
 import { hashOf } from '../hash.ts';
-import { readHistory } from '../machine/history.ts';
+import { readEntryOf, readHistory, readLastGood } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
-import { PATHS } from '../machine/paths.ts';
 import { readPending, secondsLeft } from '../machine/pending.ts';
+import { shown } from '../visible.ts';
 import { type Context, type GlobalOptions, needRoot, painter, printJson } from './context.ts';
 import { runInTurn, triggerOf } from './reload.ts';
 
@@ -30,11 +30,11 @@ type Listed = { number: number; time: string; trigger: string; run: string; hash
 
 async function list(context: Context, options: GlobalOptions): Promise<ExitStatus> {
   const host = context.host();
-  const good = await host.readBytes(PATHS.lastGood);
+  const good = await readLastGood(host);
   const goodHash = good && hashOf(good);
   const configurations: Listed[] = [];
   for (const { number, time, trigger, run, path } of await readHistory(host)) {
-    const bytes = await host.readBytes(path);
+    const bytes = await readEntryOf(host, path);
     // A run has just taken it away.
     if (bytes === undefined) continue;
     const hash = hashOf(bytes);
@@ -48,9 +48,9 @@ async function list(context: Context, options: GlobalOptions): Promise<ExitStatu
   const paint = painter(context);
   for (const { number, time, trigger, run, hash, lastGood } of configurations)
     context.stdout(
-      `${String(number).padStart(2)}  ${time}  ${trigger.padEnd(8)}  run ${run}  ${hash.slice(0, 12)}${lastGood ? `  ${paint('last good', 'green')}` : ''}\n`,
+      shown`${String(number).padStart(2)}  ${time}  ${trigger.padEnd(8)}  run ${run}  ${hash.slice(0, 12)}${lastGood ? shown`  ${paint('last good', 'green')}` : ''}\n`,
     );
-  if (configurations.length === 0) context.stdout('no configuration was applied yet\n');
+  if (configurations.length === 0) context.stdout(shown`no configuration was applied yet\n`);
   return EXIT.ok;
 }
 

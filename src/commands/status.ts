@@ -1,9 +1,13 @@
 // `status`: what is, as people and machines read it. Touches nothing.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { NO_NICS } from '../config/config.ts';
+import { firstOf } from '../config/issue.ts';
 import { prometheusText } from '../dialects/prometheus.ts';
 import { EXIT, type ExitStatus, UsageError } from '../errors.ts';
-import { type Counters, readStatus, type State, type Status } from '../status.ts';
+import type { State } from '../network/reach.ts';
+import { type Counters, readStatus, type Status } from '../status.ts';
+import { joined, own, type Shown, shown, shownLines, visible } from '../visible.ts';
 import {
   type Context,
   count,
@@ -22,7 +26,7 @@ export type StatusOptions = GlobalOptions & {
   watch?: number;
 };
 
-const CLEAR_SCREEN = '\u001b[H\u001b[2J';
+const CLEAR_SCREEN = own('\u001b[H\u001b[2J');
 
 export async function status(context: Context, options: StatusOptions): Promise<ExitStatus> {
   needRoot(context, 'status');
@@ -31,7 +35,11 @@ export async function status(context: Context, options: StatusOptions): Promise<
     throw new UsageError('--watch is for people: without --json and --format');
   for (;;) {
     // Read first, so that the screen is empty for no time.
-    await show({ ...context, stdout: (text) => context.stdout(context.colour ? CLEAR_SCREEN + text : text) }, options);
+    await show(
+      { ...context, stdout: (text) => context.stdout(context.colour ? joined([CLEAR_SCREEN, text]) : text) },
+      options,
+    );
+    if (context.unread?.()) return EXIT.ok;
     await sleep(options.watch * 1000);
   }
 }
@@ -39,7 +47,7 @@ export async function status(context: Context, options: StatusOptions): Promise<
 async function show(context: Context, options: StatusOptions): Promise<ExitStatus> {
   const { report, valid, text } = await readStatus(context.host(), options);
   if (options.format === 'prometheus') {
-    context.stdout(prometheusText(report));
+    context.stdout(shownLines(prometheusText(report)));
     // What is wrong is in the numbers: a collector's script must not stop at it.
     return EXIT.ok;
   }
@@ -53,16 +61,17 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
   const paint = painter(context);
   const paintState = (state: State) =>
     paint(state, state === 'active' ? 'green' : state === 'pending' ? 'yellow' : 'red');
-  const lines: string[] = [];
+  const lines: Shown[] = [];
   const table = (title: string, rows: readonly (readonly string[])[]) => {
     if (rows.length === 0) return;
-    lines.push(title);
-    const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-    for (const row of rows) {
+    lines.push(own(title));
+    const seen = rows.map((row) => row.map(visible));
+    const widths = (seen[0] ?? []).map((_, column) => Math.max(...seen.map((row) => row[column]?.length ?? 0)));
+    for (const row of seen) {
       const cells = row.map((cell, column) =>
-        column === row.length - 1 ? paintState(cell as State) : cell.padEnd(widths[column] ?? 0),
+        column === row.length - 1 ? paintState(cell as State) : own(cell.padEnd(widths[column] ?? 0)),
       );
-      lines.push(`  ${cells.join('  ')}`);
+      lines.push(shown`  ${joined(cells, '  ')}`);
     }
   };
   table(
@@ -91,43 +100,63 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
     ]),
   );
   lines.push(...foreignLines(report.foreign));
-  for (const issue of report.warnings)
-    lines.push(`${paint('warning', 'yellow')}: ${issueText(options.config, text, issue)}`);
-  for (const issue of report.errors) lines.push(`${paint('error', 'red')}: ${issueText(options.config, text, issue)}`);
-  if (report.running !== undefined) lines.push(`at work: ${report.running}`);
-  if (report.pending !== undefined) lines.push(`${paint('to be confirmed', 'yellow')}: ${pendingText(report.pending)}`);
-  if (report.notInForce !== undefined) lines.push(`${options.config} is not in force: ${report.notInForce}`);
+  for (const { of, count: flows } of report.staleFlows ?? [])
+    lines.push(
+      shown`${paint('warning', 'yellow')}: ${count(flows, 'established flow')} of ${of} ${flows === 1 ? 'goes' : 'go'} on as the file does not say: kylin-vr reload cuts ${flows === 1 ? 'it' : 'them'}`,
+    );
+  for (const issue of firstOf(report.warnings))
+    lines.push(shown`${paint('warning', 'yellow')}: ${issueText(options.config, text, issue)}`);
+  for (const issue of firstOf(report.errors))
+    lines.push(shown`${paint('error', 'red')}: ${issueText(options.config, text, issue)}`);
+  for (const hint of report.hints ?? []) lines.push(shown`${paint('note', 'dim')}: ${hint}`);
+  if (report.running !== undefined) lines.push(shown`at work: ${report.running}`);
+  if (report.pending !== undefined)
+    lines.push(shown`${paint('to be confirmed', 'yellow')}: ${pendingText(report.pending)}`);
+  if (report.notInForce !== undefined) lines.push(shown`${options.config} is not in force: ${report.notInForce}`);
   if (report.lastRun !== undefined) {
     const { time, command, trigger, result, durationMs, error } = report.lastRun;
     const how = result === 'failed' || result === 'rolled-back' ? paint(result, 'red') : result;
     lines.push(
-      `last run: ${time} ${command} (${trigger}): ${how} in ${durationMs} ms${error === undefined ? '' : `: ${error}`}`,
+      shown`last run: ${time} ${command} (${trigger}): ${how} in ${durationMs} ms${error === undefined ? '' : `: ${error}`}`,
     );
   }
-  if (report.inSync) lines.push(paint('in sync', 'green'));
+  const away = report.nics.filter(({ state }) => state === 'pending').length;
+  if (report.inSync && away > 0 && away === report.nics.length)
+    lines.push(
+      shown`${paint('pending', 'yellow')}: none of the NICs is ready, and nothing is routed: plug them in, or mend mac`,
+    );
+  else if (report.inSync)
+    lines.push(
+      shown`${paint('in sync', 'green')}${away === 0 ? '' : `, but for ${count(away, 'NIC')} that ${away === 1 ? 'is' : 'are'} pending`}`,
+    );
   else if (report.errors.length === 0) {
-    lines.push(`${paint('not in sync', 'red')}: reload would do ${count(report.steps.length, 'step')}`);
-    lines.push(...report.steps.map((step) => `  ${paintStep(paint, step.text)}`));
+    const why =
+      report.steps.length === 0
+        ? shown`a NIC is in error, and reload cannot help: see the warning`
+        : shown`reload would do ${count(report.steps.length, 'step')}`;
+    lines.push(shown`${paint('not in sync', 'red')}: ${why}`);
+    lines.push(...report.steps.map((step) => shown`  ${paintStep(paint, step.text)}`));
   }
-  context.stdout(`${lines.join('\n')}\n`);
+  if (report.inSync && report.nics.length === 0) lines.push(shown`${NO_NICS}`);
+  context.stdout(shown`${joined(lines, '\n')}\n`);
 }
 
 /** A machine with a routing daemon or containers has thousands; --json has all of them. */
 const MOST_FOREIGN = 20;
 
-function foreignLines(foreign: Status['foreign']): string[] {
+function foreignLines(foreign: Status['foreign']): Shown[] {
   if (foreign.length === 0) return [];
-  const shown = foreign.slice(0, MOST_FOREIGN);
-  const places = shown.map(({ kind, device, chain }) => (kind === 'rule' ? `nat ${chain}` : (device ?? '')));
+  const first = foreign.slice(0, MOST_FOREIGN);
+  const places = first.map(({ kind, device, chain }) => visible(kind === 'rule' ? `nat ${chain}` : (device ?? '')));
   const width = Math.max(...places.map((place) => place.length));
-  const left = foreign.length - shown.length;
+  const left = foreign.length - first.length;
   return [
-    'Foreign',
-    ...shown.map(({ kind, text, goes, beforeOurs }, n) => {
+    own('Foreign'),
+    ...first.map(({ kind, text, goes, beforeOurs }, n) => {
       const note = goes ? '  (reload removes it)' : kind === 'rule' && beforeOurs ? '  (before ours)' : '';
-      return `  ${places[n]?.padEnd(width)}  ${kind.padEnd('address'.length)}  ${text}${note}`;
+      return shown`  ${(places[n] ?? '').padEnd(width)}  ${kind.padEnd('address'.length)}  ${text}${note}`;
     }),
-    ...(left === 0 ? [] : [`  and ${left} more: kylin-vr status --json has all of them`]),
+    ...(left === 0 ? [] : [shown`  and ${left} more: kylin-vr status --json has all of them`]),
   ];
 }
 

@@ -12,9 +12,11 @@ import { describeHolder, withLock } from '../machine/lock.ts';
 import { PATHS } from '../machine/paths.ts';
 import { payload } from '../machine/payload.ts';
 import { readPending, removePending } from '../machine/pending.ts';
-import { carryOut, readEntry, readRecord } from '../machine/tree.ts';
+import { takeProfilesBack } from '../machine/profiles.ts';
+import { carryOut, readEntry, readRecord, type Tree, treeOf } from '../machine/tree.ts';
 import { describe } from '../network/step.ts';
 import { chooseRenderer } from '../survey.ts';
+import { shown } from '../visible.ts';
 import { Progress, takeUp } from './changes.ts';
 import { type Context, type GlobalOptions, needRoot } from './context.ts';
 import { rootOf } from './install.ts';
@@ -22,7 +24,13 @@ import { watched } from './progress.ts';
 
 export type UninstallOptions = GlobalOptions & { root?: string; flush: boolean };
 
-const UNITS = ['kylin-vr.service', 'kylin-vr-reload.path', 'kylin-vr-reload.timer', 'kylin-vr-reload.service'] as const;
+const UNITS = [
+  'kylin-vr.service',
+  'kylin-vr-reload.path',
+  'kylin-vr-reload.timer',
+  'kylin-vr-reload.service',
+  'kylin-vr-firewalld.service',
+] as const;
 
 export async function uninstall(context: Context, options: UninstallOptions): Promise<ExitStatus> {
   needRoot(context, 'uninstall');
@@ -34,9 +42,10 @@ export async function uninstall(context: Context, options: UninstallOptions): Pr
   if (live && (await readPending(host)) !== undefined)
     throw new LockedError('a change waits for its confirmation: first kylin-vr confirm, or kylin-vr rollback');
   const progress = new Progress(context, options);
-  const record = await readRecord(host, root);
+  const tree = await treeOf(host, root);
+  const record = await readRecord(tree);
 
-  const changes = await wayBack(host, root, record ?? [], progress);
+  const changes = await wayBack(tree, record ?? [], progress);
   const systemd = live && (await host.info('/run/systemd/system')) !== undefined;
   // Before anything else: the timer would put the network back, and a unit without its file cannot be told to stop.
   if (systemd && (changes.length > 0 || options.flush)) await stopUnits(host, progress);
@@ -45,11 +54,18 @@ export async function uninstall(context: Context, options: UninstallOptions): Pr
     if (failure !== undefined) throw failure;
   }
 
+  if (live)
+    await takeProfilesBack(host, (kind, path) =>
+      progress.done(
+        kind,
+        kind === 'remove-file' ? describe({ kind, path }) : `+ file ${path} (as it was before kylin-vr)`,
+      ),
+    );
   const holdsRecord = ({ path }: Change) => PATHS.installed.startsWith(`${path}/`);
   for (const change of changes.filter((change) => !holdsRecord(change)))
-    if (await carryOut(host, root, change)) progress.changed(change);
-  if (record !== undefined) await host.remove(join(root, PATHS.installed));
-  for (const change of changes.filter(holdsRecord)) if (await carryOut(host, root, change)) progress.changed(change);
+    if (await carryOut(tree, change)) progress.changed(change);
+  if (record !== undefined) await tree.remove(PATHS.installed);
+  for (const change of changes.filter(holdsRecord)) if (await carryOut(tree, change)) progress.changed(change);
   if (live) {
     for (const name of await host.list(PATHS.codeCache))
       if (name.startsWith('code-')) await host.remove(join(PATHS.codeCache, name));
@@ -59,23 +75,24 @@ export async function uninstall(context: Context, options: UninstallOptions): Pr
 
   if (record === undefined) {
     const left: string[] = [];
-    for (const { path } of FILES) if ((await readEntry(host, root, path)).kind !== 'absent') left.push(path);
+    for (const { path } of FILES) if ((await readEntry(tree, path)).kind !== 'absent') left.push(path);
     if (left.length > 0)
       progress.warn(`there is no record of kylin-vr install: ${left.join(', ')} stay, remove the package`);
   }
   if (live && !options.flush && (await host.info(PATHS.owned)) !== undefined)
-    progress.warn('the running network stays as it is: only uninstall --flush takes it down');
+    progress.warn(
+      'the running network stays as it is until the next boot: only uninstall --flush takes it down before that',
+    );
   return progress.finish('uninstall');
 }
 
 async function wayBack(
-  host: Host,
-  root: string,
+  tree: Tree,
   record: NonNullable<Awaited<ReturnType<typeof readRecord>>>,
   progress: Progress,
 ): Promise<Change[]> {
   const observed = new Map<string, Entry>();
-  for (const { path } of record) observed.set(path, await readEntry(host, root, path));
+  for (const { path } of record) observed.set(path, await readEntry(tree, path));
   const { changes, kept } = planUninstall(record, observed, [PATHS.config]);
   for (const message of kept) progress.warn(message);
 
@@ -84,7 +101,7 @@ async function wayBack(
   for (const { path } of enablingLinks(
     Object.fromEntries(units.map(({ path, source }) => [basename(path), payload[source]])),
   )) {
-    const from = await readEntry(host, root, path);
+    const from = await readEntry(tree, path);
     if (from.kind === 'link' && !changes.some((change) => change.path === path))
       changes.unshift({ path, from, to: ABSENT, text: `- link ${path} → ${from.target}` });
   }
@@ -121,17 +138,23 @@ async function flush(context: Context, options: UninstallOptions, progress: Prog
       trigger: 'operator',
       timeoutMs: options.lockTimeout * 1000,
       onWait: (holder, waitedMs) =>
-        context.stderr(`waiting for ${Math.round(waitedMs / 1000)} s: ${describeHolder(holder)}\n`),
+        context.stderr(shown`waiting for ${Math.round(waitedMs / 1000)} s: ${describeHolder(holder)}\n`),
     },
     ({ marker }) =>
       context.unbroken(
         async () => {
           const host = watched(context.host(marker), progress.line);
-          const found = await converge(host, config, await chooseRenderer(host, options.renderer), 'whole');
+          const found = await converge(host, {
+            config,
+            renderer: await chooseRenderer(host, options.renderer),
+            scope: 'whole',
+            ways: 'today',
+          });
           if (found.error === undefined) {
             await removePending(host);
             await forgetHistory(host);
             await host.remove(PATHS.owned);
+            await host.remove(PATHS.flows);
           }
           return found;
         },
