@@ -9,7 +9,17 @@ import { test } from 'node:test';
 import { svgOf } from './curves.ts';
 import { ratios, rounds, spreadOf } from './measure.ts';
 
-const QUICK = ['quiet-10', 'one-more', 'first', 'check', 'help', 'networkmanager', 'memory', 'connections'];
+const QUICK = [
+  'quiet-10',
+  'one-more',
+  'first',
+  'check',
+  'help',
+  'networkmanager',
+  'memory',
+  'take-back',
+  'connections',
+];
 
 test('every row runs and gives numbers', (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'kylin-vr-bench-'));

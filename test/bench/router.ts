@@ -20,8 +20,11 @@ export type Stopwatch = (
 
 export type Bench = { lab: Lab; router: Router; time: Stopwatch; close: () => Promise<void> };
 
+/** A witness would take its part of what is measured. */
+export const UNWATCHED: LabOptions = { uplinks: [] };
+
 export async function createBench(options: LabOptions | (() => Promise<Lab>) = {}): Promise<Bench> {
-  const lab = typeof options === 'function' ? await options() : await createLab(options);
+  const lab = typeof options === 'function' ? await options() : await createLab({ ...UNWATCHED, ...options });
   return { lab, router: lab.router, time: stopwatch(lab.router), close: () => lab.close() };
 }
 
@@ -72,7 +75,9 @@ ${pairs.map(({ eip, vmIp }) => `  - eip: ${eip}\n    vm-ip: ${vmIp}\n`).join('')
 
 /** Nothing of kylin-vr's network, nor of its memory, is left; its code cache is. */
 export async function emptyRouter({ router }: Bench): Promise<void> {
-  const flush = ['nat', 'filter'].map((table) => `iptables -t ${table} -F; iptables -t ${table} -X`).join('\n');
+  const flush = ['mangle', 'nat', 'filter']
+    .map((table) => `iptables -t ${table} -F; iptables -t ${table} -X`)
+    .join('\n');
   const script = `
     rm -rf /var/lib/kylin-vr /run/kylin-vr
     for device in ${NICS.public.device} ${NICS.a.device}; do ip address flush dev $device scope global; ip link set $device down; done

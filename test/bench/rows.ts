@@ -1,8 +1,10 @@
 // The rows of the table: what is measured, against what, and the goal.
 
+import { ADDRESSES } from '../lab/lab.ts';
 import { createManagedLab } from '../lab/path.ts';
 import { recordTools } from '../lab/tools.ts';
 import { measureConnections, measureCurve } from './connections.ts';
+import { measureCuts, measureFlows, measureFullTable } from './flows.ts';
 import { median, mediansOf, ratios, rounds, spreadOf } from './measure.ts';
 import { measureOthers } from './others.ts';
 import {
@@ -15,6 +17,7 @@ import {
   NODE,
   ONE_MORE,
   pairsOf,
+  UNWATCHED,
 } from './router.ts';
 import { type Outcome, shown, spreadText } from './table.ts';
 
@@ -170,6 +173,33 @@ const check: Row = {
     }),
 };
 
+const edit: Row = {
+  name: 'edit',
+  run: ({ rounds: many, divisor }) =>
+    withBench({}, async (bench) => {
+      const eips = Math.ceil(20_000 / divisor);
+      await bench.lab.configure(configOf(pairsOf(eips)));
+      const taken = await rounds(many, {
+        check: async () => (await bench.time(kylinVr('check'))).ms,
+        add: async () =>
+          (await bench.time(kylinVr('eip', 'add', `${ONE_MORE.eip}=${ONE_MORE.vmIp}`, '--no-reload'))).ms,
+        remove: async () => (await bench.time(kylinVr('eip', 'remove', ONE_MORE.eip, '--no-reload'))).ms,
+      });
+      return (['add', 'remove'] as const).map((verb): Outcome => {
+        const spread = spreadOf(ratios(taken[verb], taken.check));
+        return {
+          row: 'edit',
+          work: `eip ${verb} --no-reload among ${eips} EIPs`,
+          goal: '≤ 2.0 × check',
+          measured: `${shown(spread.median)} ×`,
+          spread: spreadText(spread),
+          met: spread.median <= 2,
+          data: { ratio: spread, medians: mediansOf(taken), taken },
+        };
+      });
+    }),
+};
+
 const help: Row = {
   name: 'help',
   run: ({ rounds: many }) =>
@@ -190,7 +220,7 @@ const networkManager: Row = {
   name: 'networkmanager',
   run: ({ rounds: many, divisor }) =>
     withBench(
-      () => createManagedLab('keyfile'),
+      () => createManagedLab('keyfile', UNWATCHED),
       async (bench) => {
         const { router, time } = bench;
         const eips = Math.ceil(1000 / divisor);
@@ -262,6 +292,51 @@ const memory: Row = {
     }),
 };
 
+/** Routes of a routing daemon, through the uplink. */
+const foreignRoutes = (count: number): string =>
+  Array.from(
+    { length: count },
+    (_, n) => `route add 100.${64 + (n >> 14)}.${(n >> 6) & 255}.${(n & 63) << 2}/30 via ${ADDRESSES.out} proto bgp\n`,
+  ).join('');
+
+/** What a change costs that is taken back, against one that stays. */
+const takeBack: Row = {
+  name: 'take-back',
+  run: ({ rounds: many, divisor }) =>
+    withBench({}, async (bench) => {
+      const { lab, router, time } = bench;
+      const routes = Math.ceil(50_000 / divisor);
+      const [before, after] = [configOf(pairsOf(1)), configOf([...pairsOf(1), ONE_MORE])];
+      await settle(bench, before);
+      await router.run(['ip', '-batch', '-'], { input: foreignRoutes(routes), check: true });
+      const taken = await rounds(Math.max(3, Math.round(many / 3)), {
+        plain: async () => {
+          await lab.configure(after);
+          const { ms } = await time(kylinVr('reload'));
+          await settle(bench, before);
+          return ms;
+        },
+        rollback: async () => {
+          await lab.configure(after);
+          await time(kylinVr('reload', '--confirm-within', '600'));
+          return (await time(kylinVr('rollback'))).ms;
+        },
+      });
+      const share = spreadOf(ratios(taken.rollback, taken.plain));
+      return [
+        {
+          row: 'take-back',
+          work: `a change taken back among ${routes} foreign routes`,
+          goal: '≤ 2 × the reload',
+          measured: `${shown(share.median)} ×`,
+          spread: spreadText(share),
+          met: share.median <= 2,
+          data: { share, medians: mediansOf(taken), taken },
+        },
+      ];
+    }),
+};
+
 const GROWTH = [100, 300, 1000, 3000, 10_000];
 
 const growth: Row = {
@@ -326,9 +401,14 @@ export const ROWS: readonly Row[] = [
   oneMore,
   first,
   check,
+  edit,
   help,
   networkManager,
   memory,
+  takeBack,
+  { name: 'flows', run: measureFlows },
+  { name: 'cuts', run: measureCuts },
+  { name: 'full-table', run: measureFullTable },
   growth,
   { name: 'connections', run: measureConnections },
   { name: 'connection-curve', run: measureCurve },

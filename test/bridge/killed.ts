@@ -33,7 +33,7 @@ const KINDS = {
     name: 'a Linux bridge',
     createLab,
     type: 'linux',
-    at: { ip: '*-batch*', 'iptables-nft-restore': '*--noflush*' },
+    at: { ip: '*-batch*', 'iptables-nft-restore': '--noflush*' },
     commands: [3, 3],
   },
   ovs: {

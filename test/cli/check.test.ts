@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { chmodSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, rmSync, truncateSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { describe, it } from 'node:test';
-import { fileOf, inProcess, kylinVr, unprivileged } from './program.ts';
+import { fileOf, inProcess, kylinVr, PROGRAM, unprivileged } from './program.ts';
 
 const VALID = `if_list:
   - { ipaddr: 203.0.113.10, prefix: 24, mac: '02:00:00:00:00:00', gateway: 203.0.113.1 }
@@ -12,6 +13,12 @@ eip_list:
 `;
 const WRONG = VALID.replace('prefix: 26', 'prefix: 33').replace('198.51.100.5', '203.0.113.10');
 const SUSPICIOUS = VALID.replace('vm-ip: 192.0.2.5 }', 'vm-ip: 192.0.2.5, vm-post: 1 }');
+const ROUTED = `${VALID}route_list:
+  - { dest: 172.16.0.0/16, via: 192.0.2.9 }
+`;
+const BEHIND =
+  'hosts behind 172.16.0.0/16 leave by the uplink as those of their subnet do, with the source 203.0.113.10 ' +
+  '(1.0 kept their own): { source: 172.16.0.0/16, to: none } in snat_list keeps it';
 const UNKNOWN_KEY = { line: 5, column: 44, endColumn: 51, path: 'eip_list[0].vm-post' };
 
 describe('check', () => {
@@ -65,7 +72,21 @@ ${file}: not valid (2 errors)
     );
   });
 
-  it('of a file that is not there ends 65 and says so', async () => {
+  it('of a file that means more than in 1.0 ends 0 with a note, also with --strict', async (t) => {
+    const file = fileOf(t, ROUTED);
+    for (const args of [['check'], ['check', '--strict']])
+      assert.deepEqual(await inProcess(...args, file), {
+        status: 0,
+        stdout: `note: ${file}:7:13: route_list[0].dest: ${BEHIND}
+  7 |   - { dest: 172.16.0.0/16, via: 192.0.2.9 }
+    |             ^^^^^^^^^^^^^
+${file}: valid (2 NICs, 1 EIP, 0 forwards)
+`,
+        stderr: '',
+      });
+  });
+
+  it('of a file that is not there ends 77 and says so', async () => {
     const stdout =
       'error: /nowhere/x.yaml: does not exist: write it, or name another one\n/nowhere/x.yaml: not valid (1 error)\n';
     assert.deepEqual(await inProcess('check', '/nowhere/x.yaml'), { status: 65, stdout, stderr: '' });
@@ -74,7 +95,37 @@ ${file}: not valid (2 errors)
   it('of a folder ends 65 and says that it cannot be read', async () => {
     const { status, stdout, stderr } = await inProcess('check', '/etc');
     assert.deepEqual([status, stderr], [65, '']);
-    assert.match(stdout, /^error: reading \/etc: EISDIR: .*\n\/etc: not valid \(1 error\)\n$/);
+    assert.match(
+      stdout,
+      /^error: \/etc: is a folder, no file: remove it, or put the file there\n\/etc: not valid \(1 error\)\n$/,
+    );
+  });
+
+  it('of a pipe that the shell made reads it; a FIFO that lies there keeps nobody waiting', async (t) => {
+    const file = fileOf(t, VALID);
+    const piped = spawnSync(
+      'bash',
+      ['-c', `"$0" "$1" check <(cat "$2"); cat "$2" | "$0" "$1" check /dev/stdin`, process.execPath, PROGRAM, file],
+      { encoding: 'utf8' },
+    );
+    assert.deepEqual([piped.status, piped.stdout.match(/valid \(2 NICs, 1 EIP, 0 forwards\)/g)?.length], [0, 2]);
+    rmSync(file);
+    spawnSync('mkfifo', [file]);
+    const { status, stdout } = await inProcess('check', file);
+    assert.deepEqual(
+      [status, stdout.split('\n')[0]],
+      [65, `error: ${file}: is a FIFO, no file: remove it, or put the file there`],
+    );
+  });
+
+  it('of a file that is too large says so and does not read it', async (t) => {
+    const file = fileOf(t, '');
+    truncateSync(file, 600 * 2 ** 20);
+    const { status, stdout } = await inProcess('check', file);
+    assert.deepEqual(
+      [status, stdout.split('\n')[0]],
+      [65, `error: ${file}: must not be larger than 2097152 bytes, is 629145600`],
+    );
   });
 
   it('needs no root', async (t) => {
@@ -85,10 +136,10 @@ ${file}: not valid (2 errors)
 
   it('of a file that only root may read ends 65 and says so', async (t) => {
     const { status, stdout, stderr } = unprivileged('check', fileOf(t, VALID));
-    assert.deepEqual([status, stderr], [65, '']);
+    assert.deepEqual([status, stdout], [77, '']);
     assert.match(
-      stdout,
-      /^error: reading \S+: EACCES: permission denied, open '\S+'; root may, unless SELinux keeps it from it \(ausearch -m avc\)\n\S+: not valid \(1 error\)\n$/,
+      stderr,
+      /^kylin-vr: reading \S+: EACCES: permission denied, stat '\S+'; run it as root or with sudo\n$/,
     );
   });
 });
@@ -101,7 +152,7 @@ describe('check --json prints one object', () => {
   };
 
   it('of a valid file', async (t) => {
-    assert.deepEqual(await json(fileOf(t, VALID)), { status: 0, valid: true, errors: [], warnings: [] });
+    assert.deepEqual(await json(fileOf(t, VALID)), { status: 0, valid: true, errors: [], warnings: [], notes: [] });
   });
 
   it('of an invalid file, each error with its place', async (t) => {
@@ -125,23 +176,38 @@ describe('check --json prints one object', () => {
         },
       ],
       warnings: [],
+      notes: [],
     });
   });
 
   it('of a suspicious file: a warning, with --strict an error', async (t) => {
     const file = fileOf(t, SUSPICIOUS);
     const message = 'is an unknown key, known are eip, vm-ip';
-    assert.deepEqual(await json(file), { status: 0, valid: true, errors: [], warnings: [{ ...UNKNOWN_KEY, message }] });
+    const warnings = [{ ...UNKNOWN_KEY, message }];
+    assert.deepEqual(await json(file), { status: 0, valid: true, errors: [], warnings, notes: [] });
     assert.deepEqual(await json('--strict', file), {
       status: 65,
       valid: false,
       errors: [{ ...UNKNOWN_KEY, message }],
       warnings: [],
+      notes: [],
     });
+  });
+
+  it('of a file that means more than in 1.0: a note, which is no warning', async (t) => {
+    const notes = [{ line: 7, column: 13, endColumn: 26, path: 'route_list[0].dest', message: BEHIND }];
+    for (const args of [[], ['--strict']])
+      assert.deepEqual(await json(...args, fileOf(t, ROUTED)), {
+        status: 0,
+        valid: true,
+        errors: [],
+        warnings: [],
+        notes,
+      });
   });
 
   it('of a file that is not there', async () => {
     const errors = [{ message: '/nowhere/x.yaml: does not exist: write it, or name another one' }];
-    assert.deepEqual(await json('/nowhere/x.yaml'), { status: 65, valid: false, errors, warnings: [] });
+    assert.deepEqual(await json('/nowhere/x.yaml'), { status: 65, valid: false, errors, warnings: [], notes: [] });
   });
 });

@@ -48,7 +48,7 @@ describe('help and version', () => {
         .map(([option]) => option)
         .filter((option) => option !== '--exit-code')
         .sort(),
-      ['--config', '--help', '--json', '--lock-timeout', '--log-level', '--renderer', '--version'],
+      ['--config', '--help', '--json', '--lock-timeout', '--log-format', '--log-level', '--renderer', '--version'],
     );
   });
 
@@ -98,7 +98,7 @@ describe('a command line that is wrong ends 64 and changes nothing', () => {
     [
       'a time that is no number',
       ['reload', '--lock-timeout', 'soon'],
-      /^error: option '--lock-timeout <seconds>' argument 'soon' is invalid\. must be a number of seconds\.\n/,
+      /^error: option '--lock-timeout <seconds>' argument 'soon' is invalid\. must be a number of seconds, 86400 at most\.\n/,
     ],
     [
       'a time to confirm that is over at once',

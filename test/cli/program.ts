@@ -33,26 +33,31 @@ export function unprivileged(...args: string[]): Ended {
 /** Without a process of its own: for what only parses, or only reads a file. */
 export async function inProcess(...args: string[]): Promise<Ended> {
   const ended: Ended = { status: null, stdout: '', stderr: '' };
+  ended.status = await runCli(args, inProcessContext(ended));
+  return ended;
+}
+
+/** Of a command that asks for no more than files and sockets; what it prints goes into `ended`. */
+export function inProcessContext(ended: Pick<Ended, 'stdout' | 'stderr'>): Context {
   const notAsked = () => {
     throw new Error('asked for more than a file');
   };
-  const context: Context = {
+  return {
     host: linuxHost,
-    stdout: (text) => {
-      ended.stdout += text;
+    stdout: ({ shown }) => {
+      ended.stdout += shown;
     },
-    stderr: (text) => {
-      ended.stderr += text;
+    stderr: ({ shown }) => {
+      ended.stderr += shown;
     },
     isRoot: true,
     terminal: false,
+    journal: false,
     colour: false,
     logger: notAsked,
     byGuestAgent: notAsked,
-    unbroken: notAsked,
+    unbroken: (work) => work(),
   };
-  ended.status = await runCli(args, context);
-  return ended;
 }
 
 function run(command: string, ...args: string[]): Ended {

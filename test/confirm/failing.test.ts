@@ -50,4 +50,22 @@ describe('a reload that fails', { concurrency: true }, () => {
       assert.ok(report.steps.some(({ text }) => text === '+ address 203.0.113.51/32 on eth0'));
       assert.equal(await everything(lab), found);
     });
+
+  it('before its first change: what is foreign stays, though the configuration would have it go', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    const tools = await recordTools(lab.router);
+    await shell(
+      lab,
+      `
+      ip link set eth1 up; ip address add 10.10.1.9/24 dev eth1; ip address add 10.10.1.8/24 dev eth1
+      ip route add 172.24.0.0/16 via 10.10.1.11 metric 7`,
+    );
+    const found = await everything(lab);
+    await lab.configure(other);
+    await tools.before('ip', '[ -e /mnt/once ] || case "$*" in *-batch*) : > /mnt/once; exit 1 ;; esac');
+    const report = await json(lab, 'reload');
+    assert.deepEqual([report.status, report.result, warningsOf(report)], [69, 'rolled-back', []]);
+    assert.equal(await everything(lab), found);
+  });
 });

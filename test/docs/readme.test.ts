@@ -5,10 +5,13 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { manPages } from '../../packaging/man.ts';
 import { createProgram } from '../../src/cli.ts';
 import type { Context } from '../../src/commands/context.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { EXIT } from '../../src/errors.ts';
+import { STATUS_WORDS } from '../../src/statuses.ts';
+import { inProcess } from '../cli/program.ts';
 
 const read = (name: string) => readFile(join(import.meta.dirname, '../..', name), 'utf8');
 const READMES = { 'README.md': await read('README.md'), 'README.zh-CN.md': await read('README.zh-CN.md') };
@@ -17,7 +20,15 @@ const configsOf = (text: string) =>
   [...text.matchAll(/<!-- kylin-vr-config -->\n```yaml\n(.*?)```/gs)].map(([, yaml = '']) => yaml);
 const withoutComments = (yaml: string) => yaml.replace(/ *#.*$/gm, '');
 const commandsOf = (text: string) => [...text.matchAll(/^\| `kylin-vr ([a-z]+)[^`]*` \|/gm)].map(([, name]) => name);
-const statusesOf = (text: string) => [...text.matchAll(/^\| (\d+) \|/gm)].map(([, status]) => Number(status));
+/** Of the table of the README; that of the control plane's author has fewer. */
+const statusesOf = (text: string): Record<string, string> =>
+  Object.fromEntries(
+    [...text.matchAll(/^\| (\d+) \| (.*) \|$/gm)].map(([, status = '', words = '']) => [status, words]),
+  );
+const quoted = (words: string) => words.match(/`[^`]*`/g) ?? [];
+const WORDS = Object.fromEntries(
+  Object.entries(EXIT).map(([name, status]) => [String(status), STATUS_WORDS[name as keyof typeof EXIT]]),
+);
 
 for (const [name, text] of Object.entries(READMES)) {
   describe(name, () => {
@@ -37,9 +48,39 @@ for (const [name, text] of Object.entries(READMES)) {
       );
     });
 
-    it('lists the exit statuses that the program has', () => assert.deepEqual(statusesOf(text), Object.values(EXIT)));
+    it('lists the exit statuses that the program has', () => {
+      assert.deepEqual(Object.keys(statusesOf(text)).map(Number), Object.values(EXIT));
+      const commands = Object.values(WORDS).map(quoted);
+      assert.deepEqual(Object.values(statusesOf(text)).map(quoted), commands);
+    });
   });
 }
+
+describe('what an exit status means', () => {
+  it('is said by README.md', () => assert.deepEqual(statusesOf(READMES['README.md']), WORDS));
+
+  it('is said by --help', async () => {
+    const { stdout } = await inProcess('--help');
+    for (const [status, words] of Object.entries(WORDS))
+      assert.ok(stdout.includes(`\n${status.padStart(4)}  ${words.replaceAll('`', '')}\n`), stdout);
+  });
+
+  it('is said by the man page', () => {
+    const [page] = manPages('1.0.0', '2026-05-01');
+    const shown = page?.text.replaceAll('\\', '').toLowerCase() ?? '';
+    for (const [status, words] of Object.entries(WORDS))
+      assert.ok(shown.includes(`"${status}"\n${words.replaceAll('`', '').toLowerCase()}.\n`), words);
+  });
+
+  it('the man page shows neither empty defaults, nor brackets around what is needed', () => {
+    const [page] = manPages('1.0.0', '2026-05-01');
+    assert.doesNotMatch(page?.text ?? '', /\(default: \)/);
+    assert.match(
+      page?.text ?? '',
+      /^\\fBexplain\\fR \\fB\\-\\-from\\fR \S+ \\fB\\-\\-to\\fR \S+ \[\\fB\\-\\-live\\fR\]$/m,
+    );
+  });
+});
 
 describe('README.zh-CN.md beside README.md', () => {
   const [english, chinese] = [READMES['README.md'], READMES['README.zh-CN.md']];

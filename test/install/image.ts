@@ -70,8 +70,12 @@ function walk(root: string, below = ''): { path: string; mode: string; target?: 
 export type Ended = { status: number; stdout: string; stderr: string };
 
 /** Stands for the bytes of the program that is to be installed. */
-export const PROGRAM_TEXT = '#!/usr/bin/env node\nthe program\n';
-export const program = () => PROGRAM_TEXT;
+export const program = () => '#!/usr/bin/env node\nthe program\n';
+/** As it is installed: root's Node heeds no variable of whoever starts it. */
+export const FIRST_LINE =
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: env's
+  '#!/usr/bin/env -S -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin TERM=${TERM} NO_COLOR=${NO_COLOR} node';
+export const PROGRAM_TEXT = `${FIRST_LINE}\nthe program\n`;
 
 export async function run(
   args: readonly string[],
@@ -84,14 +88,15 @@ export async function run(
   const context: Context = {
     host: (environment) => (options.host ?? ((host) => host))(linuxHost(environment)),
     ...(options.program !== undefined && { program: options.program }),
-    stdout: (text) => {
-      ended.stdout += text;
+    stdout: ({ shown }) => {
+      ended.stdout += shown;
     },
-    stderr: (text) => {
-      ended.stderr += text;
+    stderr: ({ shown }) => {
+      ended.stderr += shown;
     },
     isRoot: true,
     terminal: false,
+    journal: false,
     colour: false,
     logger: notAsked,
     byGuestAgent: notAsked,

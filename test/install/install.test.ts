@@ -1,12 +1,22 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Host } from '../../src/machine/host.ts';
 import { payload } from '../../src/machine/payload.ts';
 import { kylinVr, PROGRAM, unprivileged } from '../cli/program.ts';
-import { type Files, imageOf, listing, PROGRAM_TEXT, program, put, run, snapshot, times } from './image.ts';
+import { FIRST_LINE, type Files, imageOf, listing, PROGRAM_TEXT, program, put, run, snapshot, times } from './image.ts';
 
 /** What a guest has that can run us. */
 const TOOLS: Files = Object.fromEntries(
@@ -47,13 +57,20 @@ describe('install --root', () => {
       [
         '-0600 /etc/kylin-vr/kylin-vr.yaml',
         '-0644 /etc/logrotate.d/kylin-vr',
+        'link /etc/systemd/system/firewalld.service.wants/kylin-vr-firewalld.service → /usr/lib/systemd/system/kylin-vr-firewalld.service',
         'link /etc/systemd/system/firewalld.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
+        'link /etc/systemd/system/iptables.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/multi-user.target.wants/kylin-vr.service → /usr/lib/systemd/system/kylin-vr.service',
+        'link /etc/systemd/system/netfilter-persistent.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
+        'link /etc/systemd/system/nftables.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/ovs-vswitchd.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
+        'link /etc/systemd/system/systemd-networkd.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
+        'link /etc/systemd/system/ufw.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         '-0755 /usr/bin/kylin-vr',
         '-0755 /usr/bin/kylin-vr.py',
         '-0644 /usr/lib/NetworkManager/conf.d/90-kylin-vr.conf',
         '-0644 /usr/lib/sysctl.d/90-kylin-vr.conf',
+        '-0644 /usr/lib/systemd/system/kylin-vr-firewalld.service',
         '-0644 /usr/lib/systemd/system/kylin-vr-reload.path',
         '-0644 /usr/lib/systemd/system/kylin-vr-reload.service',
         '-0644 /usr/lib/systemd/system/kylin-vr-reload.timer',
@@ -73,7 +90,7 @@ describe('install --root', () => {
   });
 
   it('of a package: what it puts into an image runs with the Node that is there; an image with the package has its own', async (t) => {
-    const packed = { content: '#!/usr/lib/kylin-vr/node\nthe program\n', mode: 0o755 };
+    const packed = { content: '#!/usr/bin/env -S -i TERM=x /usr/lib/kylin-vr/node\nthe program\n', mode: 0o755 };
     const root = imageOf(t, TOOLS);
     await run(['install', '--root', root], { program: () => packed.content });
     assert.equal(text(root, '/usr/bin/kylin-vr'), PROGRAM_TEXT);
@@ -105,7 +122,7 @@ describe('install --root', () => {
       assert.ok(lines.includes(line), `${line}\nis not in\n${stdout}`);
     assert.match(
       stdout,
-      /^install: changed, \d+ steps in \d+ ms\nkylin-vr takes effect with the next boot, or now with: systemctl start kylin-vr$/m,
+      /^install: changed, \d+ steps in \d+ ms\n(?:note: old clients .*\n)?kylin-vr takes effect with the next boot, or now with: systemctl start kylin-vr$/m,
     );
   });
 
@@ -137,6 +154,7 @@ describe('install --root', () => {
       'kylin-vr-reload.service',
       'kylin-vr-reload.path',
       'kylin-vr-reload.timer',
+      'kylin-vr-firewalld.service',
     ] as const)
       put(theirs, `/usr/lib/systemd/system/${name}`, payload[`systemd/${name}`]);
     const { status, stderr } = spawnSync('systemctl', ['--root', theirs, 'enable', 'kylin-vr.service'], {
@@ -214,12 +232,45 @@ function dyingAfter(changes: number): (host: Host) => Host {
     };
   return (host) => ({
     ...host,
-    write: counted(host.write),
-    link: counted(host.link),
-    remove: counted(host.remove),
-    makeFolder: counted(host.makeFolder),
+    inside: async (root) => {
+      const files = await host.inside(root);
+      return {
+        ...files,
+        write: counted(files.write),
+        link: counted(files.link),
+        remove: counted(files.remove),
+        makeFolder: counted(files.makeFolder),
+      };
+    },
   });
 }
+
+function fifo(place: string): void {
+  assert.equal(spawnSync('mkfifo', [place]).status, 0);
+}
+
+function truncated(place: string, size: number): void {
+  writeFileSync(place, '');
+  truncateSync(place, size);
+}
+
+describe('links in an image', () => {
+  it('lead where they lead on the guest, absolute ones and those that climb too', async (t) => {
+    const root = imageOf(t, TOOLS);
+    for (const folder of ['/data/lib', '/data/local', '/etc']) mkdirSync(join(root, folder), { recursive: true });
+    symlinkSync('/data/lib', join(root, '/usr/lib'));
+    symlinkSync('../../../../data/local', join(root, '/usr/local'));
+    symlinkSync('usr/bin', join(root, '/bin'));
+    const before = snapshot(root);
+    const { status, stderr } = await run(['install', '--root', root], { program });
+    assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
+    assert.equal(text(root, '/data/lib/udev/rules.d/90-kylin-vr.rules'), payload['udev/90-kylin-vr.rules']);
+    assert.equal(text(root, '/data/local/bin/kylin-vr.py'), payload['packaging/kylin-vr.py']);
+    assert.match((await run(['install', '--root', root], { program })).stdout, /^install: unchanged, /);
+    await run(['uninstall', '--root', root]);
+    assert.deepEqual(snapshot(root), before);
+  });
+});
 
 describe('what is the operator’s', () => {
   it('his configuration is kept by install and uninstall', async (t) => {
@@ -372,6 +423,19 @@ describe('what install says', () => {
   });
 });
 
+it('install closes /etc/kylin-vr, which 0.1 made open to others, and says so once', async (t) => {
+  const root = imageOf(t, WITH_01);
+  await run(['install', '--root', root], { program });
+  chmodSync(join(root, '/etc/kylin-vr'), 0o755);
+  const mended = await run(['install', '--root', root], { program });
+  assert.match(
+    mended.stdout,
+    /^~ folder \/etc\/kylin-vr: mode 0755 → 0700\ninstall: changed, 1 step in \d+ ms\n(note: .*\n)?kylin-vr takes effect/,
+  );
+  assert.equal(statSync(join(root, '/etc/kylin-vr')).mode & 0o777, 0o700);
+  assert.match((await run(['install', '--root', root], { program })).stdout, /^install: unchanged/);
+});
+
 describe('install and uninstall refuse', () => {
   const refused: [string, string[], RegExp][] = [
     [
@@ -397,15 +461,116 @@ describe('install and uninstall refuse', () => {
       assert.match(stderr, message);
     });
 
-  it('an image whose folder is a link out of it', async (t) => {
-    const root = imageOf(t, TOOLS);
-    const outside = imageOf(t);
-    mkdirSync(join(root, '/usr/lib'));
-    symlinkSync(outside, join(root, '/usr/lib/udev'));
+  it('an image in which something else is where ours belong, and change nothing in it', async (t) => {
+    const traps: [path: string, (place: string) => void, said: string][] = [
+      [
+        '/usr/lib/udev',
+        (place) => symlinkSync('/nowhere', place),
+        '/usr/lib/udev is a link to /nowhere, which leads to no folder there: it must be a folder',
+      ],
+      ['/usr/lib/udev', (place) => writeFileSync(place, ''), '/usr/lib/udev is a file: it must be a folder'],
+      ['/usr/bin/kylin-vr.py', (place) => mkdirSync(place), '/usr/bin/kylin-vr.py is a folder: take it away'],
+      ['/usr/bin/kylin-vr.py', fifo, '/usr/bin/kylin-vr.py is neither a file, a link nor a folder: take it away'],
+      [
+        '/usr/bin/kylin-vr.py',
+        (place) => truncated(place, 2 ** 40),
+        '/usr/bin/kylin-vr.py is larger than 4 MiB: take it away',
+      ],
+    ];
+    for (const [path, trap, said] of traps) {
+      const root = imageOf(t, TOOLS);
+      mkdirSync(join(root, '/usr/lib'));
+      trap(join(root, path));
+      const before = listing(root);
+      const { status, stdout, stderr } = await run(['install', '--root', root], { program });
+      assert.deepEqual(
+        { status, stdout, stderr },
+        { status: 69, stdout: '', stderr: `nothing was installed in ${root}: ${said}\n` },
+      );
+      assert.deepEqual(listing(root), before);
+    }
+  });
+
+  it('to read in an image what is no file of ours, or without end', async (t) => {
+    const record = '/var/lib/kylin-vr/installed.json';
+    const traps: [path: string, (place: string) => void, said: string][] = [
+      [
+        record,
+        (place) => writeFileSync(place, '{'),
+        `${record} is no record of an installation (it is not JSON): remove it`,
+      ],
+      [
+        record,
+        (place) => writeFileSync(place, '{"changes":[{"path":"/etc/cron.d/x"}]}'),
+        `${record} is no record of an installation (it says what no version of kylin-vr writes): remove it`,
+      ],
+      [
+        record,
+        (place) => truncated(place, 2 ** 20 + 1),
+        `${record} is no record of an installation (it is larger than 1 MiB): remove it`,
+      ],
+      [
+        record,
+        fifo,
+        `${record} is no record of an installation (it is neither a file, a link nor a folder): remove it`,
+      ],
+      [
+        record,
+        (place) => symlinkSync('/etc/passwd', place),
+        `${record} is no record of an installation (it is a link): remove it`,
+      ],
+      ['/etc/selinux/config', fifo, '/etc/selinux/config is no regular file: take it away'],
+      [
+        '/usr/bin/kylin-vr',
+        (place) => truncated(place, 2 ** 40),
+        '/usr/bin/kylin-vr is larger than 4 MiB: take it away',
+      ],
+      [
+        '/usr/sbin',
+        (place) => symlinkSync('/usr/sbin', place),
+        '/usr/sbin/ip leads in a circle, or through more than 200 folders',
+      ],
+    ];
+    for (const [path, trap, said] of traps) {
+      const root = imageOf(t, { ...TOOLS, '/usr/bin/qemu-ga': '' });
+      mkdirSync(dirname(join(root, path)), { recursive: true });
+      trap(join(root, path));
+      const before = listing(root);
+      const { status, stderr } = await run(['install', '--root', root], { program });
+      assert.deepEqual({ status, stderr }, { status: 69, stderr: `${root}${said}\n` });
+      assert.deepEqual(listing(root), before);
+    }
+  });
+
+  it('to replace what is too large for the record of it', async (t) => {
+    const root = imageOf(t, { ...TOOLS, '/usr/bin/kylin-vr.py': 'x'.repeat(2 ** 20) });
     const { status, stderr } = await run(['install', '--root', root], { program });
-    assert.equal(status, 64);
-    assert.match(stderr, /usr\/lib\/udev is a link to .*, out of the image: make it a relative one\n$/);
-    assert.deepEqual(snapshot(outside), []);
+    assert.deepEqual(
+      { status, stderr },
+      { status: 69, stderr: 'what is there is too large to be kept: nothing was installed\n' },
+    );
+    assert.equal(existsSync(join(root, '/usr/bin/kylin-vr')), false);
+  });
+
+  it('an image that is this machine by another name', () => {
+    const script = 'mount --bind / /mnt; exec "$@"';
+    const args = [
+      '--mount',
+      'sh',
+      '-ec',
+      script,
+      'sh',
+      process.execPath,
+      resolve(PROGRAM),
+      'install',
+      '--root',
+      '/mnt',
+    ];
+    const { status, stderr } = spawnSync('unshare', args, { encoding: 'utf8' });
+    assert.deepEqual(
+      { status, stderr },
+      { status: 64, stderr: 'kylin-vr: --root must be the folder of an image, is /mnt: that is this machine\n' },
+    );
   });
 
   it('whoever is not root', () => {
@@ -418,7 +583,43 @@ describe('install and uninstall refuse', () => {
   });
 });
 
+function asInstalled(built: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(FIRST_LINE), built.subarray(built.indexOf('\n'))]);
+}
+
+/** Whoever starts a program may set it in the environment, and root's Node would run it: sudo -E, a session that su keeps. */
+function hostileNode(folder: string): NodeJS.ProcessEnv {
+  const evil = join(folder, 'evil.cjs');
+  writeFileSync(evil, `require('node:fs').writeFileSync(${JSON.stringify(join(folder, 'ran'))}, '')`);
+  return {
+    PATH: process.env.PATH,
+    NODE_OPTIONS: `--require=${evil}`,
+    NODE_PATH: folder,
+    NODE_V8_COVERAGE: join(folder, 'coverage'),
+    NODE_REDIRECT_WARNINGS: join(folder, 'warnings'),
+    NODE_EXTRA_CA_CERTS: evil,
+    NODE_DEBUG: 'module,fs',
+    OPENSSL_CONF: evil,
+    TERM: '$(touch x) "',
+    NO_COLOR: '1 2',
+  };
+}
+
 describe('the built program', () => {
+  it('once installed, starts Node with none of the variables that Node heeds; run by hand, they are Node’s to heed', (t) => {
+    assert.ok(FIRST_LINE.length <= 127, 'Linux before 5.1 reads no more');
+    const root = imageOf(t, TOOLS);
+    const folder = imageOf(t);
+    kylinVr('install', '--root', root);
+    const options = { env: hostileNode(folder), encoding: 'utf8' } as const;
+    const { status, stdout, stderr } = spawnSync(join(root, '/usr/bin/kylin-vr'), ['--version'], options);
+    assert.deepEqual({ status, stdout, stderr }, { status: 0, stdout: '1.0.0\n', stderr: '' });
+    assert.deepEqual(listing(folder), ['-0644 /evil.cjs']);
+    const { NODE_OPTIONS } = options.env;
+    spawnSync(process.execPath, [PROGRAM, '--version'], { env: { NODE_OPTIONS } });
+    assert.ok(listing(folder).includes('-0644 /ran'));
+  });
+
   it('installs itself, and everything from within itself', (t) => {
     const root = imageOf(t, TOOLS);
     const elsewhere = imageOf(t);
@@ -427,8 +628,13 @@ describe('the built program', () => {
     chmodSync(copy, 0o755);
     const { status, stderr } = spawnSync(copy, ['install', '--root', root], { encoding: 'utf8' });
     assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
-    assert.ok(readFileSync(join(root, '/usr/bin/kylin-vr')).equals(readFileSync(PROGRAM)));
-    for (const name of ['kylin-vr.service', 'kylin-vr-reload.service', 'kylin-vr-reload.path', 'kylin-vr-reload.timer'])
+    assert.ok(readFileSync(join(root, '/usr/bin/kylin-vr')).equals(asInstalled(readFileSync(PROGRAM))));
+    for (const name of [
+      'kylin-vr.service',
+      'kylin-vr-reload.service',
+      'kylin-vr-reload.path',
+      'kylin-vr-firewalld.service',
+    ])
       assert.equal(
         text(root, `/usr/lib/systemd/system/${name}`),
         readFileSync(resolve(import.meta.dirname, '../../systemd', name), 'utf8'),
@@ -444,6 +650,6 @@ describe('the built program', () => {
       encoding: 'utf8',
     });
     assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
-    assert.ok(readFileSync(join(root, '/usr/bin/kylin-vr')).equals(readFileSync(PROGRAM)));
+    assert.ok(readFileSync(join(root, '/usr/bin/kylin-vr')).equals(asInstalled(readFileSync(PROGRAM))));
   });
 });

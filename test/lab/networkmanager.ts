@@ -31,13 +31,13 @@ export type NetworkManager = {
 };
 
 const BUS_SOCKET = '/run/dbus/system_bus_socket';
-const BUS_CONFIGURATION = '/run/dbus/system.conf';
+export const BUS_CONFIGURATION = '/run/dbus/system.conf';
 const CONFIGURATION = '/etc/NetworkManager/NetworkManager.conf';
 const CONFIGURATION_OF_TEST = '/etc/NetworkManager/conf.d/90-laboratory.conf';
 const READY_WITHIN_MS = 20_000;
 
 /** Everybody may say and own everything, and nothing is started on demand: no polkit, no dispatcher. */
-const BUS = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+export const BUS = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <type>system</type>

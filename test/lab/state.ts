@@ -17,6 +17,22 @@ const SCRIPT = `
   echo '# rules legacy'
   ! grep -q . /proc/net/ip_tables_names || xtables-legacy-multi iptables-save`;
 
+/** Chains of ours in which the first rule that matches decides. */
+const ORDERED = [
+  'POSTROUTING',
+  'OUTBOUND',
+  'OUTBOUND-OTHER',
+  'HAIRPIN',
+  'HAIRPIN-SOURCE',
+  'GUARD',
+  'BOUNCE',
+  'ENTERING',
+  'LEAVING',
+  'UPLINK',
+  'NOWHERE',
+  'UNTRANSLATED',
+].map((name) => `KYLIN-VR-${name}`);
+
 /** Addresses, routes, profiles, and the packet filter's rules and chains, without counters. */
 export async function networkOf(router: Router): Promise<string> {
   const { stdout } = await router.run(['sh', '-c', SCRIPT], { check: true });
@@ -45,7 +61,8 @@ function rulesOf(save: string, backend: string): string[] {
     if (!/^(-A|:KYLIN-VR|:\S+ DROP)/.test(line)) continue;
     rules.push(`${backend} ${table} ${line.replace(/ \[\d+:\d+\]/, '').trimEnd()}`);
   }
-  const isOrdered = (rule: string) => !/ -A KYLIN-VR-(?!POSTROUTING |OUTBOUND |HAIRPIN )/.test(rule);
+  const isOrdered = (rule: string) =>
+    !/ -A KYLIN-VR-/.test(rule) || ORDERED.some((name) => rule.includes(` -A ${name} `));
   // Array.sort is stable: what compares equal keeps its order.
   return rules.sort((a, b) => {
     const [one, other] = isOrdered(a) && isOrdered(b) ? [chainOf(a), chainOf(b)] : [a, b];

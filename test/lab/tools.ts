@@ -11,7 +11,10 @@ export type Tool = keyof typeof REAL;
 export type Tools = {
   /** The commands since the last call, in the order in which they began. */
   taken(): Promise<Call[]>;
-  /** A shell script that runs before each call of the tool; `exit 1` there makes it fail. Without a script: none any more. */
+  /**
+   * A shell script that runs before each call of the tool, whose path it has as `$real`; `exit 1` there makes it fail. Without a
+   * script: none any more.
+   */
   before(tool: Tool, script?: string): Promise<void>;
 };
 
@@ -30,11 +33,12 @@ const REAL = {
 
 const wrapper = (tool: string, real: string) => `#!/bin/sh
 echo "$$ \${0##*/} $*" >> /mnt/log
+real='${real}'
 [ -e /mnt/before/${tool} ] && . /mnt/before/${tool}
 case "$*" in
-  *-batch*|*--noflush*) cat > /mnt/input/$$; exec ${real} "$@" < /mnt/input/$$ ;;
+  *-batch*|*--noflush*) cat > /mnt/input/$$; exec $real "$@" < /mnt/input/$$ ;;
 esac
-exec ${real} "$@"
+exec $real "$@"
 `;
 
 export async function recordTools(router: Router): Promise<Tools> {

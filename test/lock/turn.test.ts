@@ -38,7 +38,7 @@ describe('of those that wait', { concurrency: true }, () => {
     assert.equal(turns.filter((turn) => !turn.coalesced).length, 1);
     assert.equal(new Set(turns.map((turn) => turn.result.by)).size, 1);
     assert.deepEqual(Object.keys(turns.find((turn) => turn.coalesced)?.result ?? {}), ['by']);
-    assert.equal(readLastRun<Result>(lab.dir)?.served.length, 49);
+    assert.equal(readLastRun(lab.dir, (value) => value as Result)?.served.length, 49);
     assert.deepEqual(lab.files('waiting'), []);
   });
 
@@ -114,7 +114,10 @@ describe('a request', { concurrency: true }, () => {
     const second = lab.start({ key: 'explicit' });
     assert.deepEqual(turnOf(await first.ended).coalesced, false);
     assert.deepEqual(turnOf(await second.ended), { result: { by: second.pid }, coalesced: false });
-    assert.deepEqual(readLastRun(lab.dir), { by: second.pid, served: [] });
+    assert.deepEqual(
+      readLastRun(lab.dir, (value) => value as object),
+      { by: second.pid, served: [] },
+    );
   });
 
   it('of a process that was killed while it waited leaves nothing behind', async (t) => {

@@ -93,7 +93,15 @@ async function main(): Promise<void> {
   const result =
     key === undefined
       ? await withLock(options, work)
-      : await takeTurn({ ...options, key, serves: (other) => key === 'explicit' || key === other }, work);
+      : await takeTurn(
+          {
+            ...options,
+            key,
+            shape: (value) => value as object,
+            serves: (other) => key === 'explicit' || key === other,
+          },
+          work,
+        );
   process.stdout.write(`result ${JSON.stringify(result)}\n`);
 }
 

@@ -2,12 +2,14 @@
 // in test/system/push.test.ts: libvirt lets nobody talk to the agent of a machine that has not booted.
 
 import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isAbandoned } from '../../src/push/leftover.ts';
 import { createLab, type Lab, NICS, PROGRAM } from '../lab/lab.ts';
 import type { RunResult } from '../lab/namespace.ts';
 import { networkOf } from '../lab/state.ts';
@@ -25,13 +27,14 @@ const two = `${one}  - { eip: 203.0.113.51, vm-ip: 10.10.1.12 }\n`;
 describe('push', { concurrency: false }, () => {
   let lab: Lab;
   let folder: string;
+  let agent: ChildProcess;
   const socket = () => join(folder, 'agent');
 
   before(async () => {
     lab = await createLab();
     folder = await mkdtemp(join(tmpdir(), 'kylin-vr-push-'));
     await guestProgram('');
-    await startAgent(lab, socket());
+    agent = await startAgent(lab, socket());
   });
   after(async () => {
     await lab?.close();
@@ -173,12 +176,19 @@ describe('push', { concurrency: false }, () => {
     await failsWith(
       /\.yaml arrived damaged in the guest \(SHA-256 0{64}, sent was [0-9a-f]{64}\): the guest's own file is as it was; push again$/m,
     );
-    await away('sha256sum');
-    await other('chmod', 'echo no >&2; exit 3');
+    await other('sha256sum', 'echo no >&2; exit 3');
     await failsWith(
-      /chmod 0600 \S+ ended 3 in the guest: no; the guest's own file is as it was: mend that there, and push again$/m,
+      /sha256sum \S+ ended 3 in the guest: no; the guest's own file is as it was: mend that there, and push again$/m,
     );
-    await away('chmod');
+    await away('sha256sum');
+    await other('mv', 'echo no >&2; exit 3');
+    await failsWith(
+      /mv -fT \S+ \S+ ended 3 in the guest: no; the guest's own file is as it was: mend that there, and push again$/m,
+    );
+    await away('mv');
+    await other('install', 'exit 3');
+    await failsWith(/error: install ended 3: install kylin-vr in the guest, or say with --config where its file is$/m);
+    await away('install');
     await guestProgram('kill -9 $$');
     await failsWith(/kylin-vr was ended by signal 9 in the guest: see dmesg there, then push again$/m);
     await guestProgram('sleep 3');
@@ -191,6 +201,81 @@ describe('push', { concurrency: false }, () => {
     await failsWith(/kylin-vr cannot be run in the guest: .*; install it there, and push again$/m);
     await guestProgram('');
     assert.deepEqual(await leftovers(), ['kylin-vr.yaml']);
+  });
+
+  it('keeps what it writes from everybody but root, from its first byte on', async () => {
+    await guestProgram(`[ "$1" = check ] && stat -c '%a %u' /etc/kylin-vr/.push-* > /run/seen`);
+    await lab.router.write(
+      `${GUEST_BIN}/sha256sum`,
+      `#!/bin/sh\nstat -c '%a %u' "$1" > /run/proved\nexec /usr/bin/sha256sum "$@"\n`,
+      0o755,
+    );
+    const { status } = await push(one);
+    await guestProgram('');
+    await lab.router.run(['rm', `${GUEST_BIN}/sha256sum`], { check: true });
+    assert.deepEqual([status, await inGuest('/run/proved'), await inGuest('/run/seen')], [0, '600 0\n', '600 0\n']);
+  });
+
+  describe('that was killed', () => {
+    /** Kills a push while the guest's kylin-vr checks; gives the file's name. */
+    async function killedPush(): Promise<string> {
+      await guestProgram('[ "$1" = check ] && sleep 2');
+      const file = join(folder, 'new.yaml');
+      await writeFile(file, two);
+      const child = lab.host('out').spawn([process.execPath, PROGRAM, 'push', '--socket', socket(), file]);
+      const ended = new Promise((resolve) => child.on('exit', resolve));
+      let name: string | undefined;
+      while (name === undefined) {
+        assert.equal(child.exitCode, null);
+        await sleep(20);
+        name = (await leftovers()).find((each) => each.startsWith('.push-'));
+      }
+      child.kill('SIGKILL');
+      await ended;
+      await guestProgram('');
+      // On a socket, not on virtio, it ends by itself where a client leaves an answer unread: which it may have done or not.
+      const gone = new Promise((resolve) => agent.on('exit', resolve));
+      if (agent.exitCode === null && agent.kill()) await gone;
+      agent = await startAgent(lab, socket());
+      return name;
+    }
+
+    it('leaves a file that the next push takes away', async () => {
+      const name = await killedPush();
+      assert.match(name, /^\.push-[0-9a-f]{16}-[0-9a-f]{8}\.yaml$/);
+      assert.deepEqual(await leftovers(), [name, 'kylin-vr.yaml']);
+      assert.equal((await push(one)).status, 0);
+      assert.deepEqual(await leftovers(), ['kylin-vr.yaml']);
+    });
+
+    it('leaves a file that a run in the guest takes away, an hour later', async () => {
+      const name = await killedPush();
+      const old = `.push-${'0'.repeat(8)}.yaml`;
+      await lab.router.write(`/etc/kylin-vr/${old}`, 'of 1.0');
+      await lab.router.write('/etc/kylin-vr/.push-mine.yaml', 'of somebody');
+      assert.equal((await lab.kylin('reload')).status, 0);
+      assert.deepEqual((await leftovers()).sort(), [name, old, '.push-mine.yaml', 'kylin-vr.yaml'].sort());
+      const paths = [name, old, '.push-mine.yaml'].map((each) => `/etc/kylin-vr/${each}`);
+      await lab.router.run(['touch', '-d', '2 hours ago', ...paths], { check: true });
+      assert.equal((await lab.kylin('reload')).status, 0);
+      assert.deepEqual(await leftovers(), ['.push-mine.yaml', 'kylin-vr.yaml']);
+      await lab.router.run(['rm', '/etc/kylin-vr/.push-mine.yaml'], { check: true });
+    });
+  });
+
+  it('leaves alone what another push is writing', async (t) => {
+    const proxy = await startProxy(join(folder, 'other'), socket(), 'guest-file-flush', 'wait a second');
+    t.after(() => proxy.close());
+    const file = join(folder, 'other.yaml');
+    await writeFile(file, one);
+    const child = lab.host('out').spawn([process.execPath, PROGRAM, 'push', '--socket', proxy.path, file]);
+    const ended = new Promise((resolve) => child.on('exit', resolve));
+    await asked(proxy, child);
+    // The agent serves one at a time: what another push of this host would do is done beside it.
+    const [name = ''] = (await leftovers()).filter((each) => each.startsWith('.push-'));
+    assert.equal(isAbandoned()(name), false);
+    assert.equal(await ended, 0);
+    assert.equal(isAbandoned()(name), true);
   });
 
   it('on a terminal shows what it is doing, and erases it', async () => {
@@ -235,7 +320,7 @@ describe('push', { concurrency: false }, () => {
   it('to several guests goes to all, and ends as the first that failed', async () => {
     const { status, stdout } = await push(one, '--socket', socket(), '--socket', join(folder, 'nobody'));
     assert.equal(status, 69);
-    assert.match(stdout, /agent: unchanged, 0 steps in \d+ ms\n.*nobody: failed, 0 steps\n$/);
+    assert.match(stdout, /agent: unchanged, 0 steps in \d+ ms\n.*nobody: failed, 0 steps in \d+ ms\n$/);
   });
 
   it('to an agent that forbids the calls names the setting', async () => {
@@ -285,7 +370,7 @@ describe('push', { concurrency: false }, () => {
       child.stderr?.on('data', (piece) => {
         stderr += String(piece);
       });
-      while (proxy.seen('guest-file-write') === 0) await sleep(20);
+      await asked(proxy, child);
       child.kill('SIGINT');
       assert.equal(await ended, 69);
       assert.match(stderr, /SIGINT: stopping; what is open in the guests is closed first/);
@@ -300,14 +385,23 @@ describe('push', { concurrency: false }, () => {
   });
 });
 
-async function startAgent(lab: Lab, path: string, ...args: string[]): Promise<void> {
+/** Returns when this push writes the file. */
+async function asked(proxy: Proxy, push: ChildProcess): Promise<void> {
+  while (proxy.seen('guest-file-write') === 0) {
+    assert.equal(push.exitCode, null);
+    await sleep(20);
+  }
+}
+
+async function startAgent(lab: Lab, path: string, ...args: string[]): Promise<ChildProcess> {
+  await rm(path, { force: true });
   const agent = lab.router.spawn(['qemu-ga', '-m', 'unix-listen', '-p', path, '-t', '/run', ...args], {
     env: { PATH: `${GUEST_BIN}:/usr/sbin:/usr/bin:/sbin:/bin` },
     stdio: 'ignore',
   });
   for (let waited = 0; waited < 10_000; waited += 20) {
     if (agent.exitCode !== null) throw new Error(`qemu-ga ended ${agent.exitCode}`);
-    if ((await lab.router.run(['test', '-S', path])).status === 0) return;
+    if ((await lab.router.run(['test', '-S', path])).status === 0) return agent;
     await sleep(20);
   }
   throw new Error('qemu-ga does not listen');

@@ -28,9 +28,13 @@ const sources = readdirSync(SOURCES, { recursive: true, encoding: 'utf8' })
   .map((name) => ({ name, text: readFileSync(join(SOURCES, name), 'utf8') }));
 
 describe('the source', () => {
-  it('starts processes in two places, none of them with a shell', () => {
+  it('starts processes in three places, none of them with a shell', () => {
     const starting = sources.filter(({ text }) => /from '(node:child_process|execa)'|import\('execa'\)/.test(text));
-    assert.deepEqual(starting.map(({ name }) => name).sort(), ['machine/command.ts', 'machine/host.ts']);
+    assert.deepEqual(starting.map(({ name }) => name).sort(), [
+      'machine/command.ts',
+      'machine/host.ts',
+      'machine/journal.ts',
+    ]);
     for (const { name, text } of sources) {
       assert.doesNotMatch(
         text,
@@ -112,6 +116,75 @@ describe('a run as root', { concurrency: false }, () => {
     assert.equal(status, 0, stderr);
     assert.equal(await shell('cat /etc/victim; stat -c "%a %h" /etc/victim'), 'victim\n600 1\n');
     for (const place of places) assert.equal(await shell(`stat -c %F ${place}`), 'regular file\n', place);
+  });
+  it('nor in the place of any file of its own in its own folders', async () => {
+    const own = '/run/kylin-vr /var/lib/kylin-vr /var/log/kylin-vr /var/cache/kylin-vr';
+    // Each leads to what was there, so that it reads the same; beside each is what a killed run may have left of it.
+    await shell(`
+      mkdir /run/victims /var/victims
+      n=0
+      for file in $(find ${own} -type f); do
+        n=$((n+1)); case $file in /run/*) victim=/run/victims/$n ;; *) victim=/var/victims/$n ;; esac
+        cp "$file" "$victim"; ln -sfn "$victim" "$file"
+        cp "$victim" "$victim.new"; ln -sfn "$victim.new" "$file.new"
+      done`);
+    const sums = () =>
+      shell('cd /; sha256sum run/victims/* var/victims/*; stat -c "%n %a %u %h %Y" run/victims/* var/victims/*');
+    const untouched = await sums();
+    assert.ok(untouched.split('\n').length > 30, untouched);
+    for (const octet of ['53', '54']) {
+      await lab.configure(config.replace('.50', `.${octet}`));
+      const { status, stderr } = await lab.kylin('reload');
+      assert.equal(status, 0, stderr);
+      assert.match(
+        stderr,
+        /^kylin-vr: the log \S+ cannot be written: \/var\/log\/kylin-vr\/kylin-vr\.log is a symbolic link, which is not followed: remove it; the run goes on without it$/m,
+      );
+    }
+    assert.equal(await sums(), untouched);
+    await shell(`find ${own} -type l -delete`);
+  });
+
+  it('nor empties the folder that a link in the place of one of its own leads to', async () => {
+    await shell('mkdir /run/precious; echo x > /run/precious/file');
+    for (const name of ['waiting', 'dead', 'lock']) {
+      await shell(`rm -rf /run/kylin-vr/${name}; ln -s /run/precious /run/kylin-vr/${name}`);
+      const { status, stderr } = await lab.kylin('reload');
+      assert.equal(status, 0, stderr);
+      assert.equal(await shell('ls /run/precious'), 'file\n', name);
+    }
+    await shell('rm -rf /run/kylin-vr; ln -s /run/precious /run/kylin-vr');
+    assert.equal((await lab.kylin('reload')).status, 0);
+    assert.equal(await shell('ls /run/precious; stat -c %F /run/kylin-vr'), 'file\ndirectory\n');
+  });
+
+  it('logs only into a file and a folder that are root’s alone', async () => {
+    const log = '/var/log/kylin-vr/kylin-vr.log';
+    const traps: [make: string, said: string, end: string][] = [
+      [`rm -f ${log}; mkfifo ${log}`, `${log} is no regular file: remove it`, `rm ${log}`],
+      [`rm -f ${log}; mkdir ${log}`, `${log} is no regular file: remove it`, `rmdir ${log}`],
+      [
+        'chmod 0770 /var/log/kylin-vr',
+        'others than root can write /var/log/kylin-vr: chown root /var/log/kylin-vr && chmod 0750 /var/log/kylin-vr',
+        'chmod 0750 /var/log/kylin-vr',
+      ],
+      [
+        'mv /var/log/kylin-vr /var/log/elsewhere; ln -s elsewhere /var/log/kylin-vr',
+        '/var/log/kylin-vr is a symbolic link, which is not followed: remove it',
+        'rm /var/log/kylin-vr; mv /var/log/elsewhere /var/log/kylin-vr',
+      ],
+    ];
+    for (const [make, said, end] of traps) {
+      await shell(make);
+      const { status, stderr } = await lab.kylin('reload');
+      assert.equal(status, 0, stderr);
+      assert.ok(
+        stderr.includes(`kylin-vr: the log ${log} cannot be written: ${said}; the run goes on without it\n`),
+        stderr,
+      );
+      await shell(end);
+    }
+    assert.doesNotMatch((await lab.kylin('reload')).stderr, /cannot be written/);
   });
 });
 

@@ -14,8 +14,8 @@ const VARIANTS = {
     file: 'src/machine/host.ts',
     replace: [
       [
-        '    async write(path, content, mode) {',
-        '    async write(path, content, mode) {\n      const temporaryFor = (path: string) => path;',
+        '    async write(path, content, mode, gid) {',
+        '    async write(path, content, mode, gid) {\n      const temporaryFor = (path: string) => path;',
       ],
       ["openSync(temporary, 'wx', mode)", "openSync(temporary, 'w', mode)"],
     ],

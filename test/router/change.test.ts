@@ -49,6 +49,7 @@ describe('one change among 1,000 EIPs', { concurrency: true }, () => {
         return calls.flatMap(({ command, input }) => [`$ ${command}`, ...(input?.trimEnd().split('\n') ?? [])]);
       }
       const restore = '$ iptables-restore --noflush --wait 30';
+      const block = Array.from({ length: 16 }, (_, n) => n);
 
       it('counters count', async () => {
         assert.match(
@@ -66,8 +67,18 @@ describe('one change among 1,000 EIPs', { concurrency: true }, () => {
           '-D KYLIN-VR-I28-198.18.1.0 -d 198.18.1.5/32 -j DROP',
           'COMMIT',
           '*nat',
+          ':KYLIN-VR-H28-198.18.1.0 - [0:0]',
+          ...block
+            .filter((last) => last !== 5)
+            .map(
+              (last) =>
+                `-A KYLIN-VR-H28-198.18.1.0 -m conntrack --ctorigdst 198.18.1.${last} -j KYLIN-VR-HAIRPIN-SOURCE`,
+            ),
           '-D KYLIN-VR-D28-198.18.1.0 -d 198.18.1.5/32 -j DNAT --to-destination 172.24.1.5',
           '-D KYLIN-VR-S28-172.24.1.0 -s 172.24.1.5/32 -j SNAT --to-source 198.18.1.5',
+          // The block was whole, and one rule.
+          '-D KYLIN-VR-H24-198.18.1.0 -m conntrack --ctorigdst 198.18.1.0/28 -j KYLIN-VR-HAIRPIN-SOURCE',
+          '-A KYLIN-VR-H24-198.18.1.0 -m conntrack --ctorigdst 198.18.1.0/28 -j KYLIN-VR-H28-198.18.1.0',
           'COMMIT',
         ]);
       });
@@ -79,8 +90,12 @@ describe('one change among 1,000 EIPs', { concurrency: true }, () => {
           '-A KYLIN-VR-I28-198.18.1.0 -d 198.18.1.5/32 -j DROP',
           'COMMIT',
           '*nat',
+          ':KYLIN-VR-H28-198.18.1.0 - [0:0]',
           '-A KYLIN-VR-D28-198.18.1.0 -d 198.18.1.5/32 -j DNAT --to-destination 172.24.1.5',
           '-A KYLIN-VR-S28-172.24.1.0 -s 172.24.1.5/32 -j SNAT --to-source 198.18.1.5',
+          '-D KYLIN-VR-H24-198.18.1.0 -m conntrack --ctorigdst 198.18.1.0/28 -j KYLIN-VR-H28-198.18.1.0',
+          '-A KYLIN-VR-H24-198.18.1.0 -m conntrack --ctorigdst 198.18.1.0/28 -j KYLIN-VR-HAIRPIN-SOURCE',
+          '-X KYLIN-VR-H28-198.18.1.0',
           'COMMIT',
           '$ ip -batch -',
           'address replace 198.18.1.5/32 dev eth0',
@@ -117,12 +132,17 @@ describe('one change among 1,000 EIPs', { concurrency: true }, () => {
           ':KYLIN-VR-D28-198.18.9.0 - [0:0]',
           ':KYLIN-VR-S24-10.10.2.0 - [0:0]',
           ':KYLIN-VR-S28-10.10.2.16 - [0:0]',
+          ':KYLIN-VR-H24-198.18.9.0 - [0:0]',
+          ':KYLIN-VR-H28-198.18.9.0 - [0:0]',
           '-A KYLIN-VR-D24-198.18.9.0 -d 198.18.9.0/28 -j KYLIN-VR-D28-198.18.9.0',
           '-A KYLIN-VR-D28-198.18.9.0 -d 198.18.9.9/32 -j DNAT --to-destination 10.10.2.22',
           '-A KYLIN-VR-S24-10.10.2.0 -s 10.10.2.16/28 -j KYLIN-VR-S28-10.10.2.16',
           '-A KYLIN-VR-S28-10.10.2.16 -s 10.10.2.22/32 -j SNAT --to-source 198.18.9.9',
+          '-A KYLIN-VR-H24-198.18.9.0 -m conntrack --ctorigdst 198.18.9.0/28 -j KYLIN-VR-H28-198.18.9.0',
+          '-A KYLIN-VR-H28-198.18.9.0 -m conntrack --ctorigdst 198.18.9.9 -j KYLIN-VR-HAIRPIN-SOURCE',
           '-A KYLIN-VR-DNAT -d 198.18.9.0/24 -j KYLIN-VR-D24-198.18.9.0',
           '-A KYLIN-VR-SOURCE -s 10.10.2.0/24 -j KYLIN-VR-S24-10.10.2.0',
+          '-A KYLIN-VR-TRANSLATED -m conntrack --ctorigdst 198.18.9.0/24 -j KYLIN-VR-H24-198.18.9.0',
           'COMMIT',
           '$ ip -batch -',
           'address replace 198.18.9.9/32 dev eth0',

@@ -50,16 +50,40 @@ describe('edit commands', { concurrency: false }, () => {
     );
   });
 
-  it('add of what is there, and remove of what is not: unchanged', async () => {
-    for (const args of [
-      ['eip', 'add', '203.0.113.50=10.10.1.11'],
-      ['eip', 'remove', '203.0.113.99'],
-      ['route', 'remove', '172.16.0.0/16'],
-    ]) {
-      const { status, stdout } = await lab.kylin(...args);
-      assert.deepEqual([status, /edit: unchanged, 0 steps/.test(stdout)], [0, true], args.join(' '));
-    }
+  it('add of what is there, and remove of what is not: unchanged, and said', async () => {
+    const cases: [args: string[], said: string][] = [
+      [['eip', 'add', '203.0.113.50=10.10.1.11'], '203.0.113.50=10.10.1.11 is in the file already'],
+      [['eip', 'remove', '203.0.113.99'], '203.0.113.99 is not in the file'],
+      [
+        ['eip', 'remove', '203.0.113.50=10.10.1.99'],
+        '203.0.113.50=10.10.1.99 is not in the file, which has 203.0.113.50=10.10.1.11',
+      ],
+      [['route', 'remove', '172.16.0.0/16'], '172.16.0.0/16 is not in the file'],
+    ];
+    for (const [args, said] of cases)
+      for (const more of [[], ['--no-reload']]) {
+        const { status, stdout } = await lab.kylin(...args, ...more);
+        assert.equal(status, 0, args.join(' '));
+        assert.match(stdout, /^edit: unchanged, 0 steps in \d+ ms\n/);
+        assert.equal(stdout.split('\n')[1], said);
+      }
+    const { status, stderr } = await lab.kylin('eip', 'remove', 'www');
+    assert.deepEqual([status, stderr], [64, 'kylin-vr: www: eip must be an IPv4 address\n']);
     assert.equal(await lab.router.read(CONFIG), file);
+  });
+
+  it('keeps mode, group and byte order mark of the file', async () => {
+    const stat = async () => (await lab.router.run(['stat', '-c', '%a %u %g', CONFIG])).stdout;
+    await lab.configure(`\ufeff${file}`);
+    await lab.router.run(['sh', '-c', `chown 0:4 ${CONFIG}; chmod 0640 ${CONFIG}`], { check: true });
+    assert.equal((await lab.kylin('eip', 'add', '203.0.113.51=10.10.1.12')).status, 0);
+    assert.equal(await stat(), '640 0 4\n');
+    assert.equal((await lab.kylin('eip', 'remove', '203.0.113.51')).status, 0);
+    assert.equal((await lab.router.run(['od', '-An', '-tx1', '-N4', CONFIG])).stdout, ' ef bb bf 23\n');
+    assert.equal(await lab.router.read(CONFIG), file);
+    // What the rules refuse, and what is put back, likewise.
+    assert.equal((await lab.kylin('eip', 'add', '203.0.113.37=10.10.1.12')).status, 65);
+    assert.equal(await stat(), '640 0 4\n');
   });
 
   it('remove: gone from both', async () => {
@@ -94,6 +118,75 @@ describe('edit commands', { concurrency: false }, () => {
     assert.match(stdout, /not in force yet: kylin-vr reload/);
     assert.equal(await networkOf(lab.router), before);
     assert.equal((await lab.kylin('status')).status, 2);
+  });
+
+  it('applies nothing that somebody else left in the file, unless told so', async () => {
+    const other = `${file}  - eip: 203.0.113.70\n    vm-ip: 10.10.1.70\nfrom-uplink: drop\n`;
+    const before = await networkOf(lab.router);
+    for (const make of [
+      () => lab.configure(other),
+      async () => {
+        await lab.configure(other);
+        assert.equal((await lab.kylin('reload')).status, 0);
+        assert.equal((await lab.kylin('rollback')).status, 0);
+      },
+      async () => {
+        await lab.configure(other);
+        assert.equal((await lab.kylin('reload', '--confirm-within', '60')).status, 0);
+        const { status, stderr } = await lab.kylin('eip', 'add', '203.0.113.51=10.10.1.12');
+        assert.deepEqual([status, /a change waits for its confirmation/.test(stderr)], [75, true]);
+        assert.equal((await lab.kylin('rollback')).status, 0);
+      },
+    ]) {
+      await make();
+      for (const args of [
+        ['add', '203.0.113.51=10.10.1.12'],
+        ['remove', '203.0.113.99'],
+        ['remove', '203.0.113.50'],
+      ]) {
+        const { status, stderr } = await lab.kylin('eip', ...args);
+        assert.equal(status, 65);
+        assert.match(
+          stderr,
+          /kylin-vr\.yaml holds more than what is in force: - from-uplink: forward, \+ eip 203\.0\.113\.70=10\.10\.1\.70, \+ from-uplink: drop; kylin-vr plan shows what that does, kylin-vr eip (?:add|remove) --all applies it as well, cp \S+ \S+ takes it out of the file$/m,
+        );
+        assert.equal(await lab.router.read(CONFIG), other);
+        assert.equal(await networkOf(lab.router), before);
+      }
+    }
+    assert.equal((await lab.kylin('eip', 'add', '203.0.113.51=10.10.1.12', '--no-reload')).status, 0);
+    assert.equal((await lab.kylin('eip', 'add', '203.0.113.52=10.10.1.13')).status, 65);
+    const { status, stdout } = await lab.kylin('eip', 'add', '203.0.113.52=10.10.1.13', '--all');
+    assert.equal(status, 0);
+    assert.match(stdout, /applied with it, as the file has it: .*\+ eip 203\.0\.113\.70=10\.10\.1\.70/);
+    assert.match(await addresses(), /203\.0\.113\.70\/32/);
+  });
+
+  it('applies what edits with --no-reload wrote, and shows it', async () => {
+    for (const n of [51, 52])
+      assert.equal((await lab.kylin('eip', 'add', `203.0.113.${n}=10.10.1.${n}`, '--no-reload')).status, 0);
+    const { status, stdout } = await lab.kylin('eip', 'remove', '203.0.113.50');
+    assert.equal(status, 0);
+    assert.match(
+      stdout,
+      /applied with it, as the file has it: \+ eip 203\.0\.113\.51=10\.10\.1\.51, \+ eip 203\.0\.113\.52=10\.10\.1\.52\n/,
+    );
+    assert.match(await addresses(), /203\.0\.113\.52\/32/);
+  });
+
+  it('--confirm-within takes the network back unless it is confirmed; what it wrote is in force no more', async () => {
+    const before = await networkOf(lab.router);
+    const add = ['eip', 'add', '203.0.113.51=10.10.1.12', '--confirm-within', '60'];
+    assert.match((await lab.kylin(...add)).stdout, /kylin-vr confirm keeps it/);
+    assert.equal((await lab.kylin('confirm')).status, 0);
+    assert.equal((await lab.kylin('eip', 'remove', '203.0.113.51')).status, 0);
+    assert.equal(await networkOf(lab.router), before);
+    assert.equal((await lab.kylin(...add)).status, 0);
+    assert.equal((await lab.kylin('rollback')).status, 0);
+    assert.equal(await networkOf(lab.router), before);
+    const { status, stderr } = await lab.kylin('eip', 'add', '203.0.113.52=10.10.1.13');
+    assert.deepEqual([status, /more than what is in force: \+ eip 203\.0\.113\.51=/.test(stderr)], [65, true]);
+    assert.equal((await lab.kylin(...add, '--no-reload')).status, 64);
   });
 
   it('of what the rules refuse leaves file and network as they were', async () => {

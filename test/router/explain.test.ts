@@ -54,6 +54,23 @@ describe('explain', { concurrency: false }, () => {
     await stream.close();
   });
 
+  it('differs where rules of others stop it on its way, or a NIC is in error', async (t) => {
+    const run = (script: string) => lab.router.run(['sh', '-ec', script], { check: true });
+    t.after(() => run('iptables -D FORWARD -i eth2 -j DROP; ip link delete br-op'));
+    await run('iptables -I FORWARD -i eth2 -j DROP; ip link add br-op type bridge');
+    const differing = async (from: string) => {
+      const { status, lines } = await explain(from, '192.0.2.10:80', '--live');
+      return [status, ...lines.filter((line) => line.startsWith('differs'))];
+    };
+    assert.deepEqual(await differing('10.10.2.21'), [2, 'differs: FORWARD stops it: -i eth2 -j DROP']);
+    assert.deepEqual(await differing('10.10.1.11'), [0]);
+    await run('ip link set eth1 master br-op');
+    assert.deepEqual(await differing('10.10.1.11'), [
+      2,
+      'differs: NIC 52:54:84:11:00:04 is in error: kylin-vr status says what is wrong with it',
+    ]);
+  });
+
   it('shows where the kernel disagrees', async () => {
     await lab.router.run(['ip', 'route', 'add', '10.10.2.22/32', 'via', '10.10.1.11'], { check: true });
     const { status, lines } = await explain('192.0.2.10', `${EIPS.y}:53/udp`, '--live');

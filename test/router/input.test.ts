@@ -109,12 +109,12 @@ const BAD: [what: string, text: string, first: string][] = [
   [
     'an alias bomb',
     bomb,
-    '1:1: a: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list',
+    '1:1: a: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list, from-uplink',
   ],
   [
     '__proto__',
     `${FIELD}__proto__: { if_list: [] }\n`,
-    '23:1: __proto__: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list',
+    '23:1: __proto__: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list, from-uplink',
   ],
 ];
 
@@ -162,10 +162,9 @@ describe('bad input', { concurrency: true }, () => {
       await lab.configure(FIELD.replace('prefix: 24', 'prefix: 33'));
       const { stderr, status } = await lab.kylin('reload');
       assert.equal(status, 65);
-      const { msg } = JSON.parse(stderr.split('\n')[0] ?? '');
       assert.equal(
-        msg,
-        `${CONFIG}:3:14: if_list[0].prefix: must be a whole number from 1 to 32, is 33\n  3 |      prefix: 33\n    |              ^^`,
+        stderr,
+        `error: ${CONFIG}:3:14: if_list[0].prefix: must be a whole number from 1 to 32, is 33\n  3 |      prefix: 33\n    |              ^^\n`,
       );
     });
 
@@ -218,6 +217,43 @@ describe('bad input', { concurrency: true }, () => {
       assert.deepEqual([status, errors.length], [65, 1]);
       assert.deepEqual(warnings, [{ message: 'the last good configuration stays in force' }]);
       assert.equal(await networkOf(lab.router), network);
+    });
+
+    /** Without the place and the excerpt, and without what took its time. */
+    const inLog = (line: string): string =>
+      (JSON.parse(line) as { msg: string }).msg.replace(/^\/[^ ]* /, '').replace(/\n.*|, \d+ steps in \d+ ms/s, '');
+
+    it('so it does with a file of nothing but mistakes, of which the first hundred are shown and logged', async () => {
+      await lab.configure(`if_list: [${'1, '.repeat(150_000)}]\n`);
+      await wipe(lab);
+      const { status, stderr } = await lab.kylin('--log-format', 'json', 'start');
+      assert.equal(status, 65);
+      assert.equal(await networkOf(lab.router), network);
+      const logged = (await lab.router.read('/var/log/kylin-vr/kylin-vr.log')) ?? '';
+      for (const text of [stderr, logged])
+        assert.deepEqual(
+          text
+            .trim()
+            .split('\n')
+            .slice(-103)
+            .filter((_, n) => n === 0 || n > 98)
+            .map((line) => inLog(line)),
+          [
+            'if_list[0]: must be a mapping with the keys ipaddr, prefix, …; is 1',
+            'if_list[99]: must be a mapping with the keys ipaddr, prefix, …; is 1',
+            'and 149900 more: kylin-vr check --json has them all',
+            'the last good configuration stays in force',
+            'start: failed',
+          ],
+        );
+      for (const command of [['plan'], ['status'], ['eip', 'list'], ['log', '-n', '1']]) {
+        const shown = await lab.kylin(...command);
+        assert.match(
+          `${shown.stdout}${shown.stderr}`,
+          /^ *error: and 149900 more: kylin-vr check --json has them all$/m,
+          command.join(' '),
+        );
+      }
     });
 
     for (const trigger of ['udev', 'timer'])

@@ -51,7 +51,7 @@ describe('runs at once', { concurrency: false }, () => {
     assert.equal(changed.size, 1);
     assert.equal((await lab.kylin('plan', '--exit-code')).status, 0);
     const log = (await lab.router.read('/var/log/kylin-vr/kylin-vr.log')) ?? '';
-    const lines = log.split('\n').filter((line) => line.includes('"command":"reload"'));
+    const lines = log.split('\n').filter((line) => /"command":"reload".*"result":/.test(line));
     assert.equal(lines.filter((line) => [...runs].some((id) => line.includes(id))).length, runs.size);
   });
 
@@ -67,7 +67,7 @@ describe('runs at once', { concurrency: false }, () => {
     const took = performance.now() - from;
     assert.ok(took < 7000, `${took} ms`);
     await sleep(8200 - took);
-    assert.equal(await lab.router.read('/mnt/restores'), 'begin\nnext\n');
+    assert.match((await lab.router.read('/mnt/restores')) ?? '', /^begin\n(next\n)+$/);
     await tools.before('iptables-nft-restore');
     assert.equal((await lab.kylin('plan', '--exit-code')).status, 0);
   });

@@ -126,6 +126,97 @@ describe('status', { concurrency: false }, () => {
     assert.equal(foreign.length, 30);
   });
 
+  it('in sync is said with the NICs that are pending, and not where all are', async (t) => {
+    t.after(() => lab.configure(elastic.config));
+    const last = async () => (await lab.kylin('status')).stdout.trimEnd().split('\n').at(-1);
+    const nic = (n: number) => `  - { ipaddr: 192.0.2.${n}, prefix: 32, mac: '52:54:84:99:00:0${n}' }\n`;
+    for (const [config, said] of [
+      [elastic.config.replace('if_list:\n', (line) => line + nic(1)), 'in sync, but for 1 NIC that is pending'],
+      [
+        elastic.config.replace('if_list:\n', (line) => line + nic(1) + nic(2)),
+        'in sync, but for 2 NICs that are pending',
+      ],
+    ] as const) {
+      await lab.configure(config);
+      await lab.kylin('reload');
+      assert.equal(await last(), said);
+    }
+    await lab.configure(`if_list:\n${nic(1)}${nic(2)}`);
+    await lab.kylin('reload');
+    assert.equal(await last(), 'pending: none of the NICs is ready, and nothing is routed: plug them in, or mend mac');
+    await lab.configure('if_list: []\n');
+    const said = 'if_list is empty, so no NIC has an address of ours: write the file, then run kylin-vr reload';
+    const { stderr } = await lab.kylin('start');
+    assert.equal(stderr, `warning: ${said}\n`);
+    await lab.kylin('reload');
+    assert.equal(await last(), said);
+  });
+
+  it('a unit that is disabled or masked is said by status and reload, with the cure', async (t) => {
+    const shell = (script: string) => lab.router.run(['sh', '-ec', script], { check: true });
+    t.after(() =>
+      shell('umount /usr/lib/systemd/system; rmdir /run/systemd/system; rm -rf /etc/systemd/system/kylin-vr.service'),
+    );
+    await lab.configure(elastic.config);
+    await lab.kylin('reload');
+    await shell(
+      'mount -t tmpfs tmpfs /usr/lib/systemd/system; touch /usr/lib/systemd/system/kylin-vr.service; mkdir -p /run/systemd/system',
+    );
+    const says = async (said: string | undefined) => {
+      const warnings = said === undefined ? [] : [{ message: said }];
+      for (const command of ['status', 'reload'])
+        assert.deepEqual(JSON.parse((await lab.kylin(command, '--json')).stdout).warnings, warnings, command);
+      assert.deepEqual((await lab.kylin('reload', '--trigger', 'timer')).stderr, '');
+    };
+    await says(
+      'kylin-vr.service is disabled, so nothing comes back after a boot: systemctl enable --now kylin-vr.service',
+    );
+    await shell('ln -s /dev/null /etc/systemd/system/kylin-vr.service');
+    await says(
+      'kylin-vr.service is masked, so nothing comes back after a boot, and no NIC that comes is served: systemctl unmask kylin-vr.service, then systemctl enable --now kylin-vr.service',
+    );
+    await shell(`
+      rm /etc/systemd/system/kylin-vr.service
+      mkdir -p /etc/systemd/system/multi-user.target.wants
+      ln -s /usr/lib/systemd/system/kylin-vr.service /etc/systemd/system/multi-user.target.wants/kylin-vr.service`);
+    await says(undefined);
+    await shell('rm /etc/systemd/system/multi-user.target.wants/kylin-vr.service');
+  });
+
+  it('check of the real file judges owner and mode as reload does', async (t) => {
+    const shell = (script: string) => lab.router.run(['sh', '-ec', script], { check: true });
+    const file = '/etc/kylin-vr/kylin-vr.yaml';
+    t.after(() => shell(`chown root ${file}; chmod 0600 ${file}; chmod 0700 /etc/kylin-vr`));
+    for (const [wrong, status] of [
+      [`chown 1000 ${file}`, 65],
+      [`chown root ${file}; chmod 0755 /etc/kylin-vr; chmod 0666 ${file}`, 65],
+      [`chmod 0777 /etc/kylin-vr`, 65],
+      [`chmod 0700 /etc/kylin-vr`, 0],
+    ] as const) {
+      await shell(wrong);
+      const checked = await lab.kylin('check', '--json');
+      const { errors, warnings } = JSON.parse(checked.stdout);
+      const planned = JSON.parse((await lab.kylin('plan', '--json')).stdout);
+      assert.deepEqual([checked.status, errors, warnings], [status, planned.errors, planned.warnings], wrong);
+      assert.equal(errors.length + warnings.length, 1);
+    }
+    await shell(`cp ${file} /mnt/other.yaml; chown 1000 /mnt/other.yaml`);
+    assert.equal((await lab.kylin('check', '/mnt/other.yaml')).status, 0);
+  });
+
+  it('without python2 it says that old clients cannot call, where something is installed', async (t) => {
+    const shell = (script: string) => lab.router.run(['sh', '-ec', script], { check: true });
+    t.after(() => shell('rm -f /var/lib/kylin-vr/installed.json'));
+    const hints = async () => JSON.parse((await lab.kylin('status', '--json')).stdout).hints;
+    assert.equal(await hints(), undefined);
+    await shell('echo "{}" > /var/lib/kylin-vr/installed.json');
+    const said =
+      'old clients cannot call: they run python2 /usr/bin/kylin-vr.py, and there is no /usr/bin/python2: install python2, or have them run kylin-vr reload; what they write, the timer applies within a minute';
+    const there = (await lab.router.run(['sh', '-c', 'command -v python2'])).status === 0;
+    assert.deepEqual(await hints(), there ? undefined : [said]);
+    if (!there) assert.ok((await lab.kylin('status')).stdout.includes(`note: ${said}\n`));
+  });
+
   it('--watch shows it again and again', async () => {
     const watcher = lab.router.spawn([process.execPath, PROGRAM, 'status', '--watch', '0.2']);
     let shown = '';

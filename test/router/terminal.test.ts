@@ -77,7 +77,7 @@ in sync
       `  203.0.113.50   →  10.10.1.11  ${RED('error')}`,
       `  198.51.100.20  →  10.10.2.21  ${GREEN('active')}`,
       `  203.0.113.61:1/tcp          →  10.99.0.1:1           ${RED('error')}`,
-      `${RED('not in sync')}: reload would do 7 steps`,
+      `${RED('not in sync')}: reload would do 8 steps`,
       `  ${GREEN('+ address 203.0.113.50/32 on eth0')}`,
       `  ${RED('- address 10.10.1.77/24 on eth1 (foreign)')}`,
     ])
@@ -87,7 +87,7 @@ in sync
       GREEN('+ address 203.0.113.50/32 on eth0'),
       RED('- address 10.10.1.77/24 on eth1 (foreign)'),
       YELLOW('! announce 203.0.113.50, 203.0.113.61 on eth0'),
-      'plan: 7 steps',
+      'plan: 8 steps',
     ])
       assert.ok(plan.split('\n').includes(line), `${line}\nis not in\n${plan}`);
     assert.ok(plan.includes(`\n${YELLOW('warning')}: /etc/kylin-vr/kylin-vr.yaml:`), plan);

@@ -60,7 +60,12 @@ function nics(path: Path): void {
   it('a NIC that is unplugged: nothing of it stays, and it comes back whole', async () => {
     await lab.router.unplug(NICS.b);
     await kylin(lab, 'reload', '--trigger', 'udev');
-    assert.doesNotMatch(await networkOf(lab.router), /eth2|10\.10\.2\.254|172\.24/);
+    const left = (await networkOf(lab.router)).split('\n').filter((line) => /eth2|10\.10\.2\.254|172\.24/.test(line));
+    // What is behind it goes nowhere, and not out.
+    assert.deepEqual(
+      left.map((line) => line.trim()),
+      ['nft mangle -A KYLIN-VR-NOWHERE -d 172.24.0.0/16 -j DROP'],
+    );
     // Its EIP is the uplink's matter: the VM may be behind another route.
     assert.match(await networkOf(lab.router), /eth0 inet 203\.0\.113\.51\/32/);
     await lab.router.plug(NICS.b);
@@ -127,14 +132,57 @@ function nics(path: Path): void {
     assert.equal(await networkOf(lab.router), whole);
   });
 
-  it('two NICs with one MAC: neither is used, all else is done, and it is said', async () => {
+  it('a second NIC with the MAC of one that is at work takes nothing from it, and is named', async () => {
+    await lab.router.plug({ ...NICS.b, device: 'eth7' });
+    const { report } = await kylin(lab, 'reload');
+    assert.deepEqual(report.warnings, [
+      { message: `eth7 has the MAC of eth2 too (${B}), which is used as before: give it another` },
+    ]);
+    assert.deepEqual(await states(lab), [0, true, 'eth0 active, eth1 active, eth2 active']);
+    assert.match(await shell(lab, 'ip -4 -o address show dev eth2'), / 10\.10\.2\.254\/24 /);
+    // As after a boot, where links have other numbers.
+    await shell(lab, `sed -i 's/"boot":"[^"]*"/"boot":"another"/' /var/lib/kylin-vr/owned.json`);
+    assert.deepEqual((await kylin(lab, 'reload')).report.warnings, report.warnings);
+    assert.deepEqual(await states(lab), [0, true, 'eth0 active, eth1 active, eth2 active']);
+    await lab.router.unplug({ ...NICS.b, device: 'eth7' });
+    await kylin(lab, 'reload');
+    assert.equal(await networkOf(lab.router), whole);
+  });
+
+  it('two NICs with one MAC that come together: neither is used, all else is done, and it is said', async () => {
+    await lab.router.unplug(NICS.b);
+    await kylin(lab, 'reload');
+    await lab.router.plug(NICS.b);
     await lab.router.plug({ ...NICS.b, device: 'eth7' });
     const { report } = await kylin(lab, 'reload');
     assert.deepEqual(report.warnings, [
       { message: `NIC ${B} is not used: eth2 and eth7 have the same MAC: give one of them another` },
     ]);
-    assert.deepEqual(await states(lab), [0, true, `eth0 active, eth1 active, ${B} error`]);
+    assert.deepEqual(await states(lab), [2, false, `eth0 active, eth1 active, ${B} error`]);
+    const { status, stdout } = await lab.kylin('plan', '--exit-code');
+    assert.deepEqual(
+      [status, stdout],
+      [2, 'not in sync: a NIC is in error, and reload cannot help: see the warning\n'],
+    );
     await lab.router.unplug({ ...NICS.b, device: 'eth7' });
+    await kylin(lab, 'reload');
+    assert.equal(await networkOf(lab.router), whole);
+  });
+
+  it('a NIC that somebody put into a bridge is left as it is, until it is taken out', async () => {
+    await shell(lab, `ip link add br9 type bridge; ip link set br9 up; ip link set eth2 master br9`);
+    const before = await shell(lab, 'ip -4 -o address; ip -4 route');
+    const { report } = await kylin(lab, 'reload', '--trigger', 'timer');
+    assert.match(
+      report.warnings[0]?.message ?? '',
+      /^NIC \S+ \(eth2\) is left as it is: somebody made it a port of the bridge br9/,
+    );
+    await lab.configure(config.replace('10.10.2.254', '10.10.2.253'));
+    assert.deepEqual((await kylin(lab, 'reload')).report.steps, []);
+    assert.deepEqual(await states(lab), [2, false, 'eth0 active, eth1 active, eth2 error']);
+    assert.equal(await shell(lab, 'ip -4 -o address; ip -4 route'), before);
+    await lab.configure(config);
+    await shell(lab, 'ip link set eth2 nomaster; ip link delete br9');
     await kylin(lab, 'reload');
     assert.equal(await networkOf(lab.router), whole);
   });

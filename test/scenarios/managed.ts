@@ -444,7 +444,7 @@ function bystanders(path: ManagedPath): void {
     before(async () => {
       lab = await createManagedLab(path);
       await reload(lab, two);
-      await shell(lab, BYSTANDERS);
+      await shell(lab, `${BYSTANDERS}${STUBBORN}`);
       tools = await recordTools(lab.router);
     });
     after(() => lab?.close());
@@ -468,7 +468,7 @@ function bystanders(path: ManagedPath): void {
 
     it('stays as it was when a profile is reapplied by nmcli, in the same run, and no packet of other flows is lost', async () => {
       const there = await bystandersOf(lab);
-      assert.equal(there.split('\n').length, 20, there);
+      assert.equal(there.split('\n').length, 28, there);
       await tools.before('busctl', REFUSES);
       const pings = await createTraffic(lab).startPings({ from: 'out', to: '203.0.113.50', perSecond: 100 });
       for (const config of [three, two, three, two]) {
@@ -487,12 +487,15 @@ function bystanders(path: ManagedPath): void {
       await shell(lab, 'ip address add 192.0.2.77/32 dev eth0');
       await reload(lab, `if_list:\n${subnetA}`);
       assert.equal(await bystandersOf(lab), there);
-      assert.deepEqual((await addresses(lab)).toSorted(), [...LINK_SCOPE, '192.0.2.77/32'].toSorted());
+      assert.deepEqual(
+        (await addresses(lab)).toSorted(),
+        [...LINK_SCOPE, ...STUBBORN_SCOPE, '192.0.2.77/32'].toSorted(),
+      );
       await inSync(lab);
       await reload(lab, two);
       assert.equal(await bystandersOf(lab), there);
       const ours = ['203.0.113.37/24', '203.0.113.50/32', '203.0.113.51/32'];
-      assert.deepEqual((await addresses(lab)).toSorted(), [...LINK_SCOPE, ...ours].toSorted());
+      assert.deepEqual((await addresses(lab)).toSorted(), [...LINK_SCOPE, ...STUBBORN_SCOPE, ...ours].toSorted());
     });
 
     it('stays when a change is taken back', async () => {
@@ -539,12 +542,89 @@ function bystanders(path: ManagedPath): void {
       await reload(lab, two);
     });
 
+    it('of IPv6 stays where NetworkManager leaves that switched off', async () => {
+      const there = await bystandersOf(lab);
+      await tools.before('busctl', REFUSES);
+      const off = 'echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6';
+      await tools.before('nmcli', `case "$*" in *reapply*) /usr/bin/nmcli "$@"; s=$?; ${off}; exit $s;; esac`);
+      for (const config of [three, two]) {
+        assert.deepEqual(lostOnes((await reload(lab, config)).warnings), []);
+        assert.equal(await bystandersOf(lab), there);
+      }
+      await tools.before('nmcli');
+      await tools.before('busctl');
+    });
+
+    it("stays when the NIC's own address changes, permanent neighbours included", async () => {
+      const there = await bystandersOf(lab);
+      await reload(lab, two.replace('203.0.113.37', '203.0.113.38'));
+      assert.equal(await bystandersOf(lab), there);
+      await reload(lab, two);
+      assert.equal(await bystandersOf(lab), there);
+    });
+
+    it('what cannot be put back stays on record: each run says so, tries again and ends 69, and all else is done', async () => {
+      const there = await bystandersOf(lab);
+      await tools.before('busctl', REFUSES);
+      await tools.before('ip', `case "$*" in *-force*) sed /172.20.0.0/d | /bin/ip "$@"; exit;; esac`);
+      for (const config of [three, three, two]) {
+        const { status, report } = await kylin(lab, config);
+        const errors = report.errors.map(({ message }) => message.replace(' onlink', ''));
+        assert.deepEqual([status, errors, lostOnes(report.warnings)], [69, [LOST], []]);
+        assert.equal(await bystandersOf(lab), there.replace(/^unicast 172\.20\..*\n/m, ''));
+        assert.equal(await lab.router.read('/var/lib/kylin-vr/last-good.yaml'), config);
+      }
+      assert.match(
+        (await lab.kylin('plan')).stdout,
+        /^\+ route 172\.20\.\S+ via 203\S+ dev eth0 proto boot (?:onlink )?\(foreign, put back\)$/m,
+      );
+      await tools.before('ip');
+      await tools.before('busctl');
+      assert.deepEqual(
+        (await reload(lab, two)).steps.map(({ kind }) => kind),
+        ['put-back'],
+      );
+      assert.equal(await bystandersOf(lab), there);
+      await inSync(lab);
+      assert.equal(await lab.router.read('/run/kylin-vr/foreign.json'), undefined);
+    });
+
+    it('nor is it forgotten where a later change loses more; what others put in its place is there instead', async () => {
+      const there = await bystandersOf(lab);
+      await tools.before('busctl', REFUSES);
+      for (const [config, dropped] of [
+        [three, '172.20'],
+        [two, '172.2[01]'],
+      ] as const) {
+        await tools.before('ip', `case "$*" in *-force*) sed /${dropped}.0.0/d | /bin/ip "$@"; exit;; esac`);
+        const { status, report } = await kylin(lab, config);
+        assert.deepEqual([status, report.errors.length], [69, dropped === '172.20' ? 1 : 2], JSON.stringify(report));
+      }
+      await tools.before('busctl');
+      await shell(
+        lab,
+        'ip route add 172.20.0.0/16 via 203.0.113.8 dev eth0; ip route add 172.21.0.0/16 via 203.0.113.8 dev eth0 metric 77',
+      );
+      const { status, report } = await kylin(lab, two);
+      assert.deepEqual([status, report.result], [0, 'unchanged'], JSON.stringify(report));
+      await tools.before('ip');
+      assert.equal(await lab.router.read('/run/kylin-vr/foreign.json'), undefined);
+      await shell(
+        lab,
+        `ip route delete 172.20.0.0/16; ip route delete 172.21.0.0/16
+         ip route add 172.20.0.0/16 via 203.0.113.9 dev eth0
+         ip route add 172.21.0.0/16 via 203.0.113.9 dev eth0 proto static metric 77`,
+      );
+      assert.equal(await bystandersOf(lab), there);
+      await inSync(lab);
+    });
+
     it('a route that the kernel does not take back, because its source address went, is said, and is no failure', async () => {
       const there = await bystandersOf(lab);
       await shell(lab, 'ip route add 172.30.0.0/16 via 203.0.113.9 dev eth0 src 203.0.113.51');
       const { warnings } = await reload(lab, withEips(['203.0.113.50']));
       assert.deepEqual(lostOnes(warnings), [
-        'route 172.30.0.0/16 via 203.0.113.9 dev eth0 proto boot src 203.0.113.51 went with what NetworkManager changed, ' +
+        'route 172.30.0.0/16 via 203.0.113.9 dev eth0 proto boot src 203.0.113.51 went with a change, ' +
           'and the kernel does not take it back: add it anew where it is still needed',
       ]);
       assert.equal(await bystandersOf(lab), there);
@@ -581,8 +661,12 @@ function bystanders(path: ManagedPath): void {
   });
 }
 
+const LOST =
+  'route 172.20.0.0/16 via 203.0.113.9 dev eth0 proto boot is not ours, went with a change, and cannot be put back as it was: ' +
+  'add it by hand, or remove /run/kylin-vr/foreign.json where nobody needs it; each run tries again';
+
 const lostOnes = (warnings: Report['warnings']): string[] =>
-  warnings.flatMap(({ message }) => (message.includes('NetworkManager') ? [message] : []));
+  warnings.flatMap(({ message }) => (message.includes('went with a change') ? [message] : []));
 
 /** Of every kind, with everything that `ip` can say of it. */
 const BYSTANDERS = `
@@ -602,6 +686,17 @@ const BYSTANDERS = `
   ip route add 172.23.0.0/16 nexthop via 203.0.113.8 dev eth0 weight 2 nexthop via 203.0.113.9 dev eth0
   ip route add 172.24.0.0/16 via 192.0.2.99 dev eth0 onlink
   ip route add default via 203.0.113.9 dev eth0 table 100`;
+
+/** What `ip` takes in other words than it prints, or not in a batch. */
+const STUBBORN = `
+  ip address add 169.254.5.5/32 scope link preferred_lft 0 dev eth0
+  ip address add 169.254.6.6/32 scope link label 'eth0:a #"b' dev eth0
+  ip -6 address add 2001:db8:9::1/64 dev eth0 nodad preferred_lft 0
+  ip -6 route add 2001:db8:1f::/64 via 2001:db8::2 dev eth0 rto_min 50ms
+  ip route add 172.19.0.0/16 via 203.0.113.9 dev eth0 rto_min 50ms
+  ip neighbour add 203.0.113.9 lladdr 02:00:00:00:00:09 nud permanent dev eth0
+  ip neighbour add 2001:db8::9 lladdr 02:00:00:00:00:09 nud permanent dev eth0`;
+const STUBBORN_SCOPE = ['169.254.5.5/32', '169.254.6.6/32'];
 const LINK_SCOPE = ['169.254.7.7/16', '169.254.8.8/32', '192.168.77.1'];
 
 /** All of them, without what counts down, the mark that a gateway is out of reach, and the kernel's own link-local address. */
@@ -610,6 +705,7 @@ const bystandersOf = async (lab: ManagedLab): Promise<string> =>
     await shell(
       lab,
       `ip -oneline -4 address show dev eth0 scope link
+       ip neighbour show dev eth0 nud permanent
        ip -oneline -6 address show dev eth0 | grep -v fe80::5054 || true
        for table in main 100; do ip -oneline -details -4 route show table $table; done | grep -v -e '^unicast 10\\.' -e '^unicast 203' -e ' proto static scope global *$' -e ' proto 175 ' || true
        for table in main 100; do ip -oneline -details -6 route show table $table; done | grep 'dev eth0' || true`,

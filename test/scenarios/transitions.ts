@@ -27,7 +27,7 @@ const manyForwards = Array.from(
     `eip: 203.0.113.60, protocal: ${n % 4 ? 'tcp' : 'udp'}, port: ${2000 + 100 * n}, vm-port: 80, vm-ip: 10.10.1.11`,
 );
 
-const CONFIGS = {
+export const CONFIGS = {
   nothing: 'if_list: []\n',
   'one subnet': nics(uplink, subnetA),
   'two subnets': both,
@@ -76,7 +76,7 @@ const CONFIGS = {
     list('route_list', 'dest: 172.24.4.0/24, via: 10.10.2.1'),
 } as const;
 
-type Name = keyof typeof CONFIGS;
+export type Name = keyof typeof CONFIGS;
 const NAMES = Object.keys(CONFIGS) as Name[];
 
 /** Each pair once, in one walk: there and back, except to the next one, to which the walk goes on; and all the way back. */
@@ -99,7 +99,7 @@ const shortWalk = (): [Name, Name][] =>
     ['nothing', name],
   ]);
 
-const walkOn = (path: Path, iptables: string) => (path === 'ip' && iptables === 'nft' ? walk() : shortWalk());
+export const walkOn = (path: Path, iptables: string) => (path === 'ip' && iptables === 'nft' ? walk() : shortWalk());
 
 it('the walk goes each way between two configurations once', () => {
   const ways = walk().map((way) => way.join(' → '));

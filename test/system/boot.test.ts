@@ -37,6 +37,8 @@ const withoutB = {
 };
 
 const network = (machine: Machine) => networkOf(machine.lab.router);
+/** Without the profiles. */
+const running = async (machine: Machine) => (await network(machine)).replace(/^(?:-rw| {2}).*\n/gm, '');
 
 /** A call that does not come back: the run stands still before what it would change next. */
 const holdAt = (call: string) => `case "$*" in *${call}*) : > /run/held; exec sleep 600 ;; esac`;
@@ -221,12 +223,12 @@ test('7. uninstall and removal leave the running network, --flush takes it down'
   await withContainer(installed(elastic.config), async (machine) => {
     const promises = await createPromises(machine);
     await eventually(() => promises.broken(elastic), '', SOON_MS);
-    const before = await network(machine);
+    const [before, runs] = [await network(machine), await running(machine)];
     const units = () => machine.run(['systemctl', 'list-units', '--plain', '--no-legend', '--all', 'kylin-vr*']);
 
     const { stdout } = await machine.run(['kylin-vr', 'uninstall'], { check: true });
     assert.match(stdout, /^- link .*multi-user\.target\.wants\/kylin-vr\.service/m);
-    assert.equal(await network(machine), before);
+    assert.equal(await running(machine), runs);
     assert.equal(await promises.broken(elastic), '');
     assert.doesNotMatch((await units()).stdout, / active /);
 
@@ -236,14 +238,15 @@ test('7. uninstall and removal leave the running network, --flush takes it down'
 
     // As an operator who changes his mind.
     await machine.run(['dpkg', '--remove', 'kylin-vr-standalone'], { check: true });
-    assert.equal(await network(machine), before);
+    assert.equal(await running(machine), runs);
     assert.equal(await promises.broken(elastic), '');
     assert.equal((await units()).stdout, '');
     assert.equal(await failedUnits(machine), '');
     assert.equal(await machine.read(CONFIG), elastic.config);
     await machine.reboot();
     assert.equal(await failedUnits(machine), '');
-    assert.doesNotMatch((await machine.run(['iptables-save'])).stdout, /KYLIN-VR/);
+    const left = 'iptables-save; ip -4 -o address; ls /etc/NetworkManager/system-connections';
+    assert.doesNotMatch((await machine.run(['sh', '-c', left])).stdout, /KYLIN-VR|kylin-vr|203\.0\.113\.|10\.10\./);
   });
 
   await withContainer(installed(elastic.config), async (machine) => {
@@ -257,7 +260,7 @@ test('7. uninstall and removal leave the running network, --flush takes it down'
 });
 
 test('8. firewalld: routed traffic after boot, and after its reload', async () => {
-  await withContainer({ ...installed(elastic.config, '--firewalld'), files: QUICK_TIMER }, async (machine) => {
+  await withContainer(installed(elastic.config, '--firewalld'), async (machine) => {
     const promises = await createPromises(machine);
     await machine.run(['systemctl', 'enable', 'firewalld'], { check: true });
     await machine.reboot();
@@ -268,9 +271,35 @@ test('8. firewalld: routed traffic after boot, and after its reload', async () =
       promises: elastic.promises.filter(({ promise }) => !promise.startsWith("the router's own services")),
     };
     await eventually(() => promises.broken(passing), '', SOON_MS);
-    await machine.run(['firewall-cmd', '--reload'], { check: true });
-    await eventually(() => promises.broken(passing), '', SOON_MS);
+    await machine.run(['systemctl', 'stop', 'kylin-vr-reload.timer'], { check: true });
+    for (const how of ['--reload', '--complete-reload', '--reload']) {
+      await machine.run(['firewall-cmd', how], { check: true });
+      await eventually(() => promises.broken(passing), '', SOON_MS);
+    }
     await bootWasClean(machine);
+    const waits = async () => (await machine.run(['systemctl', 'is-active', 'kylin-vr-firewalld'])).stdout.trim();
+    await machine.run(['systemctl', 'stop', 'firewalld'], { check: true });
+    assert.equal(await waits(), 'inactive');
+    await machine.run(['systemctl', 'start', 'firewalld'], { check: true });
+    assert.equal(await waits(), 'active');
+    // An upgrade brings it to a machine where firewalld runs already.
+    await machine.run(['systemctl', 'stop', 'kylin-vr-firewalld'], { check: true });
+    await machine.run(['kylin-vr', 'install', '--now', '--firewalld'], { check: true });
+    assert.equal(await waits(), 'active');
+  });
+});
+
+test('8. what flushes every rule, or foreign addresses, when it starts: ours are back at once', async () => {
+  await withContainer(installed(elastic.config), async (machine) => {
+    const promises = await createPromises(machine);
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
+    await machine.run(['systemctl', 'stop', 'kylin-vr-reload.timer'], { check: true });
+    await machine.run(['systemctl', 'unmask', 'systemd-networkd'], { check: true });
+    await machine.write('/etc/systemd/network/a.network', '[Match]\nName=eth1\n[Network]\nLLDP=no\n');
+    for (const unit of ['nftables', 'systemd-networkd', 'nftables', 'systemd-networkd']) {
+      await machine.run(['systemctl', 'restart', unit], { check: true });
+      await eventually(() => promises.broken(elastic), '', SOON_MS);
+    }
   });
 });
 

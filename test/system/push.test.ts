@@ -42,9 +42,8 @@ test('push through libvirt: the file arrives, the guest reloads; and what libvir
     const reached = await lab.host('out').run(['ping', '-c', '1', '-w', '20', EIP]);
     assert.equal(reached.status, 0, reached.stdout);
 
-    // What the agent itself refuses comes by virsh as an error, too.
     await fails(
-      /guest-file-open: failed to open file '\/nowhere\/.*No such file/,
+      /install: cannot create regular file '\/nowhere\/.*No such file or directory: install kylin-vr in the guest/,
       '--domain',
       domain,
       '--config',

@@ -10,10 +10,13 @@ import { eventually } from './eventually.ts';
 import type { Machine } from './machine.ts';
 import { withVm } from './vm.ts';
 
-/** What udev said of NICs, in a file; NetworkManager asks for no addresses. */
+/**
+ * What udev said of NICs, in a file. NetworkManager leaves them alone: it may still be starting, and of a NIC that is given
+ * addresses between its look at it and its taking it (`unmanaged -> unavailable`) it takes them away.
+ */
 const FILES = {
   '/etc/udev/rules.d/99-events.rules': `SUBSYSTEM=="net", RUN+="/bin/sh -c 'echo $env{ACTION} %k >> /run/events'"\n`,
-  '/etc/NetworkManager/conf.d/90-laboratory.conf': '[main]\nno-auto-default=*\n',
+  '/etc/NetworkManager/conf.d/90-laboratory.conf': '[keyfile]\nunmanaged-devices=*\n',
 };
 
 const events = async (machine: Machine) => (await machine.read('/run/events')) ?? '';

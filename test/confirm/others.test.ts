@@ -1,0 +1,200 @@
+// What others have beside us where a change is taken back: many routes cost little, and what they changed meanwhile is theirs.
+
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { createLab, type Lab } from '../lab/lab.ts';
+import { recordTools } from '../lab/tools.ts';
+import {
+  apply,
+  everything,
+  json,
+  killWaiters,
+  one,
+  other,
+  pass,
+  resume,
+  shell,
+  small,
+  warningsOf,
+  x,
+} from './router.ts';
+
+const MANY = 50_000;
+
+/** As a routing daemon has them: through a NIC of ours, through one that is to be ours, and through another device. */
+async function manyRoutes(lab: Lab, gateway: string): Promise<void> {
+  const ways = ['203.0.113.1 dev eth0', `${gateway} dev eth2`, '172.20.0.2 dev br-op'];
+  const lines = Array.from({ length: MANY }, (_, n) => {
+    const dest = `100.${64 + (n >> 14)}.${(n >> 6) & 255}.${(n & 63) << 2}/30`;
+    return `route add ${dest} via ${ways[n % 3]} proto 186 metric 20\n`;
+  });
+  await lab.router.run(['ip', '-batch', '-'], { input: lines.join(''), check: true });
+}
+
+const countIn = (network: string) => network.match(/^100\..* metric 20$/gm)?.length;
+
+const OTHERS = `
+  ip link add br-op up type bridge; ip address add 172.20.0.1/24 dev br-op
+  ip link set eth2 up; ip address add 192.0.2.5/24 dev eth2`;
+
+describe('what others have where a change is taken back', { concurrency: true }, () => {
+  it(`${MANY} routes of a daemon: rollback, a lapsed change and a failed reload look each of them up, and all stay`, async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    await shell(lab, OTHERS);
+    await apply(lab, small);
+    await manyRoutes(lab, '192.0.2.1');
+    const found = await everything(lab);
+    assert.equal(countIn(found), MANY);
+
+    // Each by itself has the minute that the lab gives a command; looked for among all of them, they took ten.
+    await apply(lab, other, '--confirm-within', '600');
+    assert.equal((await json(lab, 'rollback')).status, 0);
+    assert.equal(await everything(lab), found);
+
+    await apply(lab, other, '--confirm-within', '600');
+    await takeBack(lab, 'lapse');
+    assert.equal(await everything(lab), found);
+
+    const tools = await recordTools(lab.router);
+    await tools.before('ip', FAILING);
+    assert.deepEqual(await json(lab, 'reload').then(({ status, result }) => [status, result]), [69, 'rolled-back']);
+    await tools.before('ip');
+    assert.equal(await everything(lab), found);
+  });
+
+  it('routes that went with what a change removed come back with it, also thousands', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    await shell(lab, OTHERS);
+    await apply(lab, one);
+    await manyRoutes(lab, x);
+    const found = await everything(lab);
+    await apply(lab, small, '--confirm-within', '600');
+    assert.equal(countIn(await everything(lab)), MANY - Math.ceil((MANY - 1) / 3));
+    assert.equal((await json(lab, 'rollback')).status, 0);
+    assert.equal(await everything(lab), found);
+  });
+
+  for (const how of ['rollback', 'lapse'] as const)
+    it(`what went comes back, but not what others deleted, moved or put elsewhere meanwhile: ${how}`, async (t) => {
+      const lab = await createLab({ networkScripts: true });
+      t.after(() => lab.close());
+      await shell(lab, OTHERS);
+      await apply(lab, one);
+      const theirs = (dest: string, way: string) => `198.18.${dest}.0/24 via ${way} proto bgp`;
+      const [atB, atUplink, elsewhere] = [`${x} dev eth2`, '203.0.113.1 dev eth0', '172.20.0.3 dev br-op'];
+      const add = (routes: readonly string[]) => shell(lab, routes.map((each) => `ip route add ${each}\n`).join(''));
+      await add([
+        theirs('1', atB),
+        theirs('2', atB),
+        theirs('3', atUplink),
+        theirs('4', atUplink),
+        theirs('5', atUplink),
+      ]);
+      await apply(lab, small, '--confirm-within', '600');
+      const routes = async () => (await everything(lab)).match(/^198\.18\..*$/gm);
+      assert.deepEqual(await routes(), [theirs('3', atUplink), theirs('4', atUplink), theirs('5', atUplink)]);
+
+      await add([theirs('2', elsewhere)]);
+      await shell(lab, `ip route delete ${theirs('3', atUplink)}; ip route replace ${theirs('4', elsewhere)}`);
+      await takeBack(lab, how);
+      assert.deepEqual(await routes(), [
+        theirs('1', atB),
+        theirs('2', elsewhere),
+        theirs('4', elsewhere),
+        theirs('5', atUplink),
+      ]);
+    });
+
+  for (const how of ['rollback', 'lapse', 'a reload that fails'] as const)
+    it(`routes of every kind and neighbours that somebody entered come back word for word: ${how}`, async (t) => {
+      const lab = await createLab({ networkScripts: true });
+      t.after(() => lab.close());
+      await apply(lab, one);
+      await shell(lab, KINDS);
+      const found = await kindsOf(lab);
+      assert.equal(found.split('\n').length, 17, found);
+      if (how === 'a reload that fails') {
+        const tools = await recordTools(lab.router);
+        await tools.before('ip', FAILING);
+        await lab.configure(small);
+        const report = await json(lab, 'reload');
+        assert.deepEqual([report.status, report.result, warningsOf(report)], [69, 'rolled-back', []]);
+      } else {
+        await apply(lab, small, '--confirm-within', '600');
+        assert.equal(await kindsOf(lab), '');
+        await takeBack(lab, how);
+      }
+      assert.equal(await kindsOf(lab), found);
+      await lab.configure(one);
+      assert.equal((await lab.kylin('plan')).stdout, 'in sync\n');
+      assert.equal((await lab.kylin('status')).status, 0);
+    });
+
+  it('a route that others put meanwhile through what the change brought goes with that, and the way back is whole', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    await apply(lab, small);
+    const found = await everything(lab);
+    await apply(lab, one, '--confirm-within', '600');
+    await shell(lab, `ip route add 198.18.1.0/24 via ${x} dev eth2 proto bgp`);
+    const report = await json(lab, 'rollback');
+    assert.deepEqual([report.status, report.errors], [0, []]);
+    assert.equal(await everything(lab), found);
+  });
+
+  it('an address that somebody adds meanwhile to a NIC that is not ours any more then stays, beside the one that comes back', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    await shell(lab, OTHERS);
+    await apply(lab, small);
+    await apply(lab, other, '--confirm-within', '600');
+    await shell(lab, 'ip address add 192.0.2.9/32 dev eth2');
+    assert.equal((await json(lab, 'rollback')).status, 0);
+    const there = await shell(lab, "ip -4 -o address show dev eth2 | awk '{ print $4 }' | sort");
+    assert.equal(there, '192.0.2.5/24\n192.0.2.9/32\n');
+  });
+});
+
+/** Through the NIC that `small` does not name. */
+const KINDS = `
+  ip neighbour add 10.10.2.99 lladdr 02:00:00:00:00:09 nud permanent dev eth2
+  ip neighbour add 10.10.2.98 lladdr 02:00:00:00:00:08 nud noarp dev eth2
+  ip neighbour add proxy 10.10.2.97 dev eth2
+  ip route add 172.19.0.0/16 via ${x} dev eth2 proto 99 metric 5
+  ip route add 172.20.0.0/16 via ${x} dev eth2 mtu lock 1300 rto_min 50ms
+  ip route add 172.21.0.0/16 via ${x} dev eth2 src 10.10.2.254
+  ip route add 172.22.0.0/16 dev eth2 scope link
+  ip route add 172.23.0.0/16 via ${x} dev eth2 table 100
+  ip route add 172.24.9.0/24 nexthop via ${x} dev eth2 nexthop via 10.10.2.9 dev eth2 weight 2
+  ip route add 172.25.0.0/16 via 192.0.2.99 dev eth2 onlink
+  ip route add 172.26.0.0/16 tos 0x10 via ${x} dev eth2
+  ip route add 172.27.0.0/16 via ${x} dev eth2 proto kernel
+  ip route add 172.28.0.0/16 dev eth2 proto kernel scope link
+  ip route add unreachable 172.29.0.0/16 src 10.10.2.254 metric 7
+  ip route add blackhole 172.30.0.0/16 src 10.10.2.254
+  ip route add default via ${x} dev eth2 metric 900`;
+
+const kindsOf = (lab: Lab) =>
+  shell(
+    lab,
+    `for table in main 100; do ip -oneline -details -4 route show table $table; done | grep -e 'dev eth2' -e 'src 10.10.2.254' | grep -v -e 'proto kernel scope link src' -e 'proto 175' | sed 's/ linkdown//g' || true
+     ip neighbour show dev eth2 nud permanent nud noarp | grep -v 'lladdr 33:33:' || true
+     ip neighbour show proxy dev eth2`,
+  );
+
+async function takeBack(lab: Lab, how: 'rollback' | 'lapse'): Promise<void> {
+  if (how === 'rollback') {
+    assert.equal((await json(lab, 'rollback')).status, 0);
+    return;
+  }
+  await killWaiters(lab);
+  await pass(lab, 601);
+  assert.equal((await json(lab, 'reload', '--trigger', 'timer')).status, 0);
+  await resume(lab);
+}
+
+/** The look that verifies. */
+const FAILING = `case "$*" in *json*-b*) n=$(cat /mnt/n 2> /dev/null || echo 0); echo $((n + 1)) > /mnt/n
+  [ $n != 1 ] || { echo 'made to fail' >&2; exit 4; } ;; esac`;

@@ -1,0 +1,157 @@
+// What keeps packets from a router that is as its file says: `status` says it, beside `in sync`, as long as it is there. And what is
+// only somebody's policy is not said.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { createLab, type Lab } from '../lab/lab.ts';
+import { EIPS, elastic } from '../lab/table.ts';
+import { createTraffic, type Traffic } from '../lab/traffic.ts';
+
+const STOPPED = 'rules of others stop packets that are for us: ';
+
+const OBSTACLES: [what: string, make: string, undo: string, said: string][] = [
+  [
+    'a NIC without ARP',
+    'ip link set dev eth0 arp off',
+    'ip link set dev eth0 arp on',
+    'eth0 answers no ARP, so nobody finds what is on it: turn that on with ip link set dev eth0 arp on',
+  ],
+  [
+    'ARP for no address',
+    'sysctl -w net.ipv4.conf.all.arp_ignore=8',
+    'sysctl -w net.ipv4.conf.all.arp_ignore=0',
+    'net.ipv4.conf.all.arp_ignore is 8: no NIC answers ARP, so nobody finds what is on them: sysctl -w net.ipv4.conf.all.arp_ignore=1',
+  ],
+  [
+    'a drop in raw',
+    `iptables -t raw -A PREROUTING -d ${EIPS.v} -m comment --comment 'a -j b' -j DROP`,
+    'iptables -t raw -F',
+    `${STOPPED}raw PREROUTING: -d ${EIPS.v}/32 -m comment --comment "a -j b" -j DROP`,
+  ],
+  [
+    'no tracking',
+    'iptables -t raw -A PREROUTING -i eth0 -j CT --notrack',
+    'iptables -t raw -F',
+    'rules of others stop packets that are for us: raw PREROUTING: -i eth0 -j CT --notrack',
+  ],
+  [
+    'a drop in mangle, behind a rule that lets all go on',
+    'iptables -t mangle -A FORWARD -j MARK --set-mark 0; iptables -t mangle -A FORWARD ! -i lo -j DROP',
+    'iptables -t mangle -D FORWARD -j MARK --set-mark 0; iptables -t mangle -D FORWARD ! -i lo -j DROP',
+    `${STOPPED}mangle FORWARD: ! -i lo -j DROP`,
+  ],
+  [
+    'a drop of what comes in by a NIC',
+    'iptables -t mangle -I PREROUTING -i eth0 -j DROP',
+    'iptables -t mangle -D PREROUTING -i eth0 -j DROP',
+    'rules of others stop packets that are for us: mangle PREROUTING: -i eth0 -j DROP',
+  ],
+  [
+    'a policy in mangle',
+    'iptables -t mangle -P POSTROUTING DROP',
+    'iptables -t mangle -P POSTROUTING ACCEPT',
+    `${STOPPED}mangle POSTROUTING: its policy is drop, and no rule lets anything pass`,
+  ],
+  [
+    'a drop in a table of nft',
+    `nft -f - <<'NFT'
+      table inet theirs {
+        chain onward {
+          type filter hook forward priority -10
+          ct state invalid counter drop
+          ip daddr 192.0.2.1 drop
+          iifname { "eth0", "eth9" } ip daddr { 192.0.2.0/24, 10.10.1.0-10.10.1.99 } counter drop
+        }
+      }
+NFT`,
+    'nft delete table inet theirs',
+    `${STOPPED}table inet theirs, chain onward (forward): the rule with handle 6 (nft -a list ruleset)`,
+  ],
+  [
+    'a policy in a table of nft, for ARP',
+    `nft -f - <<'NFT'
+      table arp theirs {
+        chain asked { type filter hook input priority 0; policy drop; }
+      }
+NFT`,
+    'nft delete table arp theirs',
+    `${STOPPED}table arp theirs, chain asked (input): its policy is drop, and no rule lets anything pass`,
+  ],
+  [
+    'a table that is dormant',
+    `nft 'table ip nat { flags dormant; }'`,
+    'nft add table ip nat',
+    'the table ip nat is dormant, so nothing in it has an effect: nft add table ip nat wakes it',
+  ],
+];
+
+const POLICIES: [what: string, make: string, undo: string][] = [
+  [
+    'drops of somebody else, of some packets, and behind what lets pass',
+    `iptables -t raw -A PREROUTING -s 192.0.2.66 -j DROP
+     iptables -t raw -A PREROUTING -d ${EIPS.v} -p tcp --dport 23 -j DROP
+     iptables -t raw -A PREROUTING -i eth9 -j DROP
+     iptables -t raw -A PREROUTING -i eth+ -j ACCEPT
+     iptables -t raw -A PREROUTING -j DROP`,
+    'iptables -t raw -F',
+  ],
+  [
+    'a firewall in a table of nft',
+    `nft -f - <<'NFT'
+      table inet theirs {
+        set bad { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 } }
+        chain onward {
+          type filter hook forward priority -10; policy drop
+          ip saddr @bad drop
+          ip daddr 192.0.2.0/24 drop
+          iifname "eth9" drop
+          meta l4proto tcp tcp dport 23 drop
+          limit rate over 1000/second drop
+          ip saddr 192.0.2.0/24 ip daddr 10.10.1.0/24 drop
+          accept
+        }
+        chain not-ours { type filter hook input priority 0; policy drop; accept; }
+      }
+NFT`,
+    'nft delete table inet theirs',
+  ],
+];
+
+describe('what keeps packets from a router that is in sync', { concurrency: false }, () => {
+  let lab: Lab;
+  let traffic: Traffic;
+  const shell = (script: string) => lab.router.run(['sh', '-ec', script], { check: true });
+  const said = async () => {
+    const { status, stdout } = await lab.kylin('status', '--json');
+    const { inSync, warnings } = JSON.parse(stdout) as { inSync: boolean; warnings: { message: string }[] };
+    return { status, inSync, warnings: warnings.map(({ message }) => message) };
+  };
+  const isReached = async () => {
+    await lab.host('out').run(['ip', 'neigh', 'flush', 'all'], { check: true });
+    const pong = await traffic.ping('out', EIPS.v);
+    return pong.reached && pong.hops > 0;
+  };
+  const quiet = { status: 0, inSync: true, warnings: [] };
+  before(async () => {
+    lab = await createLab();
+    traffic = createTraffic(lab);
+    await lab.configure(elastic.config);
+    assert.equal((await lab.kylin('reload')).status, 0);
+  });
+  after(() => lab?.close());
+
+  for (const [what, make, undo, message] of OBSTACLES)
+    it(`${what} is said while it is there`, async (t) => {
+      assert.deepEqual([await said(), await isReached()], [quiet, true]);
+      t.after(() => shell(undo));
+      await shell(make);
+      assert.deepEqual([await said(), await isReached()], [{ ...quiet, warnings: [message] }, false]);
+    });
+
+  for (const [what, make, undo] of POLICIES)
+    it(`${what}: nothing is said`, async (t) => {
+      t.after(() => shell(undo));
+      await shell(make);
+      assert.deepEqual([await said(), await isReached()], [quiet, true]);
+    });
+});

@@ -1,0 +1,148 @@
+// Rules of others that are hard to read: ours are known from them, and what cannot be read is refused before anything is changed.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { createLab, type Lab } from '../lab/lab.ts';
+import { elastic } from '../lab/table.ts';
+
+for (const iptables of ['nft', 'legacy'] as const)
+  describe(`beside others' rules, iptables-${iptables}`, { concurrency: false }, () => {
+    let lab: Lab;
+    before(async () => {
+      lab = await createLab({ iptables });
+      await lab.configure(elastic.config);
+    });
+    after(() => lab?.close());
+    const rule = (...args: string[]) => lab.router.run(['iptables', '-w', ...args], { check: true });
+    const save = async () => (await lab.router.run(['iptables-save'])).stdout.replace(/^#.*$|\[\d+:\d+\]/gm, '');
+    const result = async () => JSON.parse((await lab.kylin('reload', '--json')).stdout).result;
+
+    it('a comment that looks like the end of a table is a comment', async () => {
+      await rule('-A', 'FORWARD', '-m', 'comment', '--comment', 'a "b\\" c\nCOMMIT\n*nat\n:X - [0:0]', '-j', 'ACCEPT');
+      await rule('-t', 'nat', '-A', 'PREROUTING', '-m', 'comment', '--comment', 'end\\', '-j', 'ACCEPT');
+      assert.equal(await result(), 'changed');
+      const rules = await save();
+      for (let run = 0; run < 3; run++) assert.equal(await result(), 'unchanged');
+      assert.equal(await save(), rules);
+    });
+
+    it('a chain whose name only begins as ours do is not ours, and keeps its jump', async () => {
+      await rule('-N', 'KYLIN-VRRP');
+      await rule('-A', 'KYLIN-VRRP', '-p', 'vrrp', '-j', 'ACCEPT');
+      await rule('-A', 'INPUT', '-j', 'KYLIN-VRRP');
+      await rule('-t', 'nat', '-N', 'KYLIN-VR');
+      await rule('-t', 'nat', '-A', 'POSTROUTING', '-j', 'KYLIN-VR');
+      const rules = await save();
+      assert.equal(await result(), 'unchanged');
+      assert.equal(await save(), rules);
+    });
+
+    it('if_list: [] takes ours away, and leaves those', async () => {
+      await lab.configure('if_list: []\n');
+      assert.equal(await result(), 'changed');
+      const rules = await save();
+      assert.doesNotMatch(rules, /KYLIN-VR-/);
+      assert.match(rules, /^-A INPUT -j KYLIN-VRRP$/m);
+      assert.match(rules, /^-A POSTROUTING -j KYLIN-VR$/m);
+      assert.match(rules, /^COMMIT$\n\*nat\n:X/m);
+    });
+  });
+
+it('a chain of ours that an element of a map leads to stays, empty, and is said; all else of ours goes', async (t) => {
+  const lab = await createLab();
+  t.after(() => lab.close());
+  await lab.configure(elastic.config);
+  assert.equal((await lab.kylin('reload')).status, 0);
+  const script = `add map ip filter theirs { type ipv4_addr : verdict ; }
+    add element ip filter theirs { 198.51.100.1 : jump KYLIN-VR-FORWARD-TO }\n`;
+  await lab.router.run(['nft', '-f', '-'], { input: script, check: true });
+  await lab.configure('if_list: []\n');
+  for (const result of ['changed', 'unchanged']) {
+    const { status, stdout } = await lab.kylin('reload', '--json');
+    const report = JSON.parse(stdout);
+    assert.deepEqual([status, report.result], [0, result], stdout);
+    assert.deepEqual(
+      report.warnings.map(({ message }: { message: string }) => message),
+      [
+        'the chain KYLIN-VR-FORWARD-TO stays in filter, empty: an element of the foreign map theirs leads to it; take that away',
+      ],
+    );
+  }
+  const { stdout } = await lab.router.run(['iptables-save']);
+  assert.deepEqual(
+    stdout.split('\n').filter((line) => line.includes('KYLIN-VR-')),
+    [':KYLIN-VR-FORWARD-TO - [0:0]'],
+  );
+});
+
+describe('a table that only nft can read', { concurrency: false }, () => {
+  let lab: Lab;
+  before(async () => {
+    lab = await createLab();
+    await lab.configure(elastic.config);
+    assert.equal((await lab.kylin('reload')).status, 0);
+    const script = `add map ip nat theirs { type ipv4_addr : ipv4_addr ; }
+      add rule ip nat PREROUTING dnat to ip daddr map @theirs`;
+    await lab.router.run(['nft', '-f', '-'], { input: script, check: true });
+  });
+  after(() => lab?.close());
+  const listed = async () =>
+    (await lab.router.run(['nft', 'list', 'ruleset'])).stdout.replace(/packets \d+ bytes \d+/g, '');
+
+  for (const args of [['reload'], ['reload', '--trigger', 'timer'], ['plan'], ['status']])
+    it(`${args.join(' ')} is refused, with the cause, and changes nothing`, async () => {
+      const rules = await listed();
+      const { status, stdout, stderr } = await lab.kylin(...args);
+      assert.equal(status, 69, stdout);
+      const said =
+        'nothing was changed: iptables cannot read the table nat, into which somebody put rules that only nft can say (dnat to ip daddr map @theirs): ' +
+        'put them into a table of their own (nft add table ip NAME), or take them away, then run kylin-vr reload';
+      assert.ok(stderr.includes(said), stderr);
+      assert.equal(await listed(), rules);
+    });
+
+  it('taking everything down works all the same, and leaves what is theirs', async () => {
+    await lab.configure('if_list: []\n');
+    const { status, stderr } = await lab.kylin('reload');
+    assert.equal(status, 0, stderr);
+    const rules = await listed();
+    assert.doesNotMatch(rules, /KYLIN-VR-/);
+    assert.match(rules, /dnat to ip daddr map @theirs/);
+  });
+
+  it('one with a map of its own is read as a rule of which nothing is known, and shown so', async () => {
+    await lab.router.run(['nft', 'delete', 'table', 'ip', 'nat'], { check: true });
+    await lab.configure(elastic.config);
+    assert.equal((await lab.kylin('reload')).status, 0);
+    const rule = 'insert rule ip nat PREROUTING ip daddr vmap { 192.0.2.7 : accept }';
+    await lab.router.run(['nft', ...rule.split(' ')], { check: true });
+    assert.equal(JSON.parse((await lab.kylin('reload', '--json')).stdout).result, 'unchanged');
+    assert.match((await lab.kylin('status')).stdout, /nat PREROUTING +rule +\(a rule that only nft can show\)/);
+    assert.ok((await lab.kylin('status', '--json')).stdout.includes('(a rule that only nft can show)'));
+  });
+
+  it('without it everything works again', async () => {
+    await lab.router.run(['nft', 'delete', 'table', 'ip', 'nat'], { check: true });
+    await lab.configure(elastic.config);
+    assert.equal((await lab.kylin('reload')).status, 0);
+    assert.match((await lab.kylin('status')).stdout, /^in sync$/m);
+  });
+
+  for (const rule of [
+    'masquerade',
+    'snat to 192.0.2.1',
+    'ct state new accept',
+    'log prefix "x"',
+    'fib daddr type local accept',
+  ])
+    it(`the rule is named, whatever it is: ${rule}`, async () => {
+      const nft = (...words: string[]) => lab.router.run(['nft', words.join(' ')], { check: true });
+      await nft('add chain ip nat theirs');
+      await nft('add rule ip nat theirs tcp dport { 1, 2 } accept');
+      await nft('add rule ip nat theirs', rule);
+      const { status, stderr } = await lab.kylin('plan');
+      await nft('delete chain ip nat theirs');
+      assert.equal(status, 69);
+      assert.ok(stderr.includes(`rules that only nft can say (${rule}): put them`), stderr);
+    });
+});
