@@ -27,6 +27,7 @@ import {
 } from './machine/observe.ts';
 import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
+import { countRemovals, forgetGone } from './machine/resisting.ts';
 import { deadPorts } from './network/bridges.ts';
 import type { FlowModel } from './network/flows.ts';
 import { type BoundNic, usedNics } from './network/nics.ts';
@@ -34,6 +35,7 @@ import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
 import { ourRoutes, toReturn, withStayed } from './network/return.ts';
 import {
+  type Address,
   addressKey,
   emptyState,
   type NetworkState,
@@ -94,8 +96,8 @@ export type ConvergeOptions = {
   beforeChange?: (found: Checkpoint) => Promise<void>;
   /** Is asked for the first look. */
   asked?: Host;
-  /** Flows are held against the file where nothing else is to do, too. */
-  looksAtFlows?: boolean;
+  /** Somebody asked for this run: flows are held against the file where nothing else is to do, too. */
+  isAsked?: boolean;
 };
 
 /**
@@ -113,13 +115,14 @@ const MOST_ROUNDS = 7;
  */
 export async function converge(host: Host, aim: Aim, options: ConvergeOptions = {}): Promise<Convergence> {
   const { renderer, scope } = aim;
-  const { beforeChange, asked = host, looksAtFlows = false } = options;
+  const { beforeChange, asked = host, isAsked = false } = options;
   const look = () => survey(host, aim);
   const first = await survey(asked, aim, true);
   if (await isOwnedDamaged(host, first.machine))
     first.warnings.push(
       ...(await setAside(host, PATHS.owned, 'addresses and routes of ours on NICs that left the file stay')),
     );
+  if (isAsked) await forgetGone(host, first.machine.addresses);
   const record = await readFlowRecord(asked);
   const before = await waysInForce(asked);
   if (first.steps.length === 0) {
@@ -132,7 +135,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
       warnings: first.warnings,
       flowModel: () => flowModelOf(aim, first, record?.former),
     };
-    if (looksAtFlows) return withCuts(unchanged, await endFlows(host, aim, first, record));
+    if (isAsked) return withCuts(unchanged, await endFlows(host, aim, first, record));
     if (record?.clean !== false) return unchanged;
     // It has been said when they changed.
     const cut = await endFlows(host, aim, first, record);
@@ -213,8 +216,9 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
 
   async function finished(found: Survey): Promise<Convergence> {
     const lost = lostIn(found.steps);
+    if (!isAsked) await countRemovals(host, done.flatMap(foreignRemoved));
     await shrinkOwned(host, found.owned, warnings);
-    warnings.push(...found.warnings);
+    warnings.push(...first.going, ...found.warnings);
     return withCuts(
       {
         ...withoutLost(done, lost),
@@ -230,6 +234,9 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     );
   }
 }
+
+const foreignRemoved = (step: Step): Address[] =>
+  step.kind === 'remove-address' && step.foreign ? [step.address] : [];
 
 const isOfFile = ({ kind }: Step): boolean => /^(write|remove|back-up)-file$/.test(kind);
 

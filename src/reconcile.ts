@@ -292,9 +292,9 @@ async function bringInLine(
   const renderer = await chooseRenderer(asked, request.renderer);
   const aim = { config, renderer, scope: scopeOf(request), ways: await waysFor(asked, request.trigger) };
   if (request.command === 'start' && config.nics.length === 0) warnings.push(NO_NICS);
-  const looksAtFlows = !isAutomatic(request.trigger);
-  if (looksAtFlows) warnings.push(...(await newWays(asked, config)));
-  const tried = await converge(host, aim, { beforeChange: begin, asked, looksAtFlows });
+  const isAsked = !isAutomatic(request.trigger);
+  if (isAsked) warnings.push(...(await newWays(asked, config)));
+  const tried = await converge(host, aim, { beforeChange: begin, asked, isAsked });
   const convergence =
     request.command === 'start' && tried.isUnwritable === true ? await bringUpWithoutFiles(host, aim, tried) : tried;
   if (configWarnings !== undefined) await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });

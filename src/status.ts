@@ -106,7 +106,7 @@ export async function readStatus(
   const found = aim && (await survey(host, aim));
   const stale = aim && found && (await staleFlows(host, aim, found));
   if (stale !== undefined) warnings.push(...stale.warnings.map((message) => ({ message })));
-  if (found !== undefined) warnings.push(...found.warnings.map((message) => ({ message })));
+  if (found !== undefined) warnings.push(...[...found.going, ...found.warnings].map((message) => ({ message })));
   const arpIgnore = await host.sysctl('net/ipv4/conf/all/arp_ignore');
   const obstacles = parsed.ok && found ? await findObstacles(host, parsed.config, found, arpIgnore) : [];
   warnings.push(...obstacles.map((message) => ({ message })));

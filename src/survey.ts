@@ -4,7 +4,7 @@
 import { type Config, uplinkOf } from './config/config.ts';
 import { parseForward } from './dialects/chains.ts';
 import { ifcfgRenderer } from './dialects/ifcfg.ts';
-import { parseWays } from './dialects/iproute.ts';
+import { type ObservedAddress, parseWays } from './dialects/iproute.ts';
 import { parseNatRules } from './dialects/iptables.ts';
 import { keyfileRenderer } from './dialects/keyfile.ts';
 import { hasLookups, heldByMaps } from './dialects/nft.ts';
@@ -25,7 +25,7 @@ import {
   stillThere,
   withoutPending,
 } from './machine/observe.ts';
-import { rivalWarnings } from './machine/rivals.ts';
+import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
 import { bindBridges, bridgesOf, type Waiting } from './network/bridges.ts';
 import { type Abilities, asCarrier, desiredAddresses, desiredState } from './network/desired.ts';
 import { elasticAddresses } from './network/elastic.ts';
@@ -33,6 +33,7 @@ import { type FlowModel, type Former, waysOf } from './network/flows.ts';
 import { type Exemptions, exemptions } from './network/foreign-nat.ts';
 import { WIDEST } from './network/inside.ts';
 import { type Network, parseCidr } from './network/ipv4.ts';
+import { allowedOn } from './network/kept.ts';
 import { type BoundNic, bindNics, carrierOf, type LinkBefore, type NicBinding, usedNics } from './network/nics.ts';
 import { movedKey, type Observation } from './network/observation.ts';
 import { forwardObstacles } from './network/obstacles.ts';
@@ -70,6 +71,8 @@ export type Survey = {
   steps: Step[];
   /** What works against the configuration, or is not there yet. */
   warnings: string[];
+  /** Of what is somebody else's and goes by these steps. */
+  going: string[];
 };
 
 /**
@@ -129,6 +132,10 @@ export async function survey(
       steps = planSteps(desired, observation);
     }
   }
+  const { staying, going } = await addressWarnings(host, machine.addresses, {
+    left: leftTo(machine, observation, binding),
+    removed: steps.flatMap((step) => (step.kind === 'remove-address' && step.foreign ? [step.address] : [])),
+  });
   const warnings = [
     ...nicWarnings(binding),
     ...profileWarnings(binding, renderer),
@@ -143,10 +150,21 @@ export async function survey(
     ...heldWarnings(desired, observation),
     ...(await initscriptsWarnings(host, renderer, wanted)),
     ...(await rivalWarnings(host, binding.bound, machine.links)),
+    ...staying,
   ];
   const ours = ownedBy(unheld, binding, machine, steps);
   const owned = leaveNics ? union(machine.owned, ours) : ours;
-  return { machine, binding, waiting, owned, whole: !leaveNics, desired, observation, steps, warnings };
+  return { machine, binding, waiting, owned, whole: !leaveNics, desired, observation, steps, warnings, going };
+}
+
+/** What comes back each time, and what the file does not allow. */
+function leftTo({ addresses, resisting }: Machine, { kept }: Observation, { bound }: NicBinding): ObservedAddress[] {
+  if (kept.size === 0) return [];
+  const isAllowed = allowedOn(bound);
+  return addresses.filter((address) => {
+    const key = addressKey(address);
+    return kept.has(key) && resisting.has(key) && !isAllowed(address);
+  });
 }
 
 /** What cannot be read cannot be changed; taking all of ours away works, by nft. */

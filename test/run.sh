@@ -14,6 +14,7 @@ need ovs-vsctl openvswitch-switch
 need ethtool ethtool
 need firewalld firewalld
 need ufw ufw
+need keepalived keepalived
 need script bsdutils
 install_missing
 # Before the tests, so that none of them sees it appear.

@@ -69,7 +69,7 @@ export async function plan(context: Context, options: GlobalOptions & { exitCode
   const record = await readFlowRecord(host);
   const cuts = await plannedCuts(host, flowModelOf(aim, found, record?.former));
   const steps = [...found.steps, ...cuts.steps];
-  const warnings = [...found.warnings, ...(await newWays(host, parsed.config)), ...cuts.warnings];
+  const warnings = [...found.going, ...found.warnings, ...(await newWays(host, parsed.config)), ...cuts.warnings];
   finish(
     steps.length === 0 ? 'unchanged' : 'changed',
     steps.map((step) => ({ kind: step.kind, text: describe(step) })),

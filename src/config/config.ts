@@ -14,6 +14,8 @@ export type Nic = {
   /** Bytes. */
   mtu?: number;
   bridge?: { name: string; type: 'ovs' | 'linux' };
+  /** Addresses of others that stay there: `10.0.0.5/32`, or, of any prefix length, `10.0.0.5`. */
+  keepAddresses?: string[];
 };
 
 /** A 1:1 elastic IP of `eip_list`. */

@@ -9,8 +9,8 @@ import { countBefore } from './search.ts';
 /** An entry that its schema accepted. */
 export type Entry<T> = {
   value: T;
-  /** The place of a key's value, or of the entry where the key is not written. */
-  at: (key?: string) => Place;
+  /** The place of a key's value, or of one in it that is a list, or of the entry where the key is not written. */
+  at: (key?: string, index?: number) => Place;
   has: (key: string) => boolean;
 };
 

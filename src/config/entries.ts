@@ -122,8 +122,9 @@ const nic = noun<Nic>({
   parse(argument) {
     const [, mac, ipaddr, prefix, rest = ''] = /^([^=]+)=([^/,]+)\/(\d+)((?:,[\w-]+=[^,]+)*)$/.exec(argument) ?? [];
     if (!mac || !ipaddr || !prefix) return undefined;
-    const more = rest.split(',').flatMap((pair): [string, string | number][] => {
-      const [key, value = ''] = pair.split('=');
+    const more = rest.split(',').flatMap((pair): [string, Written[string]][] => {
+      const [key = '', value = ''] = pair.split('=');
+      if (nicSchema.lists.includes(key)) return [[key, value.split('+')]];
       return key ? [[key, /^\d+$/.test(value) && key === 'mtu' ? Number(value) : value]] : [];
     });
     const entry = { ipaddr, prefix: Number(prefix), mac };
@@ -136,8 +137,15 @@ const nic = noun<Nic>({
     name.includes(':') ? { ipaddr: OPEN.address, prefix: 24, mac: name } : { ipaddr: name, prefix: 24, mac: OPEN.mac },
   keyOf: ({ mac }) => mac,
   aliasOf: ({ ipaddr }) => ipaddr,
-  show({ mac, ipaddr, prefix, gateway, mtu, name, bridge }) {
-    const more = { gateway, mtu, name, bridge: bridge?.name, 'bridge-type': bridge?.type };
+  show({ mac, ipaddr, prefix, gateway, mtu, name, bridge, keepAddresses }) {
+    const more = {
+      gateway,
+      mtu,
+      name,
+      bridge: bridge?.name,
+      'bridge-type': bridge?.type,
+      'keep-addresses': keepAddresses?.join('+'),
+    };
     const written = Object.entries(more).flatMap(([key, value]) => (value === undefined ? [] : [`,${key}=${value}`]));
     return `${mac}=${ipaddr}/${prefix}${written.join('')}`;
   },

@@ -141,23 +141,27 @@ function readEntry<T>(
     return undefined;
   }
   const { written, issues } = foldSpellings(document, item, path, schema.keys);
-  const at = (key?: string) => {
+  const at = (key?: string, index?: number) => {
     const field = key === undefined ? undefined : written.get(key);
-    return field === undefined ? place(item, path) : place(field.value, `${path}.${field.name ?? key}`);
+    if (field === undefined) return place(item, path);
+    const { name = key, value } = field;
+    const one = index === undefined ? undefined : itemOf(value, index);
+    return one === undefined ? place(value, `${path}.${name}`) : place(one, `${path}.${name}[${index}]`);
   };
   const has = (key: string) => written.has(key);
   const meant = before?.(item);
   if (meant !== undefined) return { value: meant, at, has };
   const result = schema.schema.safeParse(
-    Object.fromEntries([...written].map(([key, { value }]) => [key, plainOf(value)])),
+    Object.fromEntries([...written].map(([key, { value }]) => [key, plainOf(value, schema.lists.includes(key))])),
   );
   for (const refused of result.error?.issues ?? []) {
-    const key = String(refused.path[0]);
-    const value = written.get(key)?.value;
+    const [key, index] = [String(refused.path[0]), refused.path[1] as number | undefined];
+    const whole = written.get(key)?.value;
+    const value = (index !== undefined && whole && itemOf(whole, index)) || whole;
     // It may come by the merge key, and there is one mistake only.
     if (value === undefined && item.fields.has('<<')) continue;
     const message = value === undefined ? `needs ${key}` : `${refused.message}, ${is(value, text)}`;
-    issues.push({ ...at(key), message });
+    issues.push({ ...at(key, index), message });
   }
   for (const issue of issues) errors.push(issue);
   if (!result.success || issues.length > 0) return undefined;
@@ -196,8 +200,14 @@ function areKeys(fields: Mapping['fields'], keys: readonly string[]): boolean {
   return true;
 }
 
-/** As schemas take it: they accept no list and no mapping for a value. */
-const plainOf = (value: Value): unknown => (value.kind === 'scalar' ? value.value : value);
+/** As schemas take it: they accept no mapping for a value, and a list only where one belongs. */
+function plainOf(value: Value, isList = false): unknown {
+  if (value.kind === 'scalar') return value.value;
+  return isList && value.kind === 'list' ? value.items.map((item) => plainOf(item)) : value;
+}
+
+const itemOf = (value: Value, index: number): Value | undefined =>
+  value.kind === 'list' ? value.items[index] : undefined;
 
 /** The value of a key; `name` where it is written in another spelling. */
 type Written = { name?: string; value: Value };

@@ -7,7 +7,7 @@ import type { Range } from './position.ts';
 import { type ListName, SPELLINGS } from './schema.ts';
 
 /** An entry as it will be written: keys in this order. */
-export type Written = Readonly<Record<string, string | number>>;
+export type Written = Readonly<Record<string, string | number | readonly string[]>>;
 
 /** One of the two is empty. `remove`: indices. */
 export type ListEdit = { list: ListName; remove: ReadonlySet<number>; add: readonly Written[] };
@@ -80,7 +80,10 @@ function writerFor(text: string, root: Mapping, own: List | undefined): Writer {
   const used = new Set(own?.items.flatMap((item) => (item.kind === 'mapping' ? [...item.fields.keys()] : [])));
   const quote = (value: string | number) => (isJson ? JSON.stringify(value) : inQuotes(value));
   const pairs = (entry: Written): string[] =>
-    Object.entries(entry).map(([name, value]) => `${quote(spelled(name, used))}: ${quote(value)}`);
+    Object.entries(entry).map(([name, value]) => {
+      const written = typeof value === 'object' ? `[${value.map(quote).join(', ')}]` : quote(value);
+      return `${quote(spelled(name, used))}: ${written}`;
+    });
   return {
     indent,
     newline,

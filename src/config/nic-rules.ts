@@ -1,7 +1,9 @@
 // What is wrong between NICs.
 
 import { contains, formatNetwork, ipv4, lastOf } from '../network/ipv4.ts';
+import { hostPart } from '../network/state.ts';
 import { type Draft, issue, named, overlaps, own, type Rule, repeats, reservedIn, usedBefore } from './draft.ts';
+import type { Place } from './issue.ts';
 
 export const NIC_RULES: readonly Rule[] = [
   { severity: 'errors', find: macTwice },
@@ -9,6 +11,7 @@ export const NIC_RULES: readonly Rule[] = [
   { severity: 'errors', find: bridgeTwice },
   { severity: 'errors', find: networksOverlap },
   { severity: 'errors', find: gatewayUnreachable },
+  { severity: 'errors', find: keptIsOurs },
   { severity: 'warnings', find: nicAddressIsNoHost },
   { severity: 'warnings', find: furtherGateway },
   { severity: 'warnings', find: bridgeTypeAlone },
@@ -48,6 +51,26 @@ function* gatewayUnreachable({ nics }: Draft) {
       yield issue(nic.at('gateway'), `must be another machine, is ${gateway}, the NIC's own address`);
     else if (!contains(network, ipv4(gateway))) {
       yield issue(nic.at('gateway'), `must be in the NIC's network ${formatNetwork(network)}, is ${gateway}`);
+    }
+  }
+}
+
+/** What is ours is not somebody else's. */
+function* keptIsOurs({ nics, eips, forwards, snats }: Draft) {
+  const ours = new Map<string, Place>();
+  const add = (address: string, place: () => Place) => ours.has(address) || ours.set(address, place());
+  if (nics.every(({ value }) => value.keepAddresses === undefined)) return;
+  for (const nic of nics) add(nic.value.ipaddr, () => nic.at('ipaddr'));
+  for (const entry of [...eips, ...forwards]) add(entry.value.eip, () => entry.at('eip'));
+  for (const { value, at } of snats ?? []) if (typeof value.to === 'object') add(value.to.address, () => at('to'));
+  for (const nic of nics) {
+    for (const [index, kept] of (nic.value.keepAddresses ?? []).entries()) {
+      const place = ours.get(hostPart(kept));
+      if (place !== undefined)
+        yield issue(
+          nic.at('keep-addresses', index),
+          `must be an address of others, is ${kept}, ours by ${named(place)}`,
+        );
     }
   }
 }

@@ -2,7 +2,16 @@
 // What is wrong between values is in rules.ts. `fileSchema` is fit for z.toJSONSchema(…, { io: 'input' }).
 
 import * as z from 'zod/mini';
-import { formatNetwork, hasHostBits, ipv4, isUnicast, type Network, networkOf, parseCidr } from '../network/ipv4.ts';
+import {
+  formatNetwork,
+  hasHostBits,
+  ipv4,
+  isUnicast,
+  lastOf,
+  type Network,
+  networkOf,
+  parseCidr,
+} from '../network/ipv4.ts';
 import type { Config, Eip, Forward, Nic, Snat, StaticRoute } from './config.ts';
 
 /** Other spellings that files in the field use, each with the key it stands for. */
@@ -12,12 +21,18 @@ export const SPELLINGS: ReadonlyMap<string, string> = new Map([
   ['vm_port', 'vm-port'],
   ['end-port', 'end_port'],
   ['bridge_type', 'bridge-type'],
+  ['keep_addresses', 'keep-addresses'],
 ]);
 
 /** A mapping, as the entries of one list are: its keys, and what turns one with these keys into its part of the Config. */
-export type EntrySchema<T> = { keys: readonly string[]; schema: z.ZodMiniType<T> };
+export type EntrySchema<T> = {
+  keys: readonly string[];
+  /** Those of the keys whose values are lists. */
+  lists: readonly string[];
+  schema: z.ZodMiniType<T>;
+};
 
-const described = <T extends z.ZodMiniType>(schema: T, description: string, example?: string | number): T =>
+const described = <T extends z.ZodMiniType>(schema: T, description: string, example?: unknown): T =>
   schema.check(z.meta({ description, ...(example !== undefined && { example }) }));
 
 /** YAML takes unquoted digits for a number: where text is wanted, quotes are the cure. */
@@ -56,6 +71,30 @@ function network(rule: string, bare: (dotted: string) => string) {
   return z.pipe(written, z.transform(cidrOf));
 }
 
+const KEPT = 'must be an IPv4 address, such as 192.0.2.5 or 192.0.2.5/32';
+
+/** With a prefix length, or, for any, without. Host bits may stand, and are the point of it. */
+const kept = z.pipe(
+  z.string({ error: KEPT }).check(
+    z.refine((written) => parseCidr(written.includes('/') ? written : `${written}/32`) !== undefined, {
+      error: KEPT,
+      abort: true,
+    }),
+    z.refine((written) => isAddress(written), {
+      error: ({ input }) => `must be an address, not the network or broadcast address of ${input}`,
+      abort: true,
+    }),
+    z.refine((written) => isUnicast(networkOf(ipv4(written.split('/', 1)[0] ?? ''), 32)), { error: UNICAST }),
+  ),
+  z.transform(String),
+);
+
+function isAddress(written: string): boolean {
+  const [dotted = '', length = '32'] = written.split('/');
+  const network = networkOf(ipv4(dotted), Number(length));
+  return network.prefix > 30 || ![network.base, lastOf(network)].includes(ipv4(dotted));
+}
+
 const MAC = 'must be a MAC address, six pairs of hex digits with colons';
 
 const mac = text(MAC).check(
@@ -90,6 +129,8 @@ const protocol = z.pipe(
   z.enum(['tcp', 'udp']),
 );
 
+const KEPT_LIST = 'must be a list of addresses, such as [192.0.2.5/32]';
+
 const port = whole(1, 65535, 'a port');
 
 const nicKeys = z.object({
@@ -111,6 +152,13 @@ const nicKeys = z.object({
   ),
   'bridge-type': z.exactOptional(
     described(z.enum(['ovs', 'linux'], { error: BRIDGE_TYPE }), 'Kind of the bridge: ovs (default) or linux.', 'ovs'),
+  ),
+  'keep-addresses': z.exactOptional(
+    described(
+      z.array(kept, { error: KEPT_LIST }),
+      'Addresses that others put on the NIC and that stay there: of keepalived, for one.',
+      ['10.90.3.200/32'],
+    ),
   ),
 });
 
@@ -154,8 +202,12 @@ const snatKeys = z.object({
 
 export const nicSchema = entry(
   nicKeys,
-  ({ bridge, 'bridge-type': type = 'ovs', ...nic }): Nic =>
-    bridge === undefined ? nic : { ...nic, bridge: { name: bridge, type } },
+  ({ bridge, 'bridge-type': type = 'ovs', 'keep-addresses': keepAddresses, ...nic }): Nic => ({
+    ...nic,
+    ...(bridge !== undefined && { bridge: { name: bridge, type } }),
+    ...(keepAddresses !== undefined && { keepAddresses }),
+  }),
+  ['keep-addresses'],
 );
 
 export const eipSchema = entry(eipKeys, ({ eip, 'vm-ip': vmIp }): Eip => ({ eip, vmIp }));
@@ -222,6 +274,11 @@ export type SettingName = keyof typeof settings;
 function entry<Shape extends Readonly<Record<string, z.ZodMiniType>>, T>(
   keys: z.ZodMiniObject<Shape>,
   toConfig: (written: z.output<z.ZodMiniObject<Shape>>) => T,
+  lists: readonly string[] = [],
 ): EntrySchema<T> {
-  return { keys: Object.keys(keys.shape), schema: z.pipe(keys, z.transform(toConfig)) as unknown as z.ZodMiniType<T> };
+  return {
+    keys: Object.keys(keys.shape),
+    lists,
+    schema: z.pipe(keys, z.transform(toConfig)) as unknown as z.ZodMiniType<T>,
+  };
 }

@@ -18,6 +18,7 @@ const addressInfo = object({
   scope: string,
   dynamic: optional(boolean),
   noprefixroute: optional(boolean),
+  protocol: optional(string),
 });
 
 const link = object({
@@ -52,6 +53,8 @@ export type ObservedAddress = Address & {
   dynamic: boolean;
   /** The kernel makes no route to its network, also when the link comes up: who put it there does. */
   noprefixroute?: true;
+  /** Who says that it is his (Linux 5.18). */
+  protocol?: string;
 };
 
 /** For `ip -json -details -b -`: without a family ip shows the routes of IPv4. */
@@ -96,6 +99,7 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
         spec,
         dynamic: info.dynamic ?? false,
         ...(info.noprefixroute && { noprefixroute: true }),
+        ...(info.protocol !== undefined && { protocol: info.protocol }),
       });
     }
   }

@@ -48,6 +48,7 @@ const FILES = [
   PATHS.invalid,
   PATHS.parsed,
   PATHS.flows,
+  PATHS.removed,
   PATHS.quiet,
   `${PATHS.run}/last-run.json`,
 ];

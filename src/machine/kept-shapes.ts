@@ -30,6 +30,7 @@ const nicFields = {
   name: optional(string),
   mtu: optional(number),
   bridge: optional(object({ name: string, type: bridgeType })),
+  keepAddresses: optional(array(string)),
 };
 
 const eip = object({ eip: string, vmIp: string });

@@ -20,6 +20,7 @@ import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
 import { bridgesOf, carriedOut, mayHavePorts, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
+import { keptAmong } from '../network/kept.ts';
 import { type BoundNic, isNic, isNicOfAnyName, type ObservedLink } from '../network/nics.ts';
 import type { Claim, Observation, Stray, Unreadable } from '../network/observation.ts';
 import {
@@ -49,6 +50,7 @@ import type { Asked } from './networkmanager.ts';
 import { readOvs } from './ovs.ts';
 import { PATHS } from './paths.ts';
 import { bootOf } from './pending.ts';
+import { readResisting } from './resisting.ts';
 
 /** What is on the machine, whatever the configuration. */
 export type Machine = {
@@ -70,6 +72,8 @@ export type Machine = {
   /** Keys of the addresses that are recorded there. */
   ownedAddresses: ReadonlySet<string>;
   lost: Foreign[];
+  /** Keys of the addresses that come back each time. */
+  resisting: ReadonlySet<string>;
   /** Undefined: nobody names a bridge of Open vSwitch. */
   ovs: OpenVSwitch | undefined;
 };
@@ -101,13 +105,14 @@ export type Owned = {
 export async function readMachine(host: Host, asksOvs = false, record = readOwned(host)): Promise<Machine> {
   const nics = readNics(host);
   // What takes longest first: the start of each command holds up the next by 3 ms.
-  const [rules, { onLinks, addresses, routes }, strays, files, owned, lost, ovs] = await Promise.all([
+  const [rules, { onLinks, addresses, routes }, strays, files, owned, lost, resisting, ovs] = await Promise.all([
     readRules(host),
     nics,
     readStrays(host),
     readProfiles(host),
     record,
     readLost(host),
+    readResisting(host),
     Promise.all([record, asksOvs || nics]).then(([known, found]) =>
       found === true || namesOvs(known) || mayHavePorts(found.onLinks.links) ? readOvs(host) : undefined,
     ),
@@ -125,6 +130,7 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
     owned,
     ownedAddresses: onDevices(owned.addresses, onLinks.links, ({ spec }, device) => addressKey({ device, spec })),
     lost,
+    resisting,
     ovs: ovs && carriedOut(ovs, onLinks.links),
   };
 }
@@ -265,6 +271,11 @@ export async function observe(
     desired.sysctls.map(async ({ key }) => ({ key, value: (await host.sysctl(key)) ?? '' })),
   );
   const { ours, foreign } = splitFiles(machine.files);
+  const kept = keptAmong(machine.addresses, bound, {
+    resisting: machine.resisting,
+    ours: owned,
+    wanted: desired.addresses,
+  });
   const onBridges = await readForeign(host, onPorts, { addresses: machine.printedAddresses });
   const moved = new Set(machine.owned.moved);
   return {
@@ -277,7 +288,12 @@ export async function observe(
       bridges: bridged.bridges,
       ports: bridged.ports,
       released: ours.filter(({ path }) => path === UNMANAGED_PATH).flatMap(({ content }) => unmanagedIn(content)),
-      addresses: underOurRule(machine.addresses, ruledBy(bound, bridged.ports), owned, desired.addresses),
+      addresses: underOurRule(
+        machine.addresses.filter((address) => !kept.has(addressKey(address))),
+        ruledBy(bound, bridged.ports),
+        owned,
+        desired.addresses,
+      ),
       routes: machine.routes,
       chains: machine.rules.ours,
       jumps: jumpsIn(machine.rules.hooks),
@@ -285,6 +301,7 @@ export async function observe(
       profiles: [],
     },
     hooks: machine.rules.hooks,
+    kept,
     owned,
     ownedRoutes: onDevices(machine.owned.routes, machine.links, recordedRouteKey),
     managers: new Map(),

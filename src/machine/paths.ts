@@ -27,6 +27,8 @@ export const PATHS = {
   parsed: '/run/kylin-vr/parsed.json',
   /** What conntrack's entries were held against last, JSON. */
   flows: '/run/kylin-vr/flows.json',
+  /** How often addresses of others were removed, JSON. */
+  removed: '/run/kylin-vr/removed.json',
   /** What the last run with nothing to do was told by the machine. */
   quiet: '/run/kylin-vr/quiet',
   /** V8's compiled code of this program (packaging/loader.cjs). */

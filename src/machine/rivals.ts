@@ -1,10 +1,15 @@
 // Host, NICs of ours → who else sets them up: it takes away what is ours, and puts there what we take away. Reads files only.
 
 import { join } from 'node:path';
+import type { ObservedAddress } from '../dialects/iproute.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
+import { type Address, addressKey } from '../network/state.ts';
 import type { Host } from './host.ts';
+import { MOST_REMOVALS } from './resisting.ts';
 
 const INTERFACES = '/etc/network/interfaces';
+/** By its own choice; EL and Debian leave it. */
+const KEEPALIVED = '/run/keepalived.pid';
 const IFSTATE = '/run/network/ifstate';
 
 /** What each of them is told, to leave the NIC alone. */
@@ -29,6 +34,50 @@ export async function rivalWarnings(
     ),
   ];
 }
+
+/** Whose the addresses are that others put on NICs of ours, and what ends it. `left`: they come back each time. */
+export async function addressWarnings(
+  host: Host,
+  addresses: readonly ObservedAddress[],
+  { left, removed }: { left: readonly ObservedAddress[]; removed: readonly Address[] },
+): Promise<{ staying: string[]; going: string[] }> {
+  if (left.length + removed.length === 0) return { staying: [], going: [] };
+  const going = new Set(removed.map(addressKey));
+  const goes = addresses.filter((address) => going.has(addressKey(address)));
+  const keepalived = await host.info(KEEPALIVED);
+  const ownerOf = ({ dynamic, protocol }: ObservedAddress): Owner | undefined =>
+    dynamic ? DHCP : keepalived !== undefined || protocol === 'keepalived' ? VRRP : undefined;
+  return {
+    going: goes.flatMap((address) => {
+      const owner = ownerOf(address);
+      return owner === undefined
+        ? []
+        : [`${address.spec} on ${address.device} is not in the file, and goes: ${owner.is}; ${owner.cure(address)}`];
+    }),
+    staying: left.map((address) => {
+      const { spec, device } = address;
+      const owner = ownerOf(address);
+      return (
+        `${spec} on ${device} has come back after each of ${MOST_REMOVALS} removals, and is left there` +
+        `${owner === undefined ? '' : `: ${owner.is}`}; ${(owner ?? ANYBODY).cure(address)}, then ip address del ${spec} dev ${device}`
+      );
+    }),
+  };
+}
+
+type Owner = { is: string; cure: (address: ObservedAddress) => string };
+
+const keeping = ({ spec }: ObservedAddress): string => `if it is to stay, give the NIC keep-addresses: [${spec}]`;
+
+const DHCP: Owner = {
+  is: 'a DHCP client put it there, which flushes the NIC when its lease ends',
+  cure: ({ device }) => `end that client on ${device} (pgrep -a 'dhclient|udhcpc|dhcpcd')`,
+};
+const VRRP: Owner = {
+  is: 'keepalived runs here',
+  cure: (address) => `${keeping(address)}; else take it out of keepalived.conf`,
+};
+const ANYBODY: Owner = { is: '', cure: (address) => `${keeping(address)}; else end what puts it there` };
 
 /** By what networkd says of each link that it has seen. */
 async function networkdOn(host: Host, devices: readonly string[], links: readonly ObservedLink[]): Promise<string[]> {

@@ -43,6 +43,8 @@ export type Observation = {
   state: NetworkState;
   /** The built-in chains, with foreign rules and ours. */
   hooks: readonly Hook[];
+  /** Keys of the addresses of others that stay on NICs of the configuration. */
+  kept: ReadonlySet<string>;
   /** Keys of the addresses that we put there, as recorded. */
   owned: ReadonlySet<string>;
   /** Keys (routeTargetKey) of the routes that we, or NetworkManager or initscripts by our profiles, put there, as recorded. */

@@ -370,7 +370,7 @@ const keeping = (keep: readonly Foreign[]) => (keep.length === 0 ? {} : { keep }
  * needed beside it.
  */
 function foreignThings(device: string, desired: NetworkState, observation: Observation): Foreign[] {
-  const { owned, ownedRoutes, managers, onManaged } = observation;
+  const { owned, kept, ownedRoutes, managers, onManaged } = observation;
   const isLeft = !desired.profiles.some((profile) => profile.device === device);
   const profile = managers.get(device)?.profile;
   const byForeignProfile = profile !== undefined && !hasOurProfile(device, observation);
@@ -380,7 +380,8 @@ function foreignThings(device: string, desired: NetworkState, observation: Obser
     if (each.family === 6) return true;
     if (each.kind === 'address') {
       const [spec = ''] = each.words.split(' dev ', 1);
-      return !each.global || (isLeft && !owned.has(addressKey({ device, spec })));
+      const key = addressKey({ device, spec });
+      return !each.global || kept.has(key) || (isLeft && !owned.has(key));
     }
     const { target = '', protocol = '' } = each;
     if (protocol === 'kernel' || protocol === ROUTE_PROTOCOL || wanted.has(target)) return false;

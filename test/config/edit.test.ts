@@ -196,6 +196,28 @@ describe('an edit of the file', () => {
     }
   });
 
+  it('writes a NIC that keeps addresses of others, as list prints it, in any style', () => {
+    const nic = '52:54:84:11:00:0b=10.0.0.1/24,mtu=1400,keep-addresses=10.0.0.5/32+10.0.0.6';
+    for (const [file, written] of [
+      ['if_list: []\n', '    keep-addresses: [10.0.0.5/32, 10.0.0.6]\n'],
+      [
+        'if_list: [{ipaddr: 10.0.1.1, prefix: 24, mac: 52:54:84:11:00:0c}]\n',
+        ', keep-addresses: [10.0.0.5/32, 10.0.0.6]}]\n',
+      ],
+      [
+        '{"if_list": [{"ipaddr": "10.0.1.1", "prefix": 24, "mac": "52:54:84:11:00:0c"}]}\n',
+        ', "keep-addresses": ["10.0.0.5/32", "10.0.0.6"]}]}\n',
+      ],
+    ] as const) {
+      const after = edit(file, 'nic', 'add', nic);
+      assert.ok(after.endsWith(written), after);
+      const parsed = parseConfig(after);
+      assert.ok(parsed.ok);
+      assert.equal(NOUNS.nic.entriesOf(parsed.config).at(-1)?.text, nic);
+      assert.equal(edit(after, 'nic', 'remove', nic), file);
+    }
+  });
+
   it('takes a comment along that speaks of the entry alone', () => {
     const entry = (n: number) => `  - {eip: 198.51.100.${n}, vm-ip: 10.0.0.${n}}\n`;
     const file = (lines: string) => `if_list: []\neip_list:\n${lines}from-uplink: drop\n`;

@@ -122,8 +122,9 @@ test('10,000 mistakes on one line take a time in proportion', () => {
 
 // What the file would say for a Config, with keys and values in spellings of the field.
 
-const nicOf = ({ bridge, ...nic }: Nic) => ({
+const nicOf = ({ bridge, keepAddresses, ...nic }: Nic) => ({
   ...nic,
+  ...(keepAddresses && { 'keep-addresses': keepAddresses }),
   ...(bridge && { bridge: bridge.name, 'bridge-type': bridge.type }),
 });
 

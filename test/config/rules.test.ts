@@ -87,6 +87,25 @@ const cases: Case[] = [
     yaml: nics('ipaddr: 10.0.3.1, prefix: 24, mac: 52:54:00:00:00:04, bridge_type: linux'),
     warnings: ['5:73 if_list[3].bridge_type: means nothing without bridge'],
   },
+  {
+    title: 'an address that is to be kept is not ours',
+    yaml: file(
+      '  - {ipaddr: 10.0.3.1, prefix: 24, mac: 52:54:00:00:00:04, keep-addresses: [10.0.3.9, 10.0.3.1/24, 192.0.2.20]}',
+      '  - {ipaddr: 10.0.4.1, prefix: 24, mac: 52:54:00:00:00:05, keep_addresses: [192.0.2.21/32, 192.0.2.22]}',
+      'eip_list:',
+      '  - {eip: 192.0.2.20, vm-ip: 10.0.1.5}',
+      'port_forward_list:',
+      '  - {eip: 192.0.2.21, protocol: tcp, port: 80, vm-port: 80, vm-ip: 10.0.1.5}',
+      'snat_list:',
+      '  - {source: 10.0.1.0/24, to: 192.0.2.22}',
+    ),
+    errors: [
+      '5:87 if_list[3].keep-addresses[1]: must be an address of others, is 10.0.3.1/24, ours by if_list[3].ipaddr on line 5',
+      '5:100 if_list[3].keep-addresses[2]: must be an address of others, is 192.0.2.20, ours by eip_list[0].eip on line 8',
+      '6:77 if_list[4].keep_addresses[0]: must be an address of others, is 192.0.2.21/32, ours by port_forward_list[0].eip on line 10',
+      '6:92 if_list[4].keep_addresses[1]: must be an address of others, is 192.0.2.22, ours by snat_list[0].to on line 12',
+    ],
+  },
   // Elastic IPs
   {
     title: 'an EIP is mapped once',

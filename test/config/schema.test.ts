@@ -187,11 +187,39 @@ for (const [list, key] of everyKey) {
   });
 }
 
+test('keep-addresses takes a list of addresses, and says which of them is none', () => {
+  const RULE = 'must be an IPv4 address, such as 192.0.2.5 or 192.0.2.5/32';
+  for (const [written, ...messages] of [
+    ['[]'],
+    ['[10.0.0.5, 10.0.0.6/32, 10.0.0.7/24, 10.0.0.0/31]'],
+    ['10.0.0.5', 'keep-addresses: must be a list of addresses, such as [192.0.2.5/32], is 10.0.0.5'],
+    ['', 'keep-addresses: must be a list of addresses, such as [192.0.2.5/32], is empty'],
+    ['{a: 1}', 'keep-addresses: must be a list of addresses, such as [192.0.2.5/32], is a mapping'],
+    ['[x, 5]', `keep-addresses[0]: ${RULE}, is x`, `keep-addresses[1]: ${RULE}, is 5`],
+    ['[10.0.0.5, [10.0.0.6]]', `keep-addresses[1]: ${RULE}, is a list`],
+    ['[10.0.0.5/33]', `keep-addresses[0]: ${RULE}, is 10.0.0.5/33`],
+    [
+      '[10.0.0.0/24]',
+      'keep-addresses[0]: must be an address, not the network or broadcast address of 10.0.0.0/24, is 10.0.0.0/24',
+    ],
+    [
+      '[10.0.0.255/24]',
+      'keep-addresses[0]: must be an address, not the network or broadcast address of 10.0.0.255/24, is 10.0.0.255/24',
+    ],
+    ['[224.0.0.18/32]', `keep-addresses[0]: ${UNICAST}, is 224.0.0.18/32`],
+  ] as const)
+    assert.deepEqual(
+      errorsOf(fileWith('if_list', 'keep-addresses', written)).map((error) => error.replace(/^\S+ /, '')),
+      messages.map((message) => `if_list[0].${message}`),
+      written,
+    );
+});
+
 test('every spelling, decimal strings and any case give one canonical Config', () => {
   const yaml = `
 if_list:
   - {ipaddr: 192.0.2.10, prefix: "24", mac: 52:54:00:AB:CD:01, gateway: 192.0.2.1, name: public 1, mtu: "1450", bridge: br-ex}
-  - {ipaddr: 10.0.0.1, prefix: 24, mac: 52:54:00:ab:cd:02, bridge: br1, bridge_type: linux}
+  - {ipaddr: 10.0.0.1, prefix: 24, mac: 52:54:00:ab:cd:02, bridge: br1, bridge_type: linux, keep_addresses: [10.0.0.9/32]}
 eip_list:
   - {eip: 192.0.2.20, vm_ip: 10.0.0.5}
 port_forward_list:
@@ -216,7 +244,13 @@ from-uplink: 'drop'
         mtu: 1450,
         bridge: { name: 'br-ex', type: 'ovs' },
       },
-      { ipaddr: '10.0.0.1', prefix: 24, mac: '52:54:00:ab:cd:02', bridge: { name: 'br1', type: 'linux' } },
+      {
+        ipaddr: '10.0.0.1',
+        prefix: 24,
+        mac: '52:54:00:ab:cd:02',
+        bridge: { name: 'br1', type: 'linux' },
+        keepAddresses: ['10.0.0.9/32'],
+      },
     ],
     eips: [{ eip: '192.0.2.20', vmIp: '10.0.0.5' }],
     forwards: [

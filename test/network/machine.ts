@@ -29,6 +29,7 @@ export const emptyObservation: Observation = {
   strays: [],
   unreadable: [],
   onManaged: [],
+  kept: new Set(),
   lost: [],
   emptied: new Set(),
   portRoutes: [],

@@ -52,6 +52,24 @@ function survivals(lab: () => Lab, path: Path): void {
     }
   });
 
+  it('an address that keep-addresses names stays through changes of its NIC, and no other one does', async (t) => {
+    const keeping = (yaml: string) => yaml.replace(`mac: '${A}'`, `mac: '${A}', keep-addresses: [10.0.0.5/32]`);
+    t.after(() => shell(lab(), 'ip address del 10.0.0.5/32 dev eth1 || true'));
+    await shell(lab(), 'ip address add 10.0.0.5/32 dev eth1; ip address add 10.0.0.6/32 dev eth1');
+    const there = async () =>
+      [...(await shell(lab(), 'ip -4 -o address show dev eth1')).matchAll(/inet (\S+)/g)].map(([, spec]) => spec);
+    const mtu = (yaml: string) => yaml.replace(`prefix: 24, mac: '${A}'`, `prefix: 24, mtu: 1400, mac: '${A}'`);
+    for (const yaml of [config, otherConfig, mtu(config), config.replace('10.10.1.254', '10.10.1.253'), config]) {
+      await lab().configure(keeping(yaml));
+      await reload(lab());
+      const own = yaml.includes('10.10.1.253') ? '10.10.1.253/24' : '10.10.1.254/24';
+      assert.deepEqual((await there()).toSorted(), ['10.0.0.5/32', own]);
+    }
+    await lab().configure(config);
+    await reload(lab());
+    assert.deepEqual(await there(), ['10.10.1.254/24']);
+  });
+
   it('a default route by another NIC stays, and ours is the one in use', async (t) => {
     await shell(lab(), 'ip address add 192.0.2.5/25 dev eth2; ip link set eth2 up');
     t.after(() => shell(lab(), 'ip address flush dev eth2; ip link set eth2 down'));
