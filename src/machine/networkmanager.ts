@@ -196,11 +196,11 @@ async function countLeft(host: Host, steps: readonly Step[], devices: ReadonlySe
  * to another MAC or name than before. `connection up` flushes every address first, so it comes last.
  */
 async function applyProfile(host: Host, step: Extract<Step, { kind: 'apply-profile' }>): Promise<void> {
-  const { device, uuid, active, external } = step;
-  if ((active || (external && (await takeOver(host, device, uuid)))) && (await reapply(host, device))) return;
+  const { device, uuid, active, standing } = step;
+  if ((active || (standing && (await takeOver(host, device, uuid)))) && (await reapply(host, device))) return;
   // A device that has just come is activated by NetworkManager itself once the profile is loaded: a second time would take away
   // for 50 ms what the first has brought.
-  if (!active && !external && (await isActive(host, device, uuid)) && (await reapply(host, device))) return;
+  if (!active && !standing && (await isActive(host, device, uuid)) && (await reapply(host, device))) return;
   try {
     await nmcli(host, ['--wait', '20', 'connection', 'up', 'uuid', uuid, 'ifname', device], {
       timeoutMs: ACTIVATE_TIMEOUT_MS,
@@ -250,8 +250,8 @@ const RELOAD_CONFIGURATION = ['general', 'reload', 'conf'] as const;
 const TAKE_OVER_MS = 3000;
 
 /**
- * Lets a device that somebody else has set up alone, and manages it again: NetworkManager then activates our profile by itself
- * and finds its addresses there, so that none is removed. A run that is killed in between leaves the device unmanaged, hence
+ * Lets a device that somebody else has set up, or that lost its profile with its carrier, alone, and manages it again: NetworkManager then
+ * activates our profile by itself and finds its addresses there, so that none is removed. A run that is killed in between leaves the device unmanaged, hence
  * to `ip`, until the next boot.
  */
 async function takeOver(host: Host, device: string, uuid: string): Promise<boolean> {

@@ -285,7 +285,7 @@ function planManaged(
   all: readonly Step[],
   changes: readonly Step[],
 ): Step[] {
-  const { managers, claims } = observation;
+  const { managers, claims, state } = observation;
   if (managers.size === 0) return [];
   const own = changes.filter(isNicStep);
   const added = new Set(own.flatMap((step) => (step.kind === 'add-address' ? [step.address.spec] : [])));
@@ -303,7 +303,10 @@ function planManaged(
     if (steps.length === 0 && !rewritten && !foreign) return [];
     const gives = steps.some((step) => step.kind === 'remove-address' && added.has(step.address.spec));
     const preserves = active && steps.length > 0 && steps.every((step) => isNews(step, observation));
-    return [{ device, uuid, active, preserves, external: manager.external, steps, gives }];
+    // Without a profile, or by one that NetworkManager made up, `connection up` would take it all away first.
+    const standing =
+      !manager.active && (manager.external || state.addresses.some((address) => address.device === device));
+    return [{ device, uuid, active, preserves, standing, steps, gives }];
   });
   const left = own.filter((step) => !applied.some(({ device }) => device === deviceOf(step)));
   // A copy of our profile in a foreign file, as `nmcli connection modify` or `migrate` makes it.
@@ -332,7 +335,7 @@ function planManaged(
       : [{ kind: 'load-profiles', paths, ...keeping(letGo.flatMap(foreignOn)) } as const]),
     ...left.map(byManager),
     ...[...applied.filter(({ gives }) => gives), ...applied.filter(({ gives }) => !gives)].flatMap(
-      ({ steps, device, uuid, active, preserves, external }): Step[] => [
+      ({ steps, device, uuid, active, preserves, standing }): Step[] => [
         ...steps.map(byManager),
         {
           kind: 'apply-profile',
@@ -340,7 +343,7 @@ function planManaged(
           uuid,
           active,
           ...(preserves && { preserves }),
-          ...(external && { external }),
+          ...(standing && { standing }),
           ...keeping(foreignOn(device)),
         },
       ],

@@ -33,7 +33,7 @@ export type Step =
   | { kind: 'load-profiles'; paths: readonly string[]; keep?: readonly Foreign[] }
   /**
    * Makes NetworkManager bring the device in line with the profile. `active`: it is active there already; `preserves`: and
-   * NetworkManager may leave what it did not bring where it is; `external`: none is, but somebody else has set the device up.
+   * NetworkManager may leave what it did not bring where it is; `standing`: none is, and addresses are there all the same.
    * `keep`, here and above: what is foreign and has to be there afterwards as before.
    */
   | {
@@ -42,7 +42,7 @@ export type Step =
       uuid: string;
       active: boolean;
       preserves?: true;
-      external?: true;
+      standing?: true;
       keep?: readonly Foreign[];
     }
   /** Makes NetworkManager forget profiles whose files are gone; a device on which one is active is let go. */

@@ -365,6 +365,31 @@ function surroundings(path: ManagedPath): void {
     },
   );
 
+  for (const [how, steps] of Object.entries(STANDING))
+    inLab(`addresses that are there without a profile (${how}) stay, through every change`, async (lab) => {
+      await reload(lab, two);
+      for (const step of steps) {
+        if (step === 'timer') assert.equal((await lab.kylin('reload', '--trigger', 'timer')).status, 0);
+        else if (step === 'up') await lab.wire(NICS.public, step);
+        else if (step === 'down') {
+          await lab.wire(NICS.public, step);
+          // NetworkManager waits six seconds for a carrier.
+          await eventually(() => stateOf(lab), 'unavailable');
+        } else await shell(lab, step);
+      }
+      await eventually(async () => (await stateOf(lab)).replace(/ .*/, '') === 'unavailable', false);
+      await sleep(500);
+      const watch = await watchKernel({ lab, sh: (script) => shell(lab, script) });
+      for (const config of [three, two.replace("mac: '52:54:84:00", "mtu: 1400, mac: '52:54:84:00"), two])
+        await reload(lab, config);
+      assert.deepEqual(
+        (await watch.taken(1)).filter((change) => /^- \S+\/\d+$/.test(change)),
+        ['- 203.0.113.52/32'],
+      );
+      assert.equal(await stateOf(lab), 'connected');
+      await inSync(lab);
+    });
+
   inLab(
     'while a bridge waits for Open vSwitch, a run that changes nothing asks NetworkManager nothing',
     async (lab) => {
@@ -660,6 +685,22 @@ function bystanders(path: ManagedPath): void {
     }
   });
 }
+
+/** How a NIC with our addresses comes to have no profile of ours. */
+const STANDING: Readonly<Record<string, readonly string[]>> = {
+  'a carrier lost, and a run of the timer meanwhile': ['down', 'timer', 'up'],
+  'the same, and lost again': ['down', 'timer', 'up', 'down', 'up'],
+  'NetworkManager left it alone for a while': [
+    'nmcli device set eth0 managed no',
+    'timer',
+    'nmcli device set eth0 managed yes',
+  ],
+  'a carrier lost, without a run': ['down', 'up'],
+  'disconnected by hand, and a run': ['nmcli device disconnect eth0', 'timer'],
+};
+
+const stateOf = async (lab: ManagedLab): Promise<string> =>
+  (await shell(lab, 'nmcli -t -f DEVICE,STATE device | sed -n s/^eth0://p')).trim();
 
 const LOST =
   'route 172.20.0.0/16 via 203.0.113.9 dev eth0 proto boot is not ours, went with a change, and cannot be put back as it was: ' +
