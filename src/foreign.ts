@@ -3,7 +3,7 @@
 import { type Foreign, foreignText } from './dialects/foreign.ts';
 import { readForeign } from './machine/foreign.ts';
 import type { Host } from './machine/host.ts';
-import { addressKey, isOurJump, ROUTE_PROTOCOL, routeTargetKey } from './network/state.ts';
+import { addressKey, isOurJump, ONLY_NFT, ROUTE_PROTOCOL, routeTargetKey } from './network/state.ts';
 import type { Survey } from './survey.ts';
 
 export type ForeignThing = {
@@ -19,8 +19,12 @@ export type ForeignThing = {
   goes: boolean;
 };
 
-/** What iptables-save prints nothing of. */
-const ONLY_NFT = '(a rule that only nft can show)';
+function ruleText(text: string): string {
+  if (text === '') return '(a rule that only nft can show)';
+  if (!text.startsWith(ONLY_NFT)) return text;
+  const [handle, ...rest] = text.slice(ONLY_NFT.length).split(' ');
+  return ['(a rule that only nft can show, with handle', `${handle})`, ...rest].join(' ');
+}
 
 /** Without what the kernel itself puts there: link-local IPv6, and the routes of addresses. */
 export async function foreignThings(host: Host, found: Survey): Promise<ForeignThing[]> {
@@ -38,7 +42,7 @@ export async function foreignThings(host: Host, found: Survey): Promise<ForeignT
       return rules.flatMap((text, index): ForeignThing[] =>
         isOurJump(text)
           ? []
-          : [{ kind: 'rule', chain: hook, beforeOurs: index < ours, text: text === '' ? ONLY_NFT : text, goes: false }],
+          : [{ kind: 'rule', chain: hook, beforeOurs: index < ours, text: ruleText(text), goes: false }],
       );
     }),
   ];

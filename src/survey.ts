@@ -7,7 +7,7 @@ import { ifcfgRenderer } from './dialects/ifcfg.ts';
 import { type ObservedAddress, parseWays } from './dialects/iproute.ts';
 import { parseNatRules } from './dialects/iptables.ts';
 import { keyfileRenderer } from './dialects/keyfile.ts';
-import { hasLookups, heldByMaps } from './dialects/nft.ts';
+import { heldByMaps } from './dialects/nft.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
 import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
@@ -168,7 +168,7 @@ function leftTo({ addresses, resisting }: Machine, { kept }: Observation, { boun
 }
 
 /** What cannot be read cannot be changed; taking all of ours away works, by nft. */
-function refuseUnreadable({ unreadable }: Machine, desired: NetworkState): void {
+export function refuseUnreadable({ unreadable }: Machine, desired: Pick<NetworkState, 'chains'>): void {
   const [first] = unreadable;
   if (first === undefined || desired.chains.length === 0) return;
   const { table, rules } = first;
@@ -528,7 +528,7 @@ async function abilitiesFor(
         onBridge &&
         (await host.sysctl('net/bridge/bridge-nf-call-iptables')) !== undefined &&
         (await can('mangle', '-m physdev --physdev-is-bridged -j RETURN', /-m physdev /)),
-      exemptions: hasGate ? await exemptionsOn(host, machine) : { exempt: [], all: true },
+      exemptions: hasGate ? exemptionsOn(machine) : { exempt: [], all: true },
       elsewhere: hasGate ? routesElsewhere(machine, binding) : [],
       exposed: exposedAddresses(config, machine, binding),
     },
@@ -551,13 +551,9 @@ const withHolders = (observation: Observation, held: ReadonlyMap<string, string>
   },
 });
 
-/** iptables-save leaves out what only nft can say of a rule, and prints the rest as if it were all (1.8.9): then nothing is known. */
-async function exemptionsOn(host: Host, { rules, printedRules }: Machine): Promise<Exemptions> {
+function exemptionsOn({ rules, printedRules }: Machine): Exemptions {
   const postrouting = rules.hooks.find(({ table, hook }) => table === 'nat' && hook === 'POSTROUTING')?.rules ?? [];
-  const found = exemptions(postrouting, () => parseNatRules(printedRules));
-  if (found.exempt.length === 0 || (await host.which('nft')) === undefined) return found;
-  const { stdout } = await host.run(['nft', 'list', 'chain', 'ip', 'nat', 'POSTROUTING'], { accept: [1] });
-  return hasLookups(stdout) ? { exempt: [], all: false } : found;
+  return exemptions(postrouting, () => parseNatRules(printedRules));
 }
 
 /** Addresses of NICs that are not used, and that nobody takes away: of the file and of our record. */

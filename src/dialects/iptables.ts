@@ -2,8 +2,18 @@
 
 import { UnsupportedError } from '../errors.ts';
 import type { Hook, Stray } from '../network/observation.ts';
-import { CHAIN_PREFIX, type Chain, chainKey, isOurJump, leadsTo, type TableName } from '../network/state.ts';
+import {
+  CHAIN_PREFIX,
+  type Chain,
+  chainKey,
+  isOurJump,
+  leadsTo,
+  NFT_VERDICT,
+  ONLY_NFT,
+  type TableName,
+} from '../network/state.ts';
 import { chainRemoval, type Step } from '../network/step.ts';
+import type { Lookup } from './nft.ts';
 
 export type SavedRules = {
   /** Chains whose name starts with our prefix, with their rules as saved. */
@@ -12,7 +22,7 @@ export type SavedRules = {
   hooks: Hook[];
 };
 
-const TABLES = ['mangle', 'filter', 'nat'] as const satisfies TableName[];
+export const TABLES = ['mangle', 'filter', 'nat'] as const satisfies TableName[];
 
 /**
  * Reads what iptables-save prints, with or without counters; lines in a table that it does not know are passed over. Throws
@@ -65,7 +75,10 @@ export function parseSave(text: string): SavedRules {
   return { ours: heldBy.size === 0 ? ours : ours.map(withHolder), hooks };
 }
 
-/** Tables with rules that only nft can say: iptables-nft-save of 1.8 prints nothing of them, and ends with 0 all the same. */
+/** As iptables-nft-save of 1.8 says it of some tables with rules that only nft can say; at others it ends with 3. */
+export const incompatible = (table: TableName): string => `# Table \`${table}' is incompatible, use 'nft' tool.\n`;
+
+/** Tables with rules that only nft can say: iptables-nft-save prints nothing of them, and ends with 0 all the same. */
 export const unreadableTables = (text: string): TableName[] =>
   TABLES.filter((table) => text.split('\n').some((line) => line.startsWith(`# Table \`${table}' is incompatible`)));
 
@@ -73,7 +86,7 @@ export const unreadableTables = (text: string): TableName[] =>
 export function parseNatRules(text: string): Record<string, string[]> {
   const chains: Record<string, string[]> = {};
   for (const line of linesOf('nat', text)) {
-    const [, chain = '', rule = ''] = /^(?:\[\d+:\d+\] )?-A (\S+) ?(.*)$/s.exec(line) ?? [];
+    const [, , chain = '', rule = ''] = RULE.exec(line) ?? [];
     const [, declared = ''] = /^:(\S+)/.exec(line) ?? [];
     const name = chain || declared;
     if (name === '' || name.startsWith(CHAIN_PREFIX)) continue;
@@ -81,6 +94,46 @@ export function parseNatRules(text: string): Record<string, string[]> {
     if (chain !== '') chains[name].push(rule.trimEnd());
   }
   return chains;
+}
+
+const RULE = /^((?:\[\d+:\d+\] )?-A (\S+)) ?(.*)$/s;
+
+/** Chains of others, as `table chain`, that have rules of theirs, with how many rules they have in all. */
+export function foreignChains(text: string): Map<string, number> {
+  const found = new Map<string, { count: number; foreign: boolean }>();
+  let table: TableName | undefined;
+  for (const line of savedLines(text)) {
+    if (line.startsWith('*')) table = TABLES.find((known) => line === `*${known}`);
+    const [, , chain = '', rule = ''] = (table !== undefined && RULE.exec(line)) || [];
+    if (chain === '' || chain.startsWith(CHAIN_PREFIX)) continue;
+    const before = found.get(`${table} ${chain}`);
+    const foreign = before?.foreign || !isOurJump(rule);
+    found.set(`${table} ${chain}`, { count: (before?.count ?? 0) + 1, foreign });
+  }
+  return new Map([...found].flatMap(([key, { count, foreign }]) => (foreign ? [[key, count]] : [])));
+}
+
+/**
+ * iptables-nft-save 1.8 leaves out of a rule what it asks of sets and maps, and prints the rest as if it were all: `DROP` for whoever
+ * is on a blocklist is printed as `DROP` for everybody. With those rules marked, by what nft says of their chains.
+ */
+export function withLookups(text: string, lookups: ReadonlyMap<string, readonly (Lookup | undefined)[]>): string {
+  let table = '';
+  const seen = new Map<string, number>();
+  return savedLines(text)
+    .map((line) => {
+      if (line.startsWith('*')) table = line.slice(1);
+      const [, head, chain = '', rule = ''] = RULE.exec(line) ?? [];
+      if (chain === '') return line;
+      const key = `${table} ${chain}`;
+      const at = seen.get(key) ?? 0;
+      seen.set(key, at + 1);
+      const lookup = lookups.get(key)?.[at];
+      if (lookup === undefined) return line;
+      const verdict = lookup.isVerdict ? [`-j ${NFT_VERDICT}`] : [];
+      return [`${head} ${ONLY_NFT}${lookup.handle}`, ...(rule === '' ? [] : [rule]), ...verdict].join(' ');
+    })
+    .join('\n');
 }
 
 /** Those of one table. */
@@ -110,12 +163,31 @@ export function savedLines(text: string): string[] {
 }
 
 function isQuoteOpen(line: string): boolean {
-  let open = false;
-  for (let at = line.indexOf('"'); at !== -1 && at < line.length; at++) {
-    if (line[at] === '"') open = !open;
-    else if (open && line[at] === '\\') at++;
+  for (let at = line.indexOf('"'); at !== -1; at = line.indexOf('"', at + 1)) {
+    if (!opensQuote(line, at)) continue;
+    const end = closingQuote(line, at);
+    if (end === -1) return true;
+    at = end;
   }
-  return open;
+  return false;
+}
+
+/**
+ * Only what options have is quoted, where it has a space or the like: names of chains, links and lists are printed as they are, and
+ * may have quotes in them.
+ */
+function opensQuote(line: string, at: number): boolean {
+  if (line[at - 1] !== ' ') return false;
+  const option = line.slice(line.lastIndexOf(' ', at - 2) + 1, at - 1);
+  return option.startsWith('--') && !PRINTED_BARE.includes(option);
+}
+
+const PRINTED_BARE = ['--physdev-in', '--physdev-out', '--name', '--hashlimit-name', '--label', '--timeout'];
+
+function closingQuote(line: string, start: number): number {
+  let at = start + 1;
+  while (at < line.length && line[at] !== '"') at += line[at] === '\\' ? 2 : 1;
+  return at < line.length ? at : -1;
 }
 
 const notUnderstood = (what: string): UnsupportedError =>

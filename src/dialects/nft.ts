@@ -3,7 +3,7 @@
 import { UnsupportedError } from '../errors.ts';
 import type { Unreadable } from '../network/observation.ts';
 import { CHAIN_PREFIX, type TableName } from '../network/state.ts';
-import { array, number, object, optional, ShapeError, string } from '../shape.ts';
+import { array, number, type Of, object, optional, ShapeError, string } from '../shape.ts';
 
 const listing = object({
   nftables: array(
@@ -19,6 +19,9 @@ export function parseNftTable(table: TableName, json: string, words: string): Un
   try {
     const { nftables } = listing(JSON.parse(json));
     const isOurs = (chain: string) => chain.startsWith(CHAIN_PREFIX);
+    const theirs = nftables.flatMap(({ rule }) => (rule === undefined || isOurs(rule.chain) ? [] : [rule]));
+    const strange = theirs.filter(isStrange).map(({ handle }) => handle);
+    const foreign = theirs.filter((rule) => !leadsToOurs(rule)).map(({ handle }) => handle);
     return {
       table,
       chains: nftables.flatMap(({ chain }) => (chain !== undefined && isOurs(chain.name) ? [chain.name] : [])),
@@ -27,10 +30,7 @@ export function parseNftTable(table: TableName, json: string, words: string): Un
           ? [{ chain: rule.chain, handle: rule.handle }]
           : [],
       ),
-      rules: worded(
-        nftables.flatMap(({ rule }) => (rule !== undefined && isStrange(rule) ? [rule.handle] : [])),
-        words,
-      ),
+      rules: worded(strange.length > 0 ? strange : foreign, words),
     };
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof ShapeError)) throw error;
@@ -41,19 +41,21 @@ export function parseNftTable(table: TableName, json: string, words: string): Un
 }
 
 /** A jump or goto anywhere in the rule. */
-const leadsToOurs = (rule: object): boolean =>
-  new RegExp(`"(?:jump|goto)":\\{"target":"${CHAIN_PREFIX}`).test(JSON.stringify(rule));
+const leadsToOurs = (rule: object): boolean => new RegExp(JUMP_TO_OURS, '').test(JSON.stringify(rule));
+
+const JUMP_TO_OURS = new RegExp(`"(?:jump|goto)":\\{"target":"(${CHAIN_PREFIX}[^"]*)"`, 'g');
 
 /**
  * Whether iptables-nft 1.8 calls the table incompatible for it, as tried with iptables 1.8.9: statements that it makes of no module of
  * its own, and what a rule matches beside the packet's own fields.
  */
 const isStrange = ({ expr = [] }: { expr?: readonly object[] | undefined }): boolean =>
-  expr.some((statement) => Object.keys(statement).some((key) => !READ_BY_IPTABLES.includes(key))) ||
-  /"(?:ct|fib|map|vmap|rt|socket|osf|ipsec|numgen|jhash|symhash)":|"@/.test(JSON.stringify(expr));
+  expr.some((statement) =>
+    Object.entries(statement).some(([key, value]) => !READ_BY_IPTABLES.includes(key) || typeof value === 'string'),
+  ) || /"(?:ct|fib|map|vmap|rt|socket|osf|ipsec|numgen|jhash|symhash)":|"@/.test(JSON.stringify(expr));
 
 const READ_BY_IPTABLES: readonly string[] = [
-  ...['match', 'xt', 'counter', 'limit', 'mangle'],
+  ...['match', 'xt', 'counter', 'limit'],
   ...['accept', 'drop', 'continue', 'return', 'jump', 'goto'],
 ];
 
@@ -75,8 +77,28 @@ export function renderNftRemoval({ table, chains, jumps }: Unreadable): string {
   ].join('\n');
 }
 
-/** Reads `nft list chain`: whether a rule of it looks something up in a set or map. Rules stand two tabs in. */
-export const hasLookups = (text: string): boolean => /^\t\t(?!type ).*(?:@\w| \{ )/m.test(text);
+function listed(json: string): Of<typeof listing>['nftables'] {
+  try {
+    return listing(JSON.parse(json)).nftables;
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof ShapeError) return [];
+    throw error;
+  }
+}
+
+/** Of a rule that looks something up in a set or map: its handle, whether that gives the verdict, and chains of ours that it leads to. */
+export type Lookup = { handle: number; isVerdict: boolean; leadsTo: readonly string[] };
+
+/** Of `nft -j list chain`: what iptables-nft-save 1.8 leaves out, for each rule. Nothing where it is no such list. */
+export function parseLookups(json: string): (Lookup | undefined)[] {
+  return listed(json).flatMap(({ rule }) => {
+    if (rule === undefined) return [];
+    const asks = JSON.stringify(rule.expr ?? []);
+    if (!/"(?:set|map|vmap)":|"@/.test(asks)) return [undefined];
+    const leadsTo = [...asks.matchAll(JUMP_TO_OURS)].map(([, chain = '']) => chain);
+    return [{ handle: rule.handle, isVerdict: asks.includes('"vmap":'), leadsTo }];
+  });
+}
 
 /**
  * Reads `nft list maps`: which chains of ours an element leads to, by chainKey, and the map. iptables-save shows no map that no rule

@@ -12,9 +12,17 @@ import {
   parseRoutes,
   SHOW_NICS,
 } from '../dialects/iproute.ts';
-import { parseSave, type SavedRules, unreadableTables } from '../dialects/iptables.ts';
+import {
+  foreignChains,
+  incompatible,
+  parseSave,
+  type SavedRules,
+  TABLES,
+  unreadableTables,
+  withLookups,
+} from '../dialects/iptables.ts';
 import { keyfileRenderer } from '../dialects/keyfile.ts';
-import { parseNftTable } from '../dialects/nft.ts';
+import { parseLookups, parseNftTable } from '../dialects/nft.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
@@ -28,6 +36,7 @@ import {
   addressKey,
   type Bridge,
   bridgeKey,
+  chainKey,
   type File,
   hostPart,
   isOurFile,
@@ -105,24 +114,25 @@ export type Owned = {
 export async function readMachine(host: Host, asksOvs = false, record = readOwned(host)): Promise<Machine> {
   const nics = readNics(host);
   // What takes longest first: the start of each command holds up the next by 3 ms.
-  const [rules, { onLinks, addresses, routes }, strays, files, owned, lost, resisting, ovs] = await Promise.all([
-    readRules(host),
-    nics,
-    readStrays(host),
-    readProfiles(host),
-    record,
-    readLost(host),
-    readResisting(host),
-    Promise.all([record, asksOvs || nics]).then(([known, found]) =>
-      found === true || namesOvs(known) || mayHavePorts(found.onLinks.links) ? readOvs(host) : undefined,
-    ),
-  ]);
+  const [{ rules, held }, { onLinks, addresses, routes }, strays, files, owned, lost, resisting, ovs] =
+    await Promise.all([
+      readWholeRules(host),
+      nics,
+      readStrays(host),
+      readProfiles(host),
+      record,
+      readLost(host),
+      readResisting(host),
+      Promise.all([record, asksOvs || nics]).then(([known, found]) =>
+        found === true || namesOvs(known) || mayHavePorts(found.onLinks.links) ? readOvs(host) : undefined,
+      ),
+    ]);
   return {
     ...onLinks,
     printedAddresses: addresses,
     ...parseRoutes(routes),
     printedRoutes: routes,
-    rules: parseSave(rules),
+    rules: withHolders(parseSave(rules), held),
     printedRules: rules,
     strays,
     unreadable: await Promise.all(unreadableTables(rules).map((table) => readByNft(host, table))),
@@ -165,9 +175,53 @@ async function readRules(host: Host): Promise<string> {
     return await save();
   } catch (error) {
     if (!(error instanceof CommandError) || error.exitCode === undefined) throw error;
-    return (await save('-t', 'mangle')) + (await save('-t', 'filter')) + (await save('-t', 'nat'));
+    const byNft = (await usesNft(host)) && (await host.which('nft')) !== undefined;
+    let saved = '';
+    for (const table of TABLES)
+      saved += await save('-t', table).catch((failure: unknown) => {
+        // It cannot say a rule of somebody else's: 1.8 ends 3, for `ip dscp` or `meta mark set`.
+        if (byNft && failure instanceof CommandError && failure.exitCode !== undefined) return incompatible(table);
+        throw failure;
+      });
+    return saved;
   }
 }
+
+const usesNft = async (host: Host): Promise<boolean> =>
+  basename((await host.which('iptables-restore')) ?? '').includes('nft');
+
+/** With what iptables-save leaves out of rules that are not ours, and whom of our chains they lead to: nft is asked where there are any. */
+async function readWholeRules(host: Host): Promise<{ rules: string; held: Map<string, string> }> {
+  const rules = await readRules(host);
+  const held = new Map<string, string>();
+  const chains = foreignChains(rules);
+  if (chains.size === 0 || !(await usesNft(host)) || (await host.which('nft')) === undefined) return { rules, held };
+  const found = await Promise.all(
+    [...chains].map(async ([key, count]): Promise<[string, ReturnType<typeof parseLookups>]> => {
+      const [table = '', chain = ''] = key.split(' ');
+      // nft would read more than a name in another.
+      if (!/^[\w.-]+$/.test(chain)) return [key, []];
+      const { stdout } = await host.run(['nft', '-j', 'list', 'chain', 'ip', table, chain], { accept: [1] });
+      const lookups = parseLookups(stdout);
+      // Others are at work on it: the next look sees it whole.
+      return [key, lookups.length === count ? lookups : []];
+    }),
+  );
+  for (const [key, lookups] of found) {
+    const [table, chain = ''] = key.split(' ');
+    for (const lookup of lookups) for (const ours of lookup?.leadsTo ?? []) held.set(`${table} ${ours}`, chain);
+  }
+  const hasAny = found.some(([, lookups]) => lookups.some((lookup) => lookup !== undefined));
+  return { rules: hasAny ? withLookups(rules, new Map(found)) : rules, held };
+}
+
+const withHolders = ({ ours, hooks }: SavedRules, held: ReadonlyMap<string, string>): SavedRules => ({
+  ours: ours.map((chain) => {
+    const heldBy = chain.heldBy ?? held.get(chainKey(chain));
+    return heldBy === undefined ? chain : { ...chain, heldBy };
+  }),
+  hooks,
+});
 
 const namesOvs = ({ bridges, ports }: Owned): boolean => [...bridges, ...ports].some(({ type }) => type === 'ovs');
 

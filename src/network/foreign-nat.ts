@@ -1,7 +1,7 @@
 // NAT rules that are not ours: whether one of them may have decided over a flow. Where that cannot be told, it may. Pure.
 
 import { contains, parseCidr } from './ipv4.ts';
-import { CHAIN_PREFIX, isOurJump } from './state.ts';
+import { CHAIN_PREFIX, isOurJump, NFT_VERDICT } from './state.ts';
 
 /** The built-in chains of nat with all their rules, and the foreign chains below them, as iptables-save prints them. */
 export type NatRules = Readonly<Record<string, readonly string[]>>;
@@ -45,7 +45,7 @@ function mayKeep(rule: string, chains: NatRules, depth: number): boolean {
   const { target, isGoto } = targetOf(rule);
   if (target === 'RETURN') return depth === 0;
   const below = chains[target];
-  if (below === undefined) return target === 'ACCEPT' || target === ONLY_NFT;
+  if (below === undefined) return target === 'ACCEPT' || target === NFT_VERDICT;
   return isGoto || depth > DEEPEST || below.some((each) => mayKeep(each, chains, depth + 1));
 }
 
@@ -94,7 +94,7 @@ export function foreignNat(rules: NatRules, isLocal: (address: number) => boolea
 
 /** Without one it is `''`. */
 function targetOf(text: string): { target: string; isGoto: boolean } {
-  if (text === '') return { target: ONLY_NFT, isGoto: false };
+  if (text === '') return { target: NFT_VERDICT, isGoto: false };
   const words = wordsOf(text);
   const at = words.findIndex(isTarget);
   return at === -1 ? { target: '', isGoto: false } : { target: words[at + 1] ?? '', isGoto: words[at] === '-g' };
@@ -104,11 +104,8 @@ const isTarget = (word: string | undefined): boolean => word === '-j' || word ==
 
 const wordsOf = (text: string): string[] => text.match(/"(?:[^"\\]|\\.)*"|\S+/g) ?? [];
 
-/** Of a rule that only nft could say. */
-const ONLY_NFT = 'unknown';
-
 function parseRule(text: string, isLocal: (address: number) => boolean): Rule {
-  if (text === '') return { target: ONLY_NFT, match: () => 'maybe' };
+  if (text === '') return { target: NFT_VERDICT, match: () => 'maybe' };
   const words = wordsOf(text);
   const matches: Match[] = [];
   for (let at = 0; at < words.length; at++) {

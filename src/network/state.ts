@@ -145,7 +145,13 @@ export const jumpKey = (jump: { table: TableName; hook: string; rule: string }):
   `${jump.table} ${jump.hook} ${jump.rule}`;
 
 /** Whether a rule of a built-in chain leads into a chain of ours. */
-export const isOurJump = (rule: string): boolean => OUR_JUMP.test(rule);
+export const isOurJump = (rule: string): boolean => OUR_JUMP.test(rule) && !rule.startsWith(ONLY_NFT);
+
+/** Begins a rule of which iptables-save does not print all that it asks (dialects/nft.ts). Behind it stands the rule's handle. */
+export const ONLY_NFT = '-m nft --handle ';
+
+/** The target of such a rule where a map gives the verdict. */
+export const NFT_VERDICT = 'NFT';
 
 /** At the end, where iptables-save prints it: a foreign rule may speak of our chains in its comment. */
 const OUR_JUMP = new RegExp(`(^| )-j ${CHAIN_PREFIX}[^ "]*$`);

@@ -115,6 +115,20 @@ describe('beside other firewalls', { concurrency: 3 }, () => {
         { 'v to out': false, 'out to v': false, 'v to x': false },
       ],
       [
+        'a list of addresses that are blocked, which iptables-save prints as all',
+        "nft insert rule ip filter FORWARD ip saddr '{ 192.0.2.7, 192.0.2.8 }' drop",
+        "nft -a list chain ip filter FORWARD | sed -n 's/.*192.0.2.7.*handle //p' | xargs nft delete rule ip filter FORWARD handle",
+        [],
+        { 'v to out': true, 'out to v': true, 'v to x': true },
+      ],
+      [
+        'the same, by name, in mangle',
+        "nft add set ip mangle bad '{ type ipv4_addr; }'; nft insert rule ip mangle FORWARD ip saddr @bad drop",
+        "nft -a list chain ip mangle FORWARD | sed -n 's/.*@bad.*handle //p' | xargs nft delete rule ip mangle FORWARD handle; nft delete set ip mangle bad",
+        [],
+        { 'v to out': true, 'out to v': true, 'v to x': true },
+      ],
+      [
         'between two of them, in a chain that another leads to',
         'iptables -N theirs; iptables -A theirs -o eth2 -j DROP; iptables -I FORWARD -i eth1 -g theirs',
         'iptables -D FORWARD -i eth1 -g theirs; iptables -F theirs; iptables -X theirs',
