@@ -554,7 +554,7 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
       host,
       checkpoint.state.bridges.some(({ type }) => type === 'ovs'),
     );
-    refuseUnreadable(machine, checkpoint.state);
+    refuseUnreadable(machine, checkpoint.state, '');
     const observation = await observe(host, machine, bound, checkpoint.state, renderer);
     back ??= withForeign(toReturn(checkpoint, machine.addresses, observation).state, observation);
     const asked = managers.size > 0 ? askManaged(host, Promise.resolve(managers)) : undefined;

@@ -20,10 +20,9 @@ export type ForeignThing = {
 };
 
 function ruleText(text: string): string {
-  if (text === '') return '(a rule that only nft can show)';
-  if (!text.startsWith(ONLY_NFT)) return text;
-  const [handle, ...rest] = text.slice(ONLY_NFT.length).split(' ');
-  return ['(a rule that only nft can show, with handle', `${handle})`, ...rest].join(' ');
+  if (text !== '' && !text.startsWith(ONLY_NFT)) return text;
+  const [handle = '', ...rest] = text.slice(ONLY_NFT.length).split(' ');
+  return [`(a rule that only nft can show${handle === '' ? '' : `, with handle ${handle}`})`, ...rest].join(' ');
 }
 
 /** Without what the kernel itself puts there: link-local IPv6, and the routes of addresses. */

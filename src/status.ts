@@ -18,6 +18,7 @@ import { PATHS } from './machine/paths.ts';
 import { readPending, secondsLeft } from './machine/pending.ts';
 import { readLastRun } from './machine/turn.ts';
 import { unitFault } from './machine/units.ts';
+import { ledElsewhere } from './machine/ways.ts';
 import { faultyNics } from './network/nics.ts';
 import { reachOf, type State } from './network/reach.ts';
 import { describe, type Step } from './network/step.ts';
@@ -111,6 +112,9 @@ export async function readStatus(
   const obstacles = parsed.ok && found ? await findObstacles(host, parsed.config, found, arpIgnore) : [];
   warnings.push(...obstacles.map((message) => ({ message })));
 
+  const state = parsed.ok && found ? things(parsed.config, found, arpIgnore) : { nics: [], eips: [], forwards: [] };
+  if (parsed.ok && found) warnings.push(...(await markMisled(host, parsed.config, found, state)));
+
   const unit = await unitFault(host);
   if (unit !== undefined) warnings.push({ message: unit });
 
@@ -119,7 +123,7 @@ export async function readStatus(
   const last = readLastRun(PATHS.run, reportShape as Shape<Report>);
   const report: Status = {
     inSync: fromFile.ok && found?.steps.length === 0 && faultyNics(found.binding).length === 0,
-    ...(parsed.ok && found ? things(parsed.config, found, arpIgnore) : { nics: [], eips: [], forwards: [] }),
+    ...state,
     foreign: found === undefined ? [] : await foreignThings(host, found),
     ...(stale !== undefined &&
       stale.steps.length > 0 && { staleFlows: stale.steps.map(({ of, count }) => ({ of, count })) }),
@@ -134,6 +138,32 @@ export async function readStatus(
   if (counters && parsed.ok) await count(host, report);
   return { report, valid: fromFile.ok, ...(text !== undefined && { text }) };
 }
+
+/** What works by what was done is asked of the kernel as well. Gives warnings. */
+async function markMisled(
+  host: Host,
+  config: Config,
+  { binding }: Survey,
+  { eips, forwards }: Pick<Status, 'eips' | 'forwards'>,
+): Promise<Issue[]> {
+  const working = [...eips, ...forwards].filter(({ state }) => state === 'active');
+  const led = await ledElsewhere(host, config, binding.bound, new Set(working.map(({ vmIp }) => vmIp)));
+  for (const each of working) if (led.has(each.vmIp)) each.state = 'error';
+  const byAnswer = new Map<string, { asked: string; vmIps: string[] }>();
+  for (const [vmIp, { asked, answer }] of led) {
+    const group = byAnswer.get(answer) ?? { asked, vmIps: [] };
+    byAnswer.set(answer, { ...group, vmIps: [...group.vmIps, vmIp] });
+  }
+  return [...byAnswer].map(([answer, { asked, vmIps }]) => {
+    const more = vmIps.length - MOST_NAMED;
+    const named = `${vmIps.slice(0, MOST_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+    return {
+      message: `packets for ${named}, or their answers, do not go as the file says: ip ${asked} gives ${answer}; take away the route, rule or address that leads there`,
+    };
+  });
+}
+
+const MOST_NAMED = 2;
 
 /** A change that is still to be made cuts its own. */
 async function staleFlows(host: Host, aim: Aim, found: Survey): Promise<Cut> {

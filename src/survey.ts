@@ -168,13 +168,17 @@ function leftTo({ addresses, resisting }: Machine, { kept }: Observation, { boun
 }
 
 /** What cannot be read cannot be changed; taking all of ours away works, by nft. */
-export function refuseUnreadable({ unreadable }: Machine, desired: Pick<NetworkState, 'chains'>): void {
+export function refuseUnreadable(
+  { unreadable }: Machine,
+  desired: Pick<NetworkState, 'chains'>,
+  so = 'nothing was changed: ',
+): void {
   const [first] = unreadable;
   if (first === undefined || desired.chains.length === 0) return;
   const { table, rules } = first;
   const shown = rules.length === 0 ? '' : ` (${rules.slice(0, 2).join('; ')})`;
   throw new AgentError(
-    `nothing was changed: iptables cannot read the table ${table}, into which somebody put rules that only nft can say${shown}: ` +
+    `${so}iptables cannot read the table ${table}, into which somebody put rules that only nft can say${shown}: ` +
       'put them into a table of their own (nft add table ip NAME), or take them away, then run kylin-vr reload',
     EXIT.failed,
   );

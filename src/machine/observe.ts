@@ -180,12 +180,15 @@ async function readRules(host: Host): Promise<string> {
     for (const table of TABLES)
       saved += await save('-t', table).catch((failure: unknown) => {
         // It cannot say a rule of somebody else's: 1.8 ends 3, for `ip dscp` or `meta mark set`.
-        if (byNft && failure instanceof CommandError && failure.exitCode !== undefined) return incompatible(table);
+        if (byNft && failure instanceof CommandError && failure.exitCode === CANNOT_SAY) return incompatible(table);
         throw failure;
       });
     return saved;
   }
 }
+
+/** Of iptables-nft-save: "Parsing nftables rule failed". */
+const CANNOT_SAY = 3;
 
 const usesNft = async (host: Host): Promise<boolean> =>
   basename((await host.which('iptables-restore')) ?? '').includes('nft');

@@ -48,6 +48,38 @@ const FAULTS: [what: string, cut: keyof typeof CUT, make: string, undo?: string]
   ['a subnet without its address', SUBNET, 'ip address flush dev eth1'],
   ['a subnet without its route', SUBNET, 'ip route delete 10.10.1.0/24 dev eth1'],
   [
+    'another default route before ours, which does not count any more',
+    UPLINK,
+    'ip route delete default; ip route add default via 10.10.2.21 dev eth2; ip route append default via 203.0.113.1 dev eth0 proto 175',
+    'ip route delete default via 10.10.2.21',
+  ],
+  [
+    'a half of all addresses by another way',
+    UPLINK,
+    'ip route add 128.0.0.0/1 via 10.10.2.21',
+    'ip route delete 128.0.0.0/1',
+  ],
+  [
+    "the VM's part of a subnet by another way",
+    SUBNET,
+    'ip route add 10.10.1.0/28 dev eth2',
+    'ip route delete 10.10.1.0/28 || true',
+  ],
+  ['no way to a VM', 'v', `ip route add unreachable ${ADDRESSES.v}`, `ip route delete unreachable ${ADDRESSES.v}`],
+  [
+    'the address of a VM on the router itself',
+    'v',
+    `ip address add ${ADDRESSES.v}/32 dev lo`,
+    `ip address delete ${ADDRESSES.v}/32 dev lo`,
+  ],
+  ['a rule that prohibits all', UPLINK, 'ip rule add priority 10 prohibit', 'ip rule delete priority 10'],
+  [
+    'a rule that swallows what comes in',
+    UPLINK,
+    'ip rule add priority 10 iif eth0 blackhole',
+    'ip rule delete priority 10',
+  ],
+  [
     'a subnet in a bridge of somebody',
     SUBNET,
     'ip link add br-op up type bridge; ip link set eth1 master br-op',
@@ -142,6 +174,28 @@ describe('the state of EIPs and forwards', { concurrency: false }, () => {
       assert.deepEqual(await reached(), expected(cut, true, false));
     });
   }
+
+  for (const [vms, named] of [
+    [['v'], ADDRESSES.v],
+    [['v', 'w', 'x'], `${ADDRESSES.v}, ${ADDRESSES.x} and 1 more`],
+  ] as const)
+    it(`says where the kernel leads instead, in words that may be tried: ${vms.join(', ')}`, async (t) => {
+      await well();
+      const routes = (what: string) => vms.map((vm) => `ip route ${what} unreachable ${ADDRESSES[vm]}`).join('; ');
+      t.after(() => shell(lab, routes('delete')));
+      await shell(lab, routes('add'));
+      const { status, warnings } = await json<Status>(lab, 'status');
+      assert.deepEqual(
+        [status, warnings.map(({ message }) => message)],
+        [
+          0,
+          [
+            `packets for ${named}, or their answers, do not go as the file says: ip route get ${ADDRESSES.v} from 203.0.113.1 iif eth0 gives ` +
+              'unreachable; take away the route, rule or address that leads there',
+          ],
+        ],
+      );
+    });
 
   it('of what is behind a route is that of the route', async (t) => {
     const behind = elastic.config.replace(ADDRESSES.x, '172.30.0.5');
