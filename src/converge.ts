@@ -312,7 +312,7 @@ const withCuts = (convergence: Convergence, { steps, warnings }: Cut): Convergen
 /** When a change was taken back: what is in force then is the last good configuration, or nothing of ours. */
 async function endFlowsOfBefore(host: Host, renderer: Renderer, ways: Ways, record: FlowRecord): Promise<Cut> {
   const bytes = await readLastGood(host);
-  const parsed = bytes && (await readConfig(host, bytes, 'look'));
+  const parsed = bytes && (await readConfig(host, PATHS.lastGood, bytes, 'look'));
   const aim: Aim = { config: parsed?.ok ? parsed.config : NOTHING, renderer, scope: 'whole', ways };
   return endFlows(host, aim, await survey(host, aim), record);
 }

@@ -73,9 +73,14 @@ export class HostError extends AgentError {
   override name = 'HostError';
   constructor(doing: string, cause: unknown) {
     const status = isForRoot(cause) ? EXIT.notRoot : EXIT.failed;
-    super(`${doing}: ${cause instanceof Error ? cause.message : cause}${cureFor(cause)}`, status, { cause });
+    const why = cause instanceof Error ? withoutPath(cause.message, doing) : cause;
+    super(`${doing}: ${why}${cureFor(cause)}`, status, { cause });
   }
 }
+
+/** Node's words end with the call and its path: `EACCES: permission denied, open '/x'`. Where that is named already, once is enough. */
+const withoutPath = (words: string, doing: string): string =>
+  words.replace(/, \w+ '(.*)'$/s, (whole, path: string) => (doing.includes(path) ? '' : whole));
 
 const codeOf = (cause: unknown): unknown => (cause instanceof Error && 'code' in cause ? cause.code : undefined);
 
@@ -94,13 +99,6 @@ function cureFor(cause: unknown): string {
 /** Where a file should be is something else, or it is too large to be one of its kind (69). */
 export class UnreadableError extends HostError {
   override name = 'UnreadableError';
-  /** Without the path. */
-  readonly fault: string;
-
-  constructor(path: string, fault: string) {
-    super(path, fault);
-    this.fault = fault;
-  }
 }
 
 /** A tool is missing or too old (69). */

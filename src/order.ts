@@ -1,7 +1,7 @@
 // Which configuration a run carries out: the file, the last good one, one that waits for its confirmation, or an earlier one.
 
 import type { Config } from './config/config.ts';
-import { firstOf, type Issue } from './config/issue.ts';
+import { firstOf, type Issue, inLine } from './config/issue.ts';
 import { LARGEST } from './config/position.ts';
 import { AgentError, NotNowError, UsageError } from './errors.ts';
 import { hashOf, sameBytes } from './hash.ts';
@@ -101,7 +101,7 @@ export async function chooseOrder(
     const refused = pause !== 0;
     if (isRefused) warnings.push({ message: refusalText(refusal, pause) });
     const unsettled = !known && request.settled !== undefined && request.settled !== hashOf(bytes);
-    if (unsettled) warnings.push({ message: 'the file is being written: left for the next run' });
+    if (unsettled) warnings.push({ message: `${request.configPath} is being written: left for the next run` });
     if (refused || unsettled) return standIn(host, { ...noOrder, warnings });
   }
   const known = await ahead?.quiet(bytes);
@@ -109,7 +109,7 @@ export async function chooseOrder(
     const { convergence, configWarnings } = known;
     return { quiet: convergence, bytes, source: 'file', warnings: [...warnings, ...configWarnings], errors: [] };
   }
-  const parsed = await readConfig(host, bytes, 'keep');
+  const parsed = await readConfig(host, request.configPath, bytes, 'keep');
   const configWarnings = firstOf(parsed.warnings);
   const order = { bytes, warnings: [...warnings, ...configWarnings], errors: [] };
   if (parsed.ok) return { ...order, config: parsed.config, source: 'file', configWarnings };
@@ -129,7 +129,7 @@ function refusalText({ retry }: Refusal, pause: number | undefined): string {
 async function standIn(host: Host, order: Order): Promise<Order> {
   for (const path of [PATHS.lastGood, ...(await readHistory(host)).map((entry) => entry.path)]) {
     const bytes = await readEntryOf(host, path);
-    const parsed = bytes && (await readConfig(host, bytes, 'keep'));
+    const parsed = bytes && (await readConfig(host, path, bytes, 'keep'));
     if (bytes === undefined || !parsed?.ok) continue;
     const message =
       path === PATHS.lastGood
@@ -144,7 +144,7 @@ async function standIn(host: Host, order: Order): Promise<Order> {
 /** What waits for its confirmation is kept and repaired until then, whatever is in the file. */
 export async function chooseWaiting(host: Host, change: PendingChange): Promise<Order> {
   const bytes = await pendingBytes(host, change);
-  const parsed = bytes && (await readConfig(host, bytes, 'keep'));
+  const parsed = bytes && (await readConfig(host, PATHS.pendingConfig, bytes, 'keep'));
   if (bytes === undefined || !parsed?.ok) return standIn(host, noOrder);
   const message = 'a change waits for its confirmation: it stays in force until then';
   return { ...noOrder, config: parsed.config, bytes, warnings: [{ message }] };
@@ -176,17 +176,11 @@ export async function targetOf(
 export async function chooseBack(host: Host, target: Entry | undefined): Promise<Order> {
   if (target === undefined) return standIn(host, noOrder);
   const bytes = (await readEntryOf(host, target.path)) ?? new Uint8Array();
-  const parsed = await readConfig(host, bytes, 'keep');
+  const parsed = await readConfig(host, target.path, bytes, 'keep');
   if (!parsed.ok) {
-    const [first] = parsed.errors;
-    return {
-      ...noOrder,
-      errors: [
-        {
-          message: `${target.path} is not valid any more: ${first?.message}; choose another one of kylin-vr rollback --list`,
-        },
-      ],
-    };
+    const [first] = parsed.errors.map(inLine);
+    const message = `${first}; it is not valid any more: choose another one of kylin-vr rollback --list`;
+    return { ...noOrder, errors: [{ message }] };
   }
   return { config: parsed.config, bytes, source: 'history', warnings: [], errors: [] };
 }

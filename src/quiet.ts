@@ -175,6 +175,7 @@ function memoryIn(text: string): Memory {
   return { ...rest, config, flowModel, conversation };
 }
 
-const askedBy = ({ command, renderer }: RunRequest): string => JSON.stringify([command, renderer]);
+const askedBy = ({ command, configPath, renderer }: RunRequest): string =>
+  JSON.stringify([command, configPath, renderer]);
 
 const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');

@@ -1,7 +1,7 @@
 // Desired against observed, per NIC, EIP and forward; the last run and how it ended. Touches nothing.
 
 import type { Config } from './config/config.ts';
-import type { Issue } from './config/issue.ts';
+import { type Issue, inLine } from './config/issue.ts';
 import { type Flow, parseFlows } from './dialects/conntrack.ts';
 import { type ForeignThing, foreignThings } from './foreign.ts';
 import { hashOf } from './hash.ts';
@@ -89,13 +89,13 @@ export async function readStatus(
   const fromFile =
     'errors' in file
       ? { ok: false as const, errors: file.errors, warnings: [] }
-      : await readConfig(host, file.bytes, 'look');
+      : await readConfig(host, path, file.bytes, 'look');
   const errors = fromFile.ok ? [] : fromFile.errors;
   const warnings = [...('warnings' in file ? file.warnings : []), ...fromFile.warnings];
 
   // With a bad file the last good configuration is in force: that is what the machine is held against.
   const lastGood = fromFile.ok ? undefined : await readLastGood(host);
-  const parsed = lastGood === undefined ? fromFile : await readConfig(host, lastGood, 'look');
+  const parsed = lastGood === undefined ? fromFile : await readConfig(host, PATHS.lastGood, lastGood, 'look');
   const aim: Aim | undefined = parsed.ok
     ? {
         config: parsed.config,
@@ -215,7 +215,7 @@ function again({ why, retry }: Refusal, pause: number | undefined): string {
 
 function lastRunOf({ id, time, trigger, command, result, durationMs, errors }: Report): NonNullable<Status['lastRun']> {
   const [error] = errors;
-  return { id, time, trigger, command, result, durationMs, ...(error !== undefined && { error: error.message }) };
+  return { id, time, trigger, command, result, durationMs, ...(error !== undefined && { error: inLine(error) }) };
 }
 
 function things(

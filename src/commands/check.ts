@@ -2,11 +2,10 @@
 
 import { resolve } from 'node:path';
 import type { Issue } from '../config/issue.ts';
-import { firstOf } from '../config/issue.ts';
+import { firstOf, ofFile } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
-import { LARGEST } from '../config/position.ts';
-import { EXIT, type ExitStatus, UnreadableError } from '../errors.ts';
-import { readTrusted } from '../machine/config-file.ts';
+import { EXIT, type ExitStatus } from '../errors.ts';
+import { readAnyones, readTrusted } from '../machine/config-file.ts';
 import { PATHS } from '../machine/paths.ts';
 import { type Shown, shown } from '../visible.ts';
 import { type Context, count, type GlobalOptions, issueText, painter, printJson } from './context.ts';
@@ -16,12 +15,12 @@ export async function check(
   options: GlobalOptions & { strict: boolean },
   file: string = options.config,
 ): Promise<ExitStatus> {
-  const bytes = await read(context, file);
-  const parsed =
-    typeof bytes === 'string'
-      ? { ok: false as const, errors: [{ message: bytes }], warnings: [] }
-      : await loadConfig(bytes);
+  const read = await readAnyones(context.host(), file, 'write it, or name another one');
   const trust = await trustIn(context, file);
+  const parsed =
+    'bytes' in read
+      ? ofFile(file, await loadConfig(read.bytes))
+      : { ok: false as const, errors: trust.errors.length > 0 ? [] : read.errors, warnings: [] };
   const found = [...trust.warnings, ...parsed.warnings];
   const warnings = options.strict ? [] : found;
   const errors = [...trust.errors, ...(parsed.ok ? [] : parsed.errors), ...(options.strict ? found : [])];
@@ -34,8 +33,8 @@ export async function check(
   }
   const paint = painter(context);
   const show = (kind: Shown, issues: readonly Issue[]) => {
-    const text = issues.length === 0 || typeof bytes === 'string' ? undefined : new TextDecoder().decode(bytes);
-    for (const issue of firstOf(issues)) context.stdout(shown`${kind}: ${issueText(file, text, issue)}\n`);
+    const text = issues.length > 0 && 'bytes' in read ? new TextDecoder().decode(read.bytes) : undefined;
+    for (const issue of firstOf(issues)) context.stdout(shown`${kind}: ${issueText(text, issue)}\n`);
   };
   show(paint('error', 'red'), errors);
   show(paint('warning', 'yellow'), warnings);
@@ -54,16 +53,4 @@ async function trustIn(context: Context, file: string): Promise<{ errors: Issue[
   if (resolve(file) !== PATHS.config || (await context.host().info(file)) === undefined)
     return { errors: [], warnings: [] };
   return { errors: [], warnings: [], ...(await readTrusted(context.host(), file, 'look')) };
-}
-
-/** The file's bytes, or why there are none. */
-async function read(context: Context, file: string): Promise<Uint8Array | string> {
-  try {
-    const bytes = await context.host().readBytes(file, { most: LARGEST });
-    return bytes ?? `${file}: does not exist: write it, or name another one`;
-  } catch (error) {
-    // One that may not be read, or not just now, is no wrong file.
-    if (error instanceof UnreadableError) return error.message;
-    throw error;
-  }
 }

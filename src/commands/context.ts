@@ -61,27 +61,22 @@ export function needRoot(context: Context, command: string): void {
   if (!context.isRoot) throw new NotRootError(command);
 }
 
-/** An issue as an operator reads it: with place, line and caret where the file's text is given. */
-export function issueText(file: string, text: string | undefined, issue: Issue): Shown {
-  if (text !== undefined && issue.line !== undefined) return shownLines(formatIssue(file, text, issue));
-  return shown`${[issue.path, issue.message].filter((part) => part !== undefined).join(': ')}`;
-}
+/** An issue as an operator reads it: with line and caret where the file's text is given. */
+export const issueText = (text: string | undefined, issue: Issue): Shown => shownLines(formatIssue(text, issue));
 
 /** For --json: a failure that ended a command before it had a result of its own. */
 export function failureReport(errors: readonly Issue[], warnings: readonly Issue[] = []): object {
   return { result: 'failed', steps: [], warnings, errors, durationMs: 0 };
 }
 
-/** That the file which a command only reads has mistakes. */
+/** That the file which a command only reads has mistakes. `bytes`: where it could be read. */
 export function refuseFile(
   context: Context,
-  { config, json }: GlobalOptions,
-  bytes: Uint8Array,
-  { errors, warnings }: { errors: readonly Issue[]; warnings: readonly Issue[] },
+  { json }: GlobalOptions,
+  { bytes, errors, warnings = [] }: { bytes?: Uint8Array; errors: readonly Issue[]; warnings?: readonly Issue[] },
 ): ExitStatus {
-  const text = new TextDecoder().decode(bytes);
-  for (const issue of firstOf(errors))
-    context.stderr(shown`${problem(context, 'error')}: ${issueText(config, text, issue)}\n`);
+  const text = bytes && new TextDecoder().decode(bytes);
+  for (const issue of firstOf(errors)) context.stderr(shown`${problem(context, 'error')}: ${issueText(text, issue)}\n`);
   if (json) printJson(context, failureReport(errors, warnings));
   return EXIT.config;
 }

@@ -4,13 +4,14 @@ import type { Config } from '../config/config.ts';
 import { differences } from '../config/difference.ts';
 import { type Edited, type EditRequest, editConfig } from '../config/edit.ts';
 import { NOUNS } from '../config/entries.ts';
+import { inLine, ofFile } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import type { NounName } from '../config/nouns.ts';
 import { LARGEST } from '../config/position.ts';
 import { pendingChange } from '../confirmation.ts';
 import { AgentError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import { hashOf, sameBytes } from '../hash.ts';
-import { readTrusted } from '../machine/config-file.ts';
+import { readAnyones, readTrusted } from '../machine/config-file.ts';
 import { readLastGood, readRefusal } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { readConfig } from '../machine/parsed.ts';
@@ -27,11 +28,10 @@ export type EditFlags = { reload: boolean; all: boolean; confirmWithin?: number 
 
 export async function list(context: Context, options: GlobalOptions, noun: NounName): Promise<ExitStatus> {
   const host = context.host();
-  const bytes = await host.readBytes(options.config);
-  if (bytes === undefined)
-    throw new AgentError(`${options.config}: does not exist: write it, or give another with --config`, EXIT.config);
-  const parsed = await loadConfig(bytes);
-  if (!parsed.ok) return refuseFile(context, options, bytes, parsed);
+  const file = await readAnyones(host, options.config);
+  if ('errors' in file) return refuseFile(context, options, file);
+  const parsed = ofFile(options.config, await loadConfig(file.bytes));
+  if (!parsed.ok) return refuseFile(context, options, { ...parsed, bytes: file.bytes });
   const entries = NOUNS[noun].entriesOf(parsed.config).map(({ text }) => text);
   if (options.json) printJson(context, { [noun]: entries });
   else for (const entry of entries) context.stdout(shown`${entry}\n`);
@@ -66,15 +66,18 @@ async function editAndRun(
   const { configPath } = order;
   const file = await readTrusted(host, configPath, 'mend');
   // run() says what is wrong with the file as it is.
-  const before = 'errors' in file ? undefined : await readConfig(host, file.bytes, 'look');
+  const before = 'errors' in file ? undefined : await readConfig(host, configPath, file.bytes, 'look');
   if ('errors' in file || !before?.ok) return run(host, order);
 
   const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(file.bytes);
-  const edited = editConfig(text, before.config, request);
+  const edited = editConfig(configPath, text, before.config, request);
   if (!edited.parsed.ok) {
     // Their places are in a text that nobody has seen.
-    const why = edited.parsed.errors.map(({ path, message }) => `${path}: ${message}`).join('; ');
-    throw new AgentError(`${why}; the file and the network are as they were`, EXIT.config);
+    const why = edited.parsed.errors.map(({ path, message }) => inLine({ ...(path && { path }), message })).join('; ');
+    throw new AgentError(
+      `${configPath} would not be valid: ${why}; the file and the network are as they were`,
+      EXIT.config,
+    );
   }
   const waiting = await notInForce(host, file.bytes, before.config);
   if (reload && waiting.changes.length > 0 && !waiting.isOurs && !all) throw holdsMore(order, request, waiting.changes);
@@ -121,7 +124,7 @@ async function notInForce(host: Host, bytes: Uint8Array, config: Config): Promis
   if (change !== undefined && !(await hasLapsed(host, change))) return none;
   const lastGood = await readLastGood(host);
   if (lastGood === undefined || sameBytes(lastGood, bytes)) return none;
-  const inForce = await readConfig(host, lastGood, 'look');
+  const inForce = await readConfig(host, PATHS.lastGood, lastGood, 'look');
   if (!inForce.ok) return none;
   const hash = hashOf(bytes);
   const edited = await host.read(PATHS.edited, { most: LARGEST, orNothing: true });

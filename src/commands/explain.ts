@@ -1,11 +1,12 @@
 // `explain`: what happens to a packet, in words; with --live also whether the kernel agrees. Touches nothing.
 
 import type { Nic } from '../config/config.ts';
+import { ofFile } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { parseFlows } from '../dialects/conntrack.ts';
 import { parsePrinted } from '../dialects/json.ts';
-import { AgentError, CommandError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
-import { readTrusted } from '../machine/config-file.ts';
+import { CommandError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
+import { readAnyones, readTrusted } from '../machine/config-file.ts';
 import { waysInForce } from '../machine/flow-record.ts';
 import type { Host } from '../machine/host.ts';
 import { readMachine } from '../machine/observe.ts';
@@ -26,11 +27,10 @@ export async function explain(context: Context, options: ExplainOptions): Promis
   if (options.live) needRoot(context, 'explain --live');
   const packet = packetOf(options);
   const host = context.host();
-  const file = options.live ? await readTrusted(host, options.config, 'look') : await read(host, options.config);
-  if ('errors' in file)
-    throw new AgentError(`${options.config}: ${file.errors.map(({ message }) => message).join('; ')}`, EXIT.config);
-  const parsed = await loadConfig(file.bytes);
-  if (!parsed.ok) return refuseFile(context, options, file.bytes, parsed);
+  const file = await (options.live ? readTrusted(host, options.config, 'look') : readAnyones(host, options.config));
+  if ('errors' in file) return refuseFile(context, options, file);
+  const parsed = ofFile(options.config, await loadConfig(file.bytes));
+  if (!parsed.ok) return refuseFile(context, options, { ...parsed, bytes: file.bytes });
   const { config } = parsed;
   // Without --live the file may be of another machine: its NICs are named as they are there.
   const machine = options.live ? await readMachine(host) : undefined;
@@ -61,13 +61,6 @@ export async function explain(context: Context, options: ExplainOptions): Promis
       context.stdout(shown`${agrees ? paint('agrees', 'green') : paint('differs', 'red')}: ${text}\n`);
   }
   return live?.agrees === false ? EXIT.notInSync : EXIT.ok;
-}
-
-async function read(host: Host, path: string): Promise<{ bytes: Uint8Array } | { errors: { message: string }[] }> {
-  const bytes = await host.readBytes(path);
-  return bytes === undefined
-    ? { errors: [{ message: 'does not exist: write it, or give another with --config' }] }
-    : { bytes };
 }
 
 function packetOf({ from, to }: ExplainOptions): Packet {

@@ -1,19 +1,11 @@
 // `log`: the last runs, each with who asked, what it did and what was wrong. For "the reload failed: how do I see why?"
 
+import { inLine } from '../config/issue.ts';
 import { EXIT, type ExitStatus } from '../errors.ts';
 import { followRuns, type LoggedRun, readRuns } from '../machine/log-file.ts';
 import { PATHS } from '../machine/paths.ts';
-import { type Shown, shown, shownJson } from '../visible.ts';
-import {
-  type Context,
-  count,
-  type GlobalOptions,
-  issueText,
-  needRoot,
-  painter,
-  paintStep,
-  printJson,
-} from './context.ts';
+import { shown, shownJson } from '../visible.ts';
+import { type Context, count, type GlobalOptions, needRoot, painter, paintStep, printJson } from './context.ts';
 
 export type LogCommandOptions = GlobalOptions & { number: number; follow: boolean };
 
@@ -44,12 +36,7 @@ function show(context: Context, options: LogCommandOptions, logged: LoggedRun): 
   context.stdout(shown`${head}, ${count(steps.length + stepsLeftOut, 'step')} in ${durationMs} ms\n`);
   for (const { text } of steps) context.stdout(shown`    ${paintStep(paint, text)}\n`);
   if (stepsLeftOut > 0) context.stdout(shown`    ${'…'} and ${count(stepsLeftOut, 'step')} more\n`);
-  for (const issue of warnings) context.stdout(shown`    warning: ${placed(issue, options)}\n`);
-  for (const issue of errors) context.stdout(shown`    ${paint('error', 'red')}: ${placed(issue, options)}\n`);
-}
-
-/** The file may have changed since: the line, but not its text. */
-function placed(issue: LoggedRun['errors'][number], { config }: LogCommandOptions): Shown {
-  const text = issueText(config, undefined, issue);
-  return issue.line === undefined ? text : shown`line ${issue.line}: ${text}`;
+  // The file may have changed since: the place, but not its text.
+  for (const issue of warnings) context.stdout(shown`    warning: ${inLine(issue)}\n`);
+  for (const issue of errors) context.stdout(shown`    ${paint('error', 'red')}: ${inLine(issue)}\n`);
 }

@@ -32,7 +32,7 @@ export async function plan(context: Context, options: GlobalOptions & { exitCode
   const parsed =
     'errors' in file
       ? { ok: false as const, errors: file.errors, warnings: [] }
-      : await readConfig(host, file.bytes, 'look');
+      : await readConfig(host, options.config, file.bytes, 'look');
   const text = 'bytes' in file ? new TextDecoder().decode(file.bytes) : undefined;
   const finish = (
     result: string,
@@ -46,9 +46,9 @@ export async function plan(context: Context, options: GlobalOptions & { exitCode
     const paint = painter(context);
     for (const step of steps) context.stdout(shown`${paintStep(paint, step.text)}\n`);
     for (const issue of firstOf(warnings))
-      context.stderr(shown`${problem(context, 'warning')}: ${issueText(options.config, text, issue)}\n`);
+      context.stderr(shown`${problem(context, 'warning')}: ${issueText(text, issue)}\n`);
     for (const issue of firstOf(errors))
-      context.stderr(shown`${problem(context, 'error')}: ${issueText(options.config, text, issue)}\n`);
+      context.stderr(shown`${problem(context, 'error')}: ${issueText(text, issue)}\n`);
     if (errors.length === 0)
       context.stdout(
         steps.length > 0

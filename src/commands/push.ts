@@ -1,8 +1,9 @@
 // `push`, on the hypervisor host: a configuration into guests, and what their kylin-vr made of it.
 
-import { firstOf, type Issue } from '../config/issue.ts';
+import { firstOf, type Issue, inLine, ofFile } from '../config/issue.ts';
 import { parseConfig } from '../config/parse.ts';
 import { AgentError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
+import { readAnyones } from '../machine/config-file.ts';
 import type { Target } from '../machine/guest-agent.ts';
 import { nameOf } from '../machine/guest-agent.ts';
 import type { Host } from '../machine/host.ts';
@@ -51,21 +52,21 @@ async function pushFile(context: Context, options: PushOptions, file: string): P
   ];
   if (targets.length === 0) throw new UsageError('push needs a guest: --domain NAME (libvirt) or --socket PATH');
   const host = context.host();
-  const bytes = await host.readBytes(file);
-  if (bytes === undefined) throw new AgentError(`${file}: does not exist: name the file to push`, EXIT.config);
-  const parsed = parseConfig(bytes);
+  const read = await readAnyones(host, file, 'name the file to push');
+  const parsed =
+    'bytes' in read ? ofFile(file, parseConfig(read.bytes)) : { ...read, ok: false as const, warnings: [] };
   const issues = parsed.ok ? [] : parsed.errors;
-  const text = new TextDecoder().decode(bytes);
+  const text = 'bytes' in read ? new TextDecoder().decode(read.bytes) : undefined;
   for (const issue of firstOf(parsed.warnings))
-    context.stderr(shown`${problem(context, 'warning')}: ${issueText(file, text, issue)}\n`);
-  for (const issue of firstOf(issues))
-    context.stderr(shown`${problem(context, 'error')}: ${issueText(file, text, issue)}\n`);
-  if (!parsed.ok) {
+    context.stderr(shown`${problem(context, 'warning')}: ${issueText(text, issue)}\n`);
+  for (const issue of firstOf(issues)) context.stderr(shown`${problem(context, 'error')}: ${issueText(text, issue)}\n`);
+  if (!('bytes' in read && parsed.ok)) {
     if (options.json) printJson(context, { guests: [], errors: issues, warnings: parsed.warnings });
     return EXIT.config;
   }
   const order: PushOrder = {
-    bytes,
+    file,
+    bytes: read.bytes,
     path: options.config,
     dryRun: options.dryRun,
     answerMs: Math.min(ANSWER_MS, options.timeout * 1000),
@@ -118,7 +119,7 @@ function print(context: Context, { name, exitStatus, report }: Pushed, dryRun: b
   const columns = context.columns?.() ?? Number.POSITIVE_INFINITY;
   for (const { text } of steps) context.stdout(shown`${paintStep(paint, wrapped(text, columns))}\n`);
   const say = (kind: 'warning' | 'error', issue: Issue) => {
-    const text = issueText(name, undefined, issue).shown;
+    const text = visible(inLine(issue));
     const taken = `${visible(name)}: ${kind}: `.length;
     context.stderr(shown`${name}: ${problem(context, kind)}: ${wrapped(text, columns, taken)}\n`);
   };

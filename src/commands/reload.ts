@@ -160,7 +160,7 @@ async function issuePrinter(
   const placed = [...report.errors, ...report.warnings].some(({ line }) => line !== undefined);
   const bytes = placed ? await context.host().readBytes(options.config, { orNothing: true }) : undefined;
   const text = bytes && new TextDecoder().decode(bytes);
-  return (issue) => issueText(options.config, text, issue);
+  return (issue) => issueText(text, issue);
 }
 
 /** A run of every minute with nothing to do repeats none of them; who asks hears them each time. */

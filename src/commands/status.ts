@@ -105,9 +105,8 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
       shown`${paint('warning', 'yellow')}: ${count(flows, 'established flow')} of ${of} ${flows === 1 ? 'goes' : 'go'} on as the file does not say: kylin-vr reload cuts ${flows === 1 ? 'it' : 'them'}`,
     );
   for (const issue of firstOf(report.warnings))
-    lines.push(shown`${paint('warning', 'yellow')}: ${issueText(options.config, text, issue)}`);
-  for (const issue of firstOf(report.errors))
-    lines.push(shown`${paint('error', 'red')}: ${issueText(options.config, text, issue)}`);
+    lines.push(shown`${paint('warning', 'yellow')}: ${issueText(text, issue)}`);
+  for (const issue of firstOf(report.errors)) lines.push(shown`${paint('error', 'red')}: ${issueText(text, issue)}`);
   for (const hint of report.hints ?? []) lines.push(shown`${paint('note', 'dim')}: ${hint}`);
   if (report.running !== undefined) lines.push(shown`at work: ${report.running}`);
   if (report.pending !== undefined)

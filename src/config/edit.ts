@@ -20,14 +20,15 @@ export type EditRequest = { noun: NounName; verb: 'add' | 'remove'; args: readon
 export type Edited = { text: string; added: string[]; removed: string[]; idle: string[]; parsed: ParsedConfig };
 
 /**
- * `config` is what `text` says. Adding what is there and removing what is not is no error.
+ * `config` is what `text` says, which is that of `file`. Adding what is there and removing what is not is no error.
  * Throws UsageError for an argument that says nothing, AgentError (65) where the entry is there with another value or the
  * text is written in a way that cannot be edited.
  */
-export function editConfig(text: string, config: Config, { noun, verb, args }: EditRequest): Edited {
+export function editConfig(file: string, text: string, config: Config, { noun, verb, args }: EditRequest): Edited {
   const { list, entriesOf } = NOUNS[noun];
   const present = entriesOf(config);
-  const { add, remove, idle } = { ...NO_CHANGE, ...(verb === 'add' ? adding : removing)(noun, present, args) };
+  const change = verb === 'add' ? adding(file, noun, present, args) : removing(noun, present, args);
+  const { add, remove, idle } = { ...NO_CHANGE, ...change };
   const added = add.map(({ entry }) => entry.text);
   const removed = [...remove].map((n) => present[n]?.text ?? '');
   if (add.length + remove.size === 0)
@@ -36,13 +37,13 @@ export function editConfig(text: string, config: Config, { noun, verb, args }: E
   const plain = readPlain(text);
   const source = plain ?? readDocument(text);
   const edited = editList(source, { list, remove, add: add.map(({ written }) => written) });
-  if (typeof edited !== 'string') throw notEdited(edited, source);
+  if (typeof edited !== 'string') throw notEdited(file, edited, source);
   const whole = text.startsWith('\ufeff') ? `\ufeff${edited}` : edited;
   const parsed = interpretEdited(whole, plain && { text, spans: spansOf(plain.root), config });
   const wanted = [...present.filter((_, n) => !remove.has(n)).map((entry) => entry.text), ...added];
   if (parsed.ok && !says(parsed.config, noun, wanted, config)) {
     const { start } = (source.root?.kind === 'mapping' && source.root.fields.get(list)?.key) || { start: 0 };
-    throw notEdited({ at: start, because: `more than ${list} would change, by an anchor` }, source);
+    throw notEdited(file, { at: start, because: `more than ${list} would change, by an anchor` }, source);
   }
   return { text: whole, added, removed, idle, parsed };
 }
@@ -53,10 +54,10 @@ function interpretEdited(text: string, before: Accepted | undefined): ParsedConf
   return plain === undefined ? interpret(readDocument(text)) : interpret(plain, before && knownFrom(before));
 }
 
-function notEdited({ at, because }: Obstacle, { place }: SourceDocument): AgentError {
-  const { line } = place({ start: at, end: at + 1 });
+function notEdited(file: string, { at, because }: Obstacle, { place }: SourceDocument): AgentError {
+  const { line, column } = place({ start: at, end: at + 1 });
   return new AgentError(
-    `line ${line}: ${because}, which kylin-vr does not edit: edit the file by hand, then run kylin-vr reload`,
+    `${file}:${line}:${column}: ${because}, which kylin-vr does not edit: edit the file by hand, then run kylin-vr reload`,
     EXIT.config,
   );
 }
@@ -65,7 +66,12 @@ type Addition = { written: Written; entry: NamedEntry };
 type Change = { add: Addition[]; remove: ReadonlySet<number>; idle: string[] };
 const NO_CHANGE: Change = { add: [], remove: new Set(), idle: [] };
 
-function adding(noun: NounName, present: readonly NamedEntry[], args: readonly string[]): Partial<Change> {
+function adding(
+  file: string,
+  noun: NounName,
+  present: readonly NamedEntry[],
+  args: readonly string[],
+): Partial<Change> {
   const there = new Map(present.map(({ key, text }) => [key, text]));
   const asked = new Map<string, string>();
   const [add, idle]: [Addition[], string[]] = [[], []];
@@ -77,7 +83,7 @@ function adding(noun: NounName, present: readonly NamedEntry[], args: readonly s
       throw new UsageError(`${text}: ${other} is to be added as well: add one of them`);
     if (found !== undefined && found !== text)
       throw new AgentError(
-        `${text}: the file has ${found} already: run kylin-vr ${noun} remove ${key} first`,
+        `${text}: ${file} has ${found} already: run kylin-vr ${noun} remove ${key} first`,
         EXIT.config,
       );
     if (found !== undefined) idle.push(`${text} is in the file already`);

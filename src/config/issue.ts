@@ -1,6 +1,7 @@
 // What is wrong with a configuration file, and how it is shown.
 
 import { columnsOf, visible } from '../visible.ts';
+import type { ParsedConfig } from './interpret.ts';
 
 /** A place in the file; line and columns count characters, from 1. */
 export type Place = {
@@ -14,7 +15,12 @@ export type Place = {
 
 /** One thing that is wrong, or suspicious, with its place where the file shows one. */
 export type Issue = Partial<Place> & {
-  /** The rule and the value, lower case, no full stop: `must be a whole number from 1 to 32, is 33`. */
+  /** As it was named, where it is known which one. */
+  file?: string;
+  /**
+   * The rule and the value, lower case, no full stop: `must be a whole number from 1 to 32, is 33`. Where nothing else says what
+   * it is about it begins with that: `/etc/kylin-vr/kylin-vr.yaml: is a folder`.
+   */
   message: string;
 };
 
@@ -38,12 +44,32 @@ export function firstOf(issues: readonly Issue[]): Issue[] {
   return [...issues.slice(0, MOST_SHOWN), { message: `and ${more} more: kylin-vr check --json has them all` }];
 }
 
-/** `file:line:col: path: message`, then the line of the file and carets under the value. */
-export function formatIssue(file: string, text: string, issue: Issue): string {
-  const { line, column, endColumn, path, message } = issue;
-  const place = line === undefined ? [visible(file)] : [visible(file), line, column ?? 1];
-  const head = [place.join(':'), ...(path === undefined ? [] : [visible(path)]), visible(message)].join(': ');
-  const source = line === undefined ? undefined : lineOf(text, line);
+/** The same, of that file: what has no place in it names it in its message. */
+export function inFile(file: string, issues: readonly Issue[]): Issue[] {
+  return issues.map((issue) =>
+    issue.line === undefined ? { ...issue, message: `${file}: ${issue.message}` } : { file, ...issue },
+  );
+}
+
+/** What a file says, or is wrong with it, each issue of that file. */
+export function ofFile(file: string, parsed: ParsedConfig): ParsedConfig {
+  const warnings = inFile(file, parsed.warnings);
+  return parsed.ok
+    ? { ...parsed, warnings, notes: inFile(file, parsed.notes) }
+    : { ...parsed, warnings, errors: inFile(file, parsed.errors) };
+}
+
+/** `file:line:col: path: message` */
+export function inLine({ file, line, column = 1, path, message }: Issue): string {
+  const place = line === undefined ? [] : [file === undefined ? `line ${line}` : `${file}:${line}:${column}`];
+  return [...place, ...(path === undefined ? [] : [path]), message].join(': ');
+}
+
+/** In a line, then the line of the file and carets under the value. `text`: of the file, where it is known. */
+export function formatIssue(text: string | undefined, issue: Issue): string {
+  const { line, column, endColumn } = issue;
+  const head = visible(inLine(issue));
+  const source = line === undefined || text === undefined ? undefined : lineOf(text, line);
   if (line === undefined || source === undefined) return head;
 
   const excerpt = excerptAround([...source], (column ?? 1) - 1, (endColumn ?? column ?? 1) - 1);

@@ -2,7 +2,7 @@
 
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Issue } from '../config/issue.ts';
+import { type Issue, inFile } from '../config/issue.ts';
 import { LARGEST } from '../config/position.ts';
 import { AgentError, UnreadableError } from '../errors.ts';
 import { hashOf, sameBytes } from '../hash.ts';
@@ -24,7 +24,7 @@ export async function readTrusted(
   } catch (error) {
     // A disk that fails there keeps no run from the last good configuration.
     if (!(error instanceof AgentError)) throw error;
-    return { errors: [{ message: error instanceof UnreadableError ? error.fault : error.message }] };
+    return { errors: [{ message: error.message }] };
   }
 }
 
@@ -34,7 +34,7 @@ async function readIfTrusted(
   mend: 'mend' | 'look',
 ): Promise<ConfigFile | { errors: Issue[] }> {
   const [file, folder] = await Promise.all([host.info(path), host.info(dirname(path))]);
-  const refuse = (message: string) => ({ errors: [{ message }] });
+  const refuse = (fault: string) => ({ errors: inFile(path, [{ message: fault }]) });
   if (file === undefined || folder === undefined)
     return refuse('does not exist: write it, or give another with --config');
   if (file.directory) return refuse('is a folder: remove it and write a file there, or give another with --config');
@@ -52,11 +52,27 @@ async function readIfTrusted(
     if ((folder.mode & 0o011) !== 0) return refuse(`can be written by others than root: chmod 0600 ${path}`);
     const mode = file.mode.toString(8).padStart(4, '0');
     const mended = mend === 'mend' ? await tighten(host, path) : 'reload tightens it to 0600';
-    warnings.push({ message: `mode ${mode} is too open, ${mended}` });
+    warnings.push(...inFile(path, [{ message: `mode ${mode} is too open, ${mended}` }]));
   }
   const bytes = await host.readBytes(path, { most: LARGEST });
   if (bytes === undefined) return refuse('does not exist: write it, or give another with --config');
   return { bytes, warnings };
+}
+
+/** Of a file that is only looked at: whoever may have written it. `cure`: where there is none. */
+export async function readAnyones(
+  host: Host,
+  path: string,
+  cure = 'write it, or give another with --config',
+): Promise<{ bytes: Uint8Array } | { errors: Issue[] }> {
+  try {
+    const bytes = await host.readBytes(path, { most: LARGEST });
+    return bytes === undefined ? { errors: inFile(path, [{ message: `does not exist: ${cure}` }]) } : { bytes };
+  } catch (error) {
+    // One that may not be read, or not just now, is no wrong file.
+    if (!(error instanceof UnreadableError)) throw error;
+    return { errors: [{ message: error.message }] };
+  }
 }
 
 /** Its folder keeps others out: where the mode cannot be changed, that is no reason to leave the file. */

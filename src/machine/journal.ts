@@ -2,6 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { fstatSync, readFileSync } from 'node:fs';
+import { type Issue, inLine } from '../config/issue.ts';
 import { own, type Shown, shown, visible } from '../visible.ts';
 
 /** Of syslog(3). A run that changed something is a notice: units keep what systemd itself says (info) out of the journal. */
@@ -61,6 +62,6 @@ export function fieldsOf(values: Readonly<Record<string, unknown>>): string[] {
 
 function textOf(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value);
-  if ('message' in value) return String(value.message);
+  if ('message' in value) return inLine(value as Issue);
   return 'text' in value ? String(value.text) : JSON.stringify(value);
 }

@@ -10,6 +10,7 @@ const later =
     make()(value);
 
 export const issue = object({
+  file: optional(string),
   line: optional(number),
   column: optional(number),
   endColumn: optional(number),

@@ -4,6 +4,7 @@
 import { BUNDLE } from '../bundle.ts';
 import type { Accepted, Spans } from '../config/accepted.ts';
 import type { ParsedConfig } from '../config/interpret.ts';
+import { ofFile } from '../config/issue.ts';
 import { AgentError } from '../errors.ts';
 import { sha1Of } from '../hash.ts';
 import { array, each, number, object, optional, string } from '../shape.ts';
@@ -39,8 +40,17 @@ function acceptedOf({ text, spans, config }: Kept): Accepted | undefined {
   return spans && { text: Buffer.from(text, 'latin1').toString(), spans, config };
 }
 
-/** `keep`: for the holder of the lock. */
-export async function readConfig(host: Host, bytes: Uint8Array, access: 'keep' | 'look'): Promise<ParsedConfig> {
+/** Of the file at `path`. `keep`: for the holder of the lock. */
+export async function readConfig(
+  host: Host,
+  path: string,
+  bytes: Uint8Array,
+  access: 'keep' | 'look',
+): Promise<ParsedConfig> {
+  return ofFile(path, await meaningOf(host, bytes, access));
+}
+
+async function meaningOf(host: Host, bytes: Uint8Array, access: 'keep' | 'look'): Promise<ParsedConfig> {
   const program = BUNDLE?.id;
   const text = Buffer.from(bytes).toString('latin1');
   const kept = program === undefined ? undefined : await readKept(host, PATHS.parsed, keptIn);

@@ -2,6 +2,7 @@
 // Whatever the guest answers ends as a report of that guest.
 
 import { dirname, join } from 'node:path';
+import type { Issue } from '../config/issue.ts';
 import { brief } from '../dialects/guest-agent.ts';
 import { AgentError, EXIT, type ExitStatus } from '../errors.ts';
 import { type AgentChannel, GuestAgentError, nameOf, openChannel, type Target } from '../machine/guest-agent.ts';
@@ -11,6 +12,8 @@ import { isAbandoned, newPushName, PUSH_NAMES } from './leftover.ts';
 import { type GuestReport, readReport } from './report.ts';
 
 export type PushOrder = {
+  /** Where this host has it. */
+  file: string;
   bytes: Uint8Array;
   /** Where the guest has its configuration. */
   path: string;
@@ -58,9 +61,12 @@ export async function pushTo(host: Host, target: Target, order: PushOrder, progr
 }
 
 async function deliver(channel: AgentChannel, order: PushOrder, progress: Progress) {
-  const { bytes, path, dryRun, answerMs, reloadMs } = order;
+  const { file, bytes, path, dryRun, answerMs, reloadMs } = order;
   await sweep(channel, dirname(path), answerMs);
   const beside = join(dirname(path), newPushName());
+  // What the guest knows it by is gone when this is read.
+  const asPushed = (issue: Issue): Issue =>
+    issue.line === undefined ? { ...issue, message: issue.message.replaceAll(beside, path) } : { ...issue, file };
   const config = ['--json', '--config'];
   const deadline = Date.now() + reloadMs;
   let isMoved = false;
@@ -79,9 +85,12 @@ async function deliver(channel: AgentChannel, order: PushOrder, progress: Progre
     await proveGuestFile(channel, beside, bytes, answerMs);
     // The guest's kylin-vr may be another version, with other rules.
     const checked = await runInGuest(channel, ['kylin-vr', 'check', ...config, beside], reloadMs, progress.check);
-    if (checked.status !== EXIT.ok) return reported(checked);
+    if (checked.status !== EXIT.ok) return reported(checked, asPushed);
     if (dryRun)
-      return reported(await runInGuest(channel, ['kylin-vr', 'plan', ...config, beside], reloadMs, progress.check));
+      return reported(
+        await runInGuest(channel, ['kylin-vr', 'plan', ...config, beside], reloadMs, progress.check),
+        asPushed,
+      );
     progress.check();
     const move = ['mv', '-fT', beside, path];
     const moved = await told(`whether ${path} in the guest is the new one is not known`, () =>
@@ -98,6 +107,8 @@ async function deliver(channel: AgentChannel, order: PushOrder, progress: Progre
   return await told(placed, async () =>
     reported(
       await runInGuest(channel, ['kylin-vr', 'reload', ...config, path], reloadMs, progress.check),
+      // An older one does not say in which file.
+      (issue) => (issue.line === undefined ? issue : { ...issue, file: path }),
       `${placed}: `,
     ),
   );
@@ -126,12 +137,20 @@ async function sweep(channel: AgentChannel, folder: string, answerMs: number): P
 
 const MOST_SWEPT = 100;
 
-function reported({ status, stdout, stderr }: GuestRun, state = ''): { status: ExitStatus; report: GuestReport } {
+function reported(
+  { status, stdout, stderr }: GuestRun,
+  placed: (issue: Issue) => Issue,
+  state = '',
+): { status: ExitStatus; report: GuestReport } {
   const ended = Object.values(EXIT).find((each) => each === status) ?? EXIT.failed;
   const report = readReport(stdout);
   const succeeded = report !== undefined && SUCCESSES.includes(report.result);
   const known = ended === EXIT.ok && !succeeded ? EXIT.failed : ended;
-  if (report !== undefined) return { status: known, report };
+  if (report !== undefined)
+    return {
+      status: known,
+      report: { ...report, warnings: report.warnings.map(placed), errors: report.errors.map(placed) },
+    };
   const said = brief(stderr) || brief(stdout) || 'nothing';
   const message = `${state}kylin-vr ended ${status} in the guest without a report; run kylin-vr status there; it said: ${said}`;
   return { status: known, report: failure(message) };

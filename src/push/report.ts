@@ -29,6 +29,7 @@ const list = <T>(item: z.ZodMiniType<T>) =>
   );
 
 const issue = z.object({
+  file: z.exactOptional(text),
   message: text,
   line: z.exactOptional(count),
   column: z.exactOptional(count),

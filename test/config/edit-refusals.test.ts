@@ -23,7 +23,7 @@ function configOf(text: string) {
 
 for (const [because, text] of [
   [
-    'line 4: more than eip_list would change, by an anchor',
+    'vpc.yaml:4:1: more than eip_list would change, by an anchor',
     `${NICS}eip_list:
   - { eip: 203.0.113.50, vm-ip: &it 10.10.1.11 }
   - { eip: 203.0.113.51, vm-ip: &it 10.10.1.12 }
@@ -31,11 +31,11 @@ port_forward_list:
   - { eip: 203.0.113.52, protocol: tcp, port: 80, vm-ip: *it, vm-port: 80 }
 `,
   ],
-  ['line 5: eip_list[0] shares its line', `${NICS}? eip_list\n: - { eip: 203.0.113.51, vm-ip: 10.10.1.12 }\n`],
+  ['vpc.yaml:5:3: eip_list[0] shares its line', `${NICS}? eip_list\n: - { eip: 203.0.113.51, vm-ip: 10.10.1.12 }\n`],
 ] as const)
   it(because, () =>
     assert.throws(
-      () => editConfig(text, configOf(text), { noun: 'eip', verb: 'remove', args: ['203.0.113.51'] }),
+      () => editConfig('vpc.yaml', text, configOf(text), { noun: 'eip', verb: 'remove', args: ['203.0.113.51'] }),
       ({ message }: Error) =>
         message === `${because}, which kylin-vr does not edit: edit the file by hand, then run kylin-vr reload`,
     ),

@@ -12,7 +12,7 @@ const nameOf = (n: number): string => `198.51.100.${n}=10.0.0.${n}`;
 function edit(text: string, verb: 'add' | 'remove', ...args: string[]): string {
   const parsed = parseConfig(text);
   assert.ok(parsed.ok, JSON.stringify([text, parsed]));
-  return editConfig(text, parsed.config, { noun: 'eip', verb, args }).text;
+  return editConfig('kylin-vr.yaml', text, parsed.config, { noun: 'eip', verb, args }).text;
 }
 
 const eipsOf = (text: string): number[] => {

@@ -7,6 +7,7 @@ import { NOUNS } from '../../src/config/entries.ts';
 import type { NounName } from '../../src/config/nouns.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 
+const PATH = '/etc/kylin-vr/kylin-vr.yaml';
 const FILE = `# the router of tenant 7
 from-uplink: drop
 if_list:   # two NICs
@@ -38,7 +39,7 @@ route_list: []   # none yet
 function edit(text: string, noun: NounName, verb: 'add' | 'remove', ...args: string[]): string {
   const parsed = parseConfig(text);
   assert.ok(parsed.ok);
-  return editConfig(text, parsed.config, { noun, verb, args }).text;
+  return editConfig(PATH, text, parsed.config, { noun, verb, args }).text;
 }
 
 /** The lines that differ, as a diff shows them. */
@@ -287,8 +288,7 @@ describe('an edit of the file', () => {
   it('refuses an entry that is there with another value, and says what to do', () => {
     assert.throws(() => edit(FILE, 'eip', 'add', '198.51.100.1=192.168.100.7'), {
       status: 65,
-      message:
-        '198.51.100.1=192.168.100.7: the file has 198.51.100.1=192.168.100.1 already: run kylin-vr eip remove 198.51.100.1 first',
+      message: `198.51.100.1=192.168.100.7: ${PATH} has 198.51.100.1=192.168.100.1 already: run kylin-vr eip remove 198.51.100.1 first`,
     });
   });
 
@@ -300,7 +300,7 @@ describe('an edit of the file', () => {
     const idle = (noun: NounName, verb: 'add' | 'remove', ...args: string[]) => {
       const parsed = parseConfig(file);
       assert.ok(parsed.ok);
-      const edited = editConfig(file, parsed.config, { noun, verb, args });
+      const edited = editConfig(PATH, file, parsed.config, { noun, verb, args });
       assert.equal(edited.text, file);
       return edited.idle;
     };
@@ -377,11 +377,11 @@ describe('an edit of the file', () => {
     const cases: [file: string, reason: RegExp][] = [
       [
         'if_list: []\n\neip_list: !!seq\n  - {eip: 198.51.100.1, vm-ip: 10.0.0.1}\n',
-        /^line 3: eip_list has an anchor or a tag,/,
+        /^\S+\.yaml:3:1: eip_list has an anchor or a tag,/,
       ],
       [
         'if_list: []\neip_list: [\n  &a {eip: 198.51.100.1, vm-ip: 10.0.0.1}]\n',
-        /^line 3: eip_list\[0\] has an anchor or a tag before it,/,
+        /^\S+\.yaml:3:6: eip_list\[0\] has an anchor or a tag before it,/,
       ],
     ];
     for (const [text, reason] of cases)
@@ -392,13 +392,12 @@ describe('an edit of the file', () => {
     const shared = 'snat_list: &none []\nif_list: []\nroute_list: *none\n';
     assert.throws(
       () => edit(shared, 'route', 'add', '172.16.0.0/16=192.168.100.1'),
-      /^AgentError: line 3: route_list is an alias of another list,/,
+      /^AgentError: \S+\.yaml:3:1: route_list is an alias of another list,/,
     );
     const file = 'if_list: []\neip_list: &all\n  - &one {eip: 198.51.100.1, vm-ip: 10.0.0.1}\n';
     assert.throws(() => edit(file, 'eip', 'remove', '198.51.100.1'), {
       status: 65,
-      message:
-        'line 3: eip_list[0] has an anchor or a tag before it, which kylin-vr does not edit: edit the file by hand, then run kylin-vr reload',
+      message: `${PATH}:3:5: eip_list[0] has an anchor or a tag before it, which kylin-vr does not edit: edit the file by hand, then run kylin-vr reload`,
     });
   });
 

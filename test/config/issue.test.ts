@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatIssue } from '../../src/config/issue.ts';
+import { formatIssue, type Issue, inFile, inLine, ofFile } from '../../src/config/issue.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 
 const FILE = '/etc/kylin-vr/kylin-vr.yaml';
 
 /** The first issue of a file, as an operator sees it. */
 function shown(text: string): string {
-  const parsed = parseConfig(text);
+  const parsed = ofFile(FILE, parseConfig(text));
   const issue = [...(parsed.ok ? [] : parsed.errors), ...parsed.warnings][0];
   assert.ok(issue !== undefined);
-  return formatIssue(FILE, text, issue);
+  return formatIssue(text, issue);
 }
 
 test('an issue shows place, path, rule and value, and the line with carets under the value', () => {
@@ -43,8 +43,23 @@ test('carets stand under the value where Chinese comes before it, two for each s
   assert.equal(carets, '    |                  ^^^^');
 });
 
-test('an issue without a place is one line', () => {
-  assert.equal(formatIssue(FILE, '', { message: 'is empty' }), `${FILE}: is empty`);
+test('an issue without a place is one line, and names its file, too', () => {
+  assert.equal(shown(''), `${FILE}: is empty: needs at least if_list, and if_list: [] to take everything down`);
+  const [issue] = inFile(FILE, [{ message: 'is a folder' }]);
+  assert.deepEqual(issue, { message: `${FILE}: is a folder` });
+});
+
+test('in a line an issue has its place, of the file where that is known', () => {
+  const place = { line: 4, column: 14, endColumn: 16 };
+  const issue: Issue = { ...place, path: 'if_list[0].prefix', message: 'must be a whole number' };
+  const [named = issue] = inFile(FILE, [issue]);
+  assert.deepEqual([named, issue, { ...place, message: 'is no text' }, { message: 'ip: status 2' }].map(inLine), [
+    `${FILE}:4:14: if_list[0].prefix: must be a whole number`,
+    'line 4: if_list[0].prefix: must be a whole number',
+    'line 4: is no text',
+    'ip: status 2',
+  ]);
+  assert.equal(formatIssue(undefined, named), inLine(named));
 });
 
 test('a long line is cut around the value, whose carets stay in line', () => {

@@ -30,7 +30,7 @@ const run: Fields<Report & { coalesced: boolean }> = {
   coalesced: true,
 };
 const step: Fields<Report['steps'][number]> = { kind: true, text: true };
-const issue: Fields<Issue> = { message: true, line: true, column: true, endColumn: true, path: true };
+const issue: Fields<Issue> = { file: true, message: true, line: true, column: true, endColumn: true, path: true };
 const status: Fields<Status> = {
   inSync: true,
   nics: true,

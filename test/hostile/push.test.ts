@@ -272,7 +272,7 @@ describe(`push to a guest that answers anything (seed ${SEED})`, { concurrency: 
 
   it('with a mistake of our own ends for that guest alone', async () => {
     const guest = await startGuest(join(folder, 'mistake'), {});
-    const order = { bytes: Buffer.from(CONFIG), path: '/etc/kylin-vr/kylin-vr.yaml', dryRun: false };
+    const order = { file, bytes: Buffer.from(CONFIG), path: '/etc/kylin-vr/kylin-vr.yaml', dryRun: false };
     const mistake = () => {
       throw new TypeError('a mistake');
     };

@@ -359,7 +359,7 @@ describe('on a router', { concurrency: false }, () => {
     ] as const) {
       const ended = await lab.kylin(...args);
       assert.equal(ended.status, 65);
-      isSaid(`kylin-vr: ${text}`, said(ended));
+      isSaid(`error: ${text}`, said(ended));
     }
   });
 
@@ -404,7 +404,7 @@ describe('on a router', { concurrency: false }, () => {
     const { status, stdout: report } = await lab.kylin('rollback', '--to', '1', '--json');
     assert.equal(status, 65);
     isSaid(
-      '/var/lib/kylin-vr/history/… is not valid any more: …; choose another one of kylin-vr rollback --list',
+      '/var/lib/kylin-vr/history/…:1:10: if_list: must be a list, is 1; it is not valid any more: choose another one of kylin-vr rollback --list',
       (JSON.parse(report) as { errors: { message: string }[] }).errors[0]?.message ?? '',
     );
   });

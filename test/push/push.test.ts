@@ -135,6 +135,25 @@ describe('push', { concurrency: false }, () => {
     assert.deepEqual(await leftovers(), ['kylin-vr.yaml']);
   });
 
+  it('names files as they are known here: what was pushed, and its place in the guest', async (t) => {
+    t.after(() => guestProgram(''));
+    const placed = '"line":2,"column":5,"endColumn":6,"path":"if_list[0]","message":"of the guest"';
+    for (const file of ['', '"file":"\'"$4"\'",']) {
+      await guestProgram(
+        `[ "$1" = check ] && { echo '{"valid":false,"errors":[{${file}${placed}},{"message":"'"$4"': is a folder"}]}'; exit 65; }`,
+      );
+      const { stderr } = await push(two);
+      assert.match(stderr, /^\S+agent: error: \S+new\.yaml:2:5: if_list\[0\]: of the guest$/m);
+      assert.match(stderr, /^\S+agent: error: \/etc\/kylin-vr\/kylin-vr\.yaml: is a folder$/m);
+      assert.doesNotMatch(stderr, /\.push-/);
+    }
+    await guestProgram(
+      `[ "$1" = reload ] && { echo '{"result":"failed","steps":[],"errors":[{${placed}}]}'; exit 65; }`,
+    );
+    const { stderr } = await push(one);
+    assert.match(stderr, /^\S+agent: error: \/etc\/kylin-vr\/kylin-vr\.yaml:2:5: if_list\[0\]: of the guest$/m);
+  });
+
   it('ends as the reload in the guest ended', async () => {
     await guestProgram(
       `[ "$1" = reload ] && { echo '{"result":"rolled-back","steps":[],"errors":[{"message":"not as it should be"}]}'; exit 69; }`,

@@ -162,20 +162,22 @@ describe('callers', { concurrency: false }, () => {
     const { status, stdout } = await lab.kylin('status', '--json');
     const { inSync, lastRun, errors } = JSON.parse(stdout);
     const error = 'must be a list, is empty: write if_list: []';
+    const file = '/etc/kylin-vr/kylin-vr.yaml';
     assert.deepEqual(
       { status, inSync, errors, last: [lastRun.result, lastRun.error] },
       {
         status: 65,
         inSync: false,
-        errors: [{ line: 1, column: 9, endColumn: 10, path: 'if_list', message: error }],
-        last: ['failed', error],
+        errors: [{ file, line: 1, column: 9, endColumn: 10, path: 'if_list', message: error }],
+        last: ['failed', `${file}:1:9: if_list: ${error}`],
       },
     );
   });
 
   it('check --json', async () => {
-    await lab.router.write('/run/some.yaml', config.replace('prefix: 24', 'prefix: 240').replace('name:', 'nmae:'));
-    const { status, stdout } = await lab.kylin('check', '--json', '/run/some.yaml');
+    const file = '/run/some.yaml';
+    await lab.router.write(file, config.replace('prefix: 24', 'prefix: 240').replace('name:', 'nmae:'));
+    const { status, stdout } = await lab.kylin('check', '--json', file);
     assert.deepEqual(
       [status, withoutEnds(JSON.parse(stdout))],
       [
@@ -183,9 +185,17 @@ describe('callers', { concurrency: false }, () => {
         {
           valid: false,
           errors: [
-            { line: 2, column: 37, path: 'if_list[0].prefix', message: 'must be a whole number from 1 to 32, is 240' },
+            {
+              file,
+              line: 2,
+              column: 37,
+              path: 'if_list[0].prefix',
+              message: 'must be a whole number from 1 to 32, is 240',
+            },
           ],
-          warnings: [{ line: 2, column: 90, path: 'if_list[0].nmae', message: 'is an unknown key, did you mean name' }],
+          warnings: [
+            { file, line: 2, column: 90, path: 'if_list[0].nmae', message: 'is an unknown key, did you mean name' },
+          ],
           notes: [],
         },
       ],

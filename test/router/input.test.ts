@@ -39,7 +39,7 @@ const bomb = `a: &a [x, x, x, x, x, x, x, x, x]\n${'bcdefgh'
 
 const nic = (line: string) => `if_list:\n  - { ${line} }\n`;
 const BAD: [what: string, text: string, first: string][] = [
-  ['an empty file', '', ': is empty: needs at least if_list, and if_list: [] to take everything down'],
+  ['an empty file', '', `${CONFIG}: is empty: needs at least if_list, and if_list: [] to take everything down`],
   [
     'a comment only',
     '# if_list: []\n',
@@ -155,7 +155,9 @@ describe('bad input', { concurrency: true }, () => {
 
     it('no file', async () => {
       await lab.router.run(['rm', CONFIG], { check: true });
-      assert.deepEqual(await refused(), [{ message: 'does not exist: write it, or give another with --config' }]);
+      assert.deepEqual(await refused(), [
+        { message: `${CONFIG}: does not exist: write it, or give another with --config` },
+      ]);
     });
 
     it('the answer shows the place, the rule, the line and a caret', async () => {
@@ -286,7 +288,7 @@ describe('bad input', { concurrency: true }, () => {
           [
             0,
             [
-              { message: 'the file is being written: left for the next run' },
+              { message: `${CONFIG} is being written: left for the next run` },
               { message: 'the last good configuration stays in force' },
             ],
           ],
@@ -351,7 +353,7 @@ describe('bad input', { concurrency: true }, () => {
         await shell(lab, `F=${CONFIG}; ${own}; ${script}`);
         for (const command of ['reload', 'plan', 'status']) {
           const { status, stdout } = await lab.kylin(command, '--json');
-          assert.deepEqual([status, JSON.parse(stdout).errors], [65, [{ message }]]);
+          assert.deepEqual([status, JSON.parse(stdout).errors], [65, [{ message: `${CONFIG}: ${message}` }]]);
         }
         assert.doesNotMatch(await networkOf(lab.router), /10\.90\.2\.251/);
         await shell(lab, `F=${CONFIG}; rm -rf $F; chown 0 /etc/kylin-vr; chmod 0700 /etc/kylin-vr`);
@@ -363,7 +365,7 @@ describe('bad input', { concurrency: true }, () => {
       const { status, stdout } = await lab.kylin('reload', '--json');
       assert.deepEqual(
         [status, JSON.parse(stdout).warnings],
-        [0, [{ message: 'mode 0666 is too open, tightened to 0600' }]],
+        [0, [{ message: `${CONFIG}: mode 0666 is too open, tightened to 0600` }]],
       );
       assert.equal(await shell(lab, `stat -c %a ${CONFIG}`), '600\n');
     });
@@ -374,7 +376,7 @@ describe('bad input', { concurrency: true }, () => {
         const { status, stdout } = await lab.kylin(command, '--json');
         assert.deepEqual(
           [status, JSON.parse(stdout).warnings],
-          [0, [{ message: 'mode 0666 is too open, reload tightens it to 0600' }]],
+          [0, [{ message: `${CONFIG}: mode 0666 is too open, reload tightens it to 0600` }]],
         );
       }
       assert.equal(await shell(lab, `stat -c %a ${CONFIG}`), '666\n');
@@ -385,7 +387,7 @@ describe('bad input', { concurrency: true }, () => {
 type Issue = { message: string; line?: number; column?: number; path?: string };
 
 const inWords = ({ message, line, column, path }: Issue): string =>
-  `${line === undefined ? '' : `${line}:${column}`}: ${path === undefined ? '' : `${path}: `}${message}`;
+  `${line === undefined ? '' : `${line}:${column}: `}${path === undefined ? '' : `${path}: `}${message}`;
 
 /** Everything that outlives a run, except what each run writes: the last run and the log. */
 const filesOf = (lab: Lab) =>

@@ -52,7 +52,7 @@ describe('standard error and the journal', { concurrency: false }, () => {
     await shell(`chmod 0666 ${FILE}`);
     const asked = await lab.kylin('reload');
     assert.match(asked.stdout, /unchanged/);
-    assert.equal(asked.stderr, 'warning: mode 0666 is too open, tightened to 0600\n');
+    assert.equal(asked.stderr, `warning: ${FILE}: mode 0666 is too open, tightened to 0600\n`);
     const logged = (await lab.router.read('/var/log/kylin-vr/kylin-vr.log')) ?? '';
     assert.match(logged, /"level":"warn".*tightened to 0600/);
     await shell(`chmod 0666 ${FILE}`);
@@ -105,17 +105,35 @@ describe('standard error and the journal', { concurrency: false }, () => {
         '3 reload: failed, 0 steps in N ms',
       ]);
       const [error, end] = [entries[0], entries.at(-1)];
+      const place = `${error?.KYLIN_VR_FILE}:${error?.KYLIN_VR_LINE}:${error?.KYLIN_VR_COLUMN}`;
+      assert.match(place, /^\/etc\/kylin-vr\/kylin-vr\.yaml:\d+:\d+$/);
       assert.equal(error?.KYLIN_VR_PATH, 'if_list[0].prefix');
       assert.equal(error?.KYLIN_VR_RUN, end?.KYLIN_VR_RUN);
-      assert.deepEqual([end?.KYLIN_VR_RESULT, end?.KYLIN_VR_TRIGGER, end?.KYLIN_VR_ERROR], ['failed', 'timer', WHY]);
+      assert.deepEqual(
+        [end?.KYLIN_VR_RESULT, end?.KYLIN_VR_TRIGGER, end?.KYLIN_VR_ERROR],
+        ['failed', 'timer', `${place}: if_list[0].prefix: ${WHY}`],
+      );
       assert.match(`${end?.KYLIN_VR_DURATION_MS}`, /^\d+$/);
+    });
+
+    it('an error about the file as a whole names it, in the text and in the fields', async (t) => {
+      t.after(() => lab.configure(elastic.config));
+      for (const [script, why] of [
+        [`: > ${FILE}`, 'is empty: needs at least if_list, and if_list: [] to take everything down'],
+        [`rm ${FILE}`, 'does not exist: write it, or give another with --config'],
+      ] as const) {
+        await shell(script);
+        const { entries } = await entriesOf('reload');
+        assert.deepEqual(shown(entries), [`3 ${FILE}: ${why}`, '3 reload: failed, 0 steps in N ms']);
+        assert.equal(entries.at(-1)?.KYLIN_VR_ERROR, `${FILE}: ${why}`);
+      }
     });
 
     it('a change is a notice, its warning is one; nothing to do says nothing', async () => {
       await lab.configure(elastic.config.replace('203.0.113.50', '203.0.113.51'));
       await shell(`chmod 0666 ${FILE}`);
       const { entries } = await entriesOf('reload');
-      assert.equal(shown(entries)[0], '4 mode 0666 is too open, tightened to 0600');
+      assert.equal(shown(entries)[0], `4 ${FILE}: mode 0666 is too open, tightened to 0600`);
       assert.match(shown(entries).at(-1) ?? '', /^5 reload: changed, \d+ steps in N ms$/);
       const steps = [entries.at(-1)?.KYLIN_VR_STEP].flat();
       assert.ok(steps.includes('+ address 203.0.113.51/32 on eth0'), String(steps));

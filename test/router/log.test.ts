@@ -46,7 +46,10 @@ describe('log', { concurrency: false }, () => {
     assert.equal((await lab.kylin('reload')).status, 65);
     const { stdout } = await lab.kylin('log', '-n', '1');
     assert.match(stdout, /reload by operator: failed, 0 steps/);
-    assert.match(stdout, /^ {4}error: line 2: if_list\[0\]\.prefix: must be a whole number from 1 to 32, is 33$/m);
+    assert.match(
+      stdout,
+      /^ {4}error: \/etc\/kylin-vr\/kylin-vr\.yaml:2:\d+: if_list\[0\]\.prefix: must be a whole number from 1 to 32, is 33$/m,
+    );
     assert.equal(stdout.match(/^\S/gm)?.length, 1);
   });
 
