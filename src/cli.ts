@@ -40,7 +40,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
   const program = new Command('kylin-vr')
     .description('Makes this machine the VPC router that one YAML file describes.')
     .version(VERSION)
-    .option('--config <file>', 'the configuration', DEFAULTS.config)
+    .option('--config <file>', 'the configuration', path, DEFAULTS.config)
     .option('--json', 'print one JSON object', DEFAULTS.json)
     .option('--lock-timeout <seconds>', 'how long to wait for another run', seconds, DEFAULTS.lockTimeout)
     .addOption(new Option('--log-level <level>', 'what is logged').choices(LOG_LEVELS).default(DEFAULTS.logLevel))
@@ -92,7 +92,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
   program
     .command('check')
     .description('is the file right? touches nothing, needs no root')
-    .argument('[file]', 'the file (default: that of --config)')
+    .argument('[file]', 'the file (default: that of --config)', path)
     .option('--strict', 'warnings are errors', false)
     .action(async (file: string | undefined, own: { strict: boolean }, command: Command) => {
       const { check } = await import('./commands/check.ts');
@@ -174,7 +174,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .description(
       "on the hypervisor host: put the file into guests through their agent, reload there, show the guest's report",
     )
-    .argument('<file>', 'the configuration; --config is its place in the guest')
+    .argument('<file>', 'the configuration; --config is its place in the guest', path)
     .option('--domain <name>', 'a libvirt domain; may be given again', repeatable, [])
     .option('--socket <path>', "the socket of a guest's agent, without libvirt; may be given again", repeatable, [])
     .option('--dry-run', 'show what reload would do in the guest, change nothing', false)
@@ -250,6 +250,12 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
 /** Set when the program is built; `npm run` from the sources has none. */
 declare const KYLIN_VR_VERSION: string | undefined;
 const VERSION = typeof KYLIN_VR_VERSION === 'string' ? KYLIN_VR_VERSION : '0.0.0-source';
+
+/** Nothing can be said of a file without a name. */
+function path(text: string): string {
+  if (text === '') throw new InvalidArgumentError('must be the path of a file.');
+  return text;
+}
 
 function seconds(text: string): number {
   const value = Number(text);

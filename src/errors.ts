@@ -78,9 +78,12 @@ export class HostError extends AgentError {
   }
 }
 
-/** Node's words end with the call and its path: `EACCES: permission denied, open '/x'`. Where that is named already, once is enough. */
-const withoutPath = (words: string, doing: string): string =>
-  words.replace(/, \w+ '(.*)'$/s, (whole, path: string) => (doing.includes(path) ? '' : whole));
+/** Node's words end with the call and its paths: `EACCES: permission denied, open '/x'`. Where one is named already, once is enough. */
+function withoutPath(words: string, doing: string): string {
+  return words.replace(/, \w+ '(.*?)'(?: -> '(.*)')?$/s, (whole, ...paths: (string | undefined)[]) =>
+    paths.slice(0, 2).some((path) => `${doing} `.includes(` ${path} `)) ? '' : whole,
+  );
+}
 
 const codeOf = (cause: unknown): unknown => (cause instanceof Error && 'code' in cause ? cause.code : undefined);
 

@@ -78,32 +78,37 @@ function toFile(file: string, level: Level, stderr: (text: Shown) => void): Stre
 function openLog(file: string): number {
   const folder = dirname(file);
   mkdirSync(folder, { recursive: true, mode: 0o750 });
-  const opened = open(folder, folder, O_RDONLY | O_DIRECTORY);
+  const opened = open(folder, folder, O_RDONLY | O_DIRECTORY, folder);
   try {
     const { uid, mode } = fstatSync(opened);
     if (uid !== 0 || (mode & 0o022) !== 0)
       throw new Error(`others than root can write ${folder}: chown root ${folder} && chmod 0750 ${folder}`);
-    const log = open(file, `/proc/self/fd/${opened}/${basename(file)}`, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK);
+    const log = open(
+      file,
+      `/proc/self/fd/${opened}/${basename(file)}`,
+      O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK,
+      'it',
+    );
     const stat = fstatSync(log);
     // A new one, whatever the umask.
     if (stat.isFile() && stat.size === 0 && (stat.mode & 0o777) !== LOG_MODE) fchmodSync(log, LOG_MODE);
     if (stat.isFile()) return log;
     closeSync(log);
-    throw new Error(`${file} is no regular file: remove it`);
+    throw new Error('it is no regular file: remove it');
   } finally {
     closeSync(opened);
   }
 }
 
-/** With words for what is in the place of a file or folder of ours. */
-function open(named: string, path: string, flags: number): number {
+/** With words for what is in the place of a file or folder of ours, `what`. */
+function open(named: string, path: string, flags: number, what: string): number {
   try {
     return openSync(path, flags | O_NOFOLLOW, LOG_MODE);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ELOOP' || code === 'ENOTDIR')
-      throw new Error(`${named} is a symbolic link, which is not followed: remove it`);
-    if (code === 'EISDIR' || code === 'ENXIO') throw new Error(`${named} is no regular file: remove it`);
+      throw new Error(`${what} is a symbolic link, which is not followed: remove it`);
+    if (code === 'EISDIR' || code === 'ENXIO') throw new Error(`${what} is no regular file: remove it`);
     if (error instanceof Error) error.message = error.message.replace(path, named);
     throw error;
   }

@@ -113,6 +113,8 @@ export async function readRecord(tree: Tree): Promise<Recorded[] | undefined> {
 export async function writeRecord(tree: Tree, changes: readonly Recorded[]): Promise<void> {
   const text = `${JSON.stringify({ changes }, null, 1)}\n`;
   if (text.length > LARGEST_RECORD)
-    throw new NotNowError('what is there is too large to be kept: nothing was installed');
+    throw new NotNowError(
+      `${join(tree.root, PATHS.installed)} would be larger than ${LARGEST_RECORD / 2 ** 20} MiB with what is there: nothing was installed`,
+    );
   await tree.write(PATHS.installed, text, 0o600);
 }

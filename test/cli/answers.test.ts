@@ -100,6 +100,17 @@ describe('without root, 77', () => {
   });
 });
 
+it('what the system says of a path that is named already is said without it, and of another one with it', () => {
+  const { message } = new HostError('reading /x', new Error("EIO: i/o error, open '/x'"));
+  assert.equal(message, 'reading /x: EIO: i/o error');
+  const busy = new Error("EBUSY: resource busy or locked, rename '/d/.x.new' -> '/d/x'");
+  assert.equal(new HostError('writing /d/x', busy).message, 'writing /d/x: EBUSY: resource busy or locked');
+  assert.equal(
+    new HostError('the log /d/x cannot be written', new Error("EEXIST: file already exists, mkdir '/d'")).message,
+    "the log /d/x cannot be written: EEXIST: file already exists, mkdir '/d'",
+  );
+});
+
 it('what even root may not read names its cause', () => {
   const refused = Object.assign(new Error('EACCES: permission denied'), { code: 'EACCES' });
   const { message, status } = new HostError('reading x', refused);

@@ -96,6 +96,16 @@ describe('a command line that is wrong ends 64 and changes nothing', () => {
     ],
     ['an option without its value', ['check', '--config'], /^error: option '--config <file>' argument missing\n/],
     [
+      'a file without a name',
+      ['plan', '--config', ''],
+      /^error: option '--config <file>' argument '' is invalid\. must be the path of a file\.\n/,
+    ],
+    [
+      'a file without a name to check',
+      ['check', ''],
+      /^error: command-argument value '' is invalid for argument 'file'\. must be the path of a file\.\n/,
+    ],
+    [
       'a time that is no number',
       ['reload', '--lock-timeout', 'soon'],
       /^error: option '--lock-timeout <seconds>' argument 'soon' is invalid\. must be a number of seconds, 86400 at most\.\n/,

@@ -138,7 +138,7 @@ describe('a run as root', { concurrency: false }, () => {
       assert.equal(status, 0, stderr);
       assert.match(
         stderr,
-        /^kylin-vr: the log \S+ cannot be written: \/var\/log\/kylin-vr\/kylin-vr\.log is a symbolic link, which is not followed: remove it; the run goes on without it$/m,
+        /^kylin-vr: the log \S+ cannot be written: it is a symbolic link, which is not followed: remove it; the run goes on without it$/m,
       );
     }
     assert.equal(await sums(), untouched);
@@ -161,8 +161,8 @@ describe('a run as root', { concurrency: false }, () => {
   it('logs only into a file and a folder that are root’s alone', async () => {
     const log = '/var/log/kylin-vr/kylin-vr.log';
     const traps: [make: string, said: string, end: string][] = [
-      [`rm -f ${log}; mkfifo ${log}`, `${log} is no regular file: remove it`, `rm ${log}`],
-      [`rm -f ${log}; mkdir ${log}`, `${log} is no regular file: remove it`, `rmdir ${log}`],
+      [`rm -f ${log}; mkfifo ${log}`, 'it is no regular file: remove it', `rm ${log}`],
+      [`rm -f ${log}; mkdir ${log}`, 'it is no regular file: remove it', `rmdir ${log}`],
       [
         'chmod 0770 /var/log/kylin-vr',
         'others than root can write /var/log/kylin-vr: chown root /var/log/kylin-vr && chmod 0750 /var/log/kylin-vr',
@@ -171,6 +171,11 @@ describe('a run as root', { concurrency: false }, () => {
       [
         'mv /var/log/kylin-vr /var/log/elsewhere; ln -s elsewhere /var/log/kylin-vr',
         '/var/log/kylin-vr is a symbolic link, which is not followed: remove it',
+        'rm /var/log/kylin-vr; mv /var/log/elsewhere /var/log/kylin-vr',
+      ],
+      [
+        'mv /var/log/kylin-vr /var/log/elsewhere; echo > /var/log/kylin-vr',
+        "EEXIST: file already exists, mkdir '/var/log/kylin-vr'",
         'rm /var/log/kylin-vr; mv /var/log/elsewhere /var/log/kylin-vr',
       ],
     ];

@@ -225,6 +225,23 @@ describe('what is wrong with a configuration is said of its file', { concurrency
         assert.equal(line.slice(start.length).includes(path), false, line);
       }
 
+      it('a warning too, also of a run with nothing to do, and of another file that says the same', async () => {
+        const odd = GOOD.replace('vm-ip: 10.10.1.11 }', 'vm-ip: 10.10.1.11, nmae: www }');
+        const twin = `${folder}/twin.yaml`;
+        await shell(
+          `rm -rf $D; mkdir -m 0700 $D; (umask 077; cat > $F) <<'E'\n${odd}E\ncp -p $F ${twin}; chmod 0660 $F ${twin}`,
+        );
+        const unknown = '5:45: eip_list[0].nmae: is an unknown key, known are eip, vm-ip';
+        for (const file of [path, path, twin, path]) {
+          const { stdout, stderr } = await lab.kylin('--config', file, 'reload', '--json');
+          const { warnings } = JSON.parse(stdout) as { warnings: Issue[] };
+          const expected = warnings.filter(({ message }) => !/too open/.test(message)).map(wordsOf);
+          assert.deepEqual(expected, [`${file}:${unknown}`], stderr);
+          for (const { message } of warnings)
+            if (/too open/.test(message)) assert.equal(message, `${file}: mode 0660 is too open, tightened to 0600`);
+        }
+      });
+
       it('of an edit that would be wrong, or cannot be made', async () => {
         await shell(`rm -rf $D; mkdir -m 0700 $D; (umask 077; cat > $F) <<'E'\n${GOOD}E`);
         for (const [args, line] of [
