@@ -52,7 +52,7 @@ const STEPS: Readonly<Record<StepKind, string>> = {
 const FIELDS: readonly [string, string][] = [
   ['result', 'Of start, reload and plan: unchanged, changed, rolled-back or failed.'],
   ['steps', 'An array, one object for each step, with kind and text.'],
-  ['warnings, errors', 'Arrays of objects with message, and where they are known line, column and path.'],
+  ['warnings, errors', 'Arrays of objects with message, and where they are known file, line, column and path.'],
   ['durationMs', 'How long it took.'],
   ['trigger', 'Who asked: boot, udev, timer, operator or agent.'],
   ['valid', 'Of check: whether the file may be applied.'],

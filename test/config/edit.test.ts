@@ -392,7 +392,7 @@ describe('an edit of the file', () => {
     const shared = 'snat_list: &none []\nif_list: []\nroute_list: *none\n';
     assert.throws(
       () => edit(shared, 'route', 'add', '172.16.0.0/16=192.168.100.1'),
-      /^AgentError: \S+\.yaml:3:1: route_list is an alias of another list,/,
+      /^AgentError: \S+\.yaml:3:13: route_list is an alias of another list,/,
     );
     const file = 'if_list: []\neip_list: &all\n  - &one {eip: 198.51.100.1, vm-ip: 10.0.0.1}\n';
     assert.throws(() => edit(file, 'eip', 'remove', '198.51.100.1'), {
