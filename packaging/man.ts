@@ -46,7 +46,7 @@ const STEPS: Readonly<Record<StepKind, string>> = {
   'remove-stray-rules': 'our chains in the iptables backend that is not in use',
   'remove-unreadable-rules': 'our chains in a table that iptables cannot read',
   'cut-flows': 'established flows that the file translates otherwise now',
-  'announce-addresses': 'gratuitous ARP for new addresses',
+  'announce-addresses': 'gratuitous ARP for addresses that are new, or that initscripts brought up at boot',
 };
 
 const FIELDS: readonly [string, string][] = [

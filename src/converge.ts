@@ -5,6 +5,7 @@ import { NOTHING } from './config/config.ts';
 import { foreignKey, foreignText } from './dialects/foreign.ts';
 import { profileUuid, type Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT, VerifyError } from './errors.ts';
+import { settleLeft } from './left.ts';
 import { applySteps, type Outcome } from './machine/apply.ts';
 import { setAside } from './machine/damaged.ts';
 import { type FlowRecord, hasNoFlows, readFlowRecord, waysInForce, writeFlowRecord } from './machine/flow-record.ts';
@@ -127,20 +128,8 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   const record = await readFlowRecord(asked);
   const before = await waysInForce(asked);
   if (first.steps.length === 0) {
-    await recordOwned(host, first.owned);
-    await forgetForeign(host);
-    const unchanged: Convergence = {
-      result: 'unchanged',
-      whole: first.whole,
-      steps: [],
-      warnings: first.warnings,
-      flowModel: () => flowModelOf(aim, first, record?.former),
-    };
-    if (isAsked) return withCuts(unchanged, await endFlows(host, aim, first, record));
-    if (record?.clean !== false) return unchanged;
-    // It has been said when they changed.
-    const cut = await endFlows(host, aim, first, record);
-    return cut.steps.length === 0 ? unchanged : withCuts(unchanged, cut);
+    const unchanged = await nothingToDo(host, aim, { first, record, isAsked });
+    return withAlso(unchanged, await settleLeft(host, first, []));
   }
   const others = await readOthers(host, first);
   const checkpoint = { ...checkpointOf(first, renderer, before), others };
@@ -220,7 +209,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     if (!isAsked) await countRemovals(host, done.flatMap(foreignRemoved));
     await shrinkOwned(host, found.owned, warnings);
     warnings.push(...first.going, ...found.warnings);
-    return withCuts(
+    const convergence = withAlso(
       {
         ...withoutLost(done, lost),
         whole: first.whole,
@@ -233,11 +222,33 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
       },
       joined(cuts),
     );
+    return withAlso(convergence, await settleLeft(host, found, done));
   }
 }
 
 const foreignRemoved = (step: Step): Address[] =>
   step.kind === 'remove-address' && step.foreign ? [step.address] : [];
+
+async function nothingToDo(
+  host: Host,
+  aim: Aim,
+  { first, record, isAsked }: { first: Survey; record: FlowRecord | undefined; isAsked: boolean },
+): Promise<Convergence> {
+  await recordOwned(host, first.owned);
+  await forgetForeign(host);
+  const unchanged: Convergence = {
+    result: 'unchanged',
+    whole: first.whole,
+    steps: [],
+    warnings: first.warnings,
+    flowModel: () => flowModelOf(aim, first, record?.former),
+  };
+  if (isAsked) return withAlso(unchanged, await endFlows(host, aim, first, record));
+  if (record?.clean !== false) return unchanged;
+  // It has been said when they changed.
+  const cut = await endFlows(host, aim, first, record);
+  return cut.steps.length === 0 ? unchanged : withAlso(unchanged, cut);
+}
 
 const isOfFile = ({ kind }: Step): boolean => /^(write|remove|back-up)-file$/.test(kind);
 
@@ -302,7 +313,9 @@ const takesAway = (step: Step): boolean =>
   step.kind === 'remove-chain' ||
   (step.kind === 'edit-chain' && step.remove.length > 0);
 
-const withCuts = (convergence: Convergence, { steps, warnings }: Cut): Convergence => ({
+type Also = { steps: readonly Step[]; warnings: readonly string[] };
+
+const withAlso = (convergence: Convergence, { steps, warnings }: Also): Convergence => ({
   ...convergence,
   result: steps.length > 0 ? 'changed' : convergence.result,
   steps: [...convergence.steps, ...steps],

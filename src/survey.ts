@@ -63,6 +63,8 @@ export type Survey = {
   waiting: Waiting[];
   /** False: NICs are left to what brings them up at boot. */
   whole: boolean;
+  /** Addresses that initscripts are about to bring up. */
+  left: Address[];
   /** What of it is ours once it is there. */
   owned: Owned;
   desired: NetworkState;
@@ -117,6 +119,10 @@ export async function survey(
   const wanted = holdNics(unheld, observation, held);
   const leaveNics = scope === 'boot' && (await bringsUpNics(host, renderer));
   const desired = leaveNics ? withoutNics(wanted, observation.state) : wanted;
+  const left =
+    leaveNics && (await hasInitscripts(host, renderer))
+      ? compare(wanted.addresses, desired.addresses, addressKey).missing
+      : [];
   refuseUnreadable(machine, desired);
   let steps = planSteps(desired, observation);
   // A run that changes nothing calls no nmcli.
@@ -154,7 +160,7 @@ export async function survey(
   ];
   const ours = ownedBy(unheld, binding, machine, steps);
   const owned = leaveNics ? union(machine.owned, ours) : ours;
-  return { machine, binding, waiting, owned, whole: !leaveNics, desired, observation, steps, warnings, going };
+  return { machine, binding, waiting, owned, whole: !leaveNics, left, desired, observation, steps, warnings, going };
 }
 
 /** What comes back each time, and what the file does not allow. */
@@ -218,8 +224,11 @@ function desiredOf(
 async function bringsUpNics(host: Host, renderer: Renderer): Promise<boolean> {
   if (renderer.folder === undefined) return false;
   if ((await host.which('NetworkManager')) !== undefined) return true;
-  return renderer.name === 'ifcfg' && (await host.info(`${renderer.folder}/ifup-eth`)) !== undefined;
+  return hasInitscripts(host, renderer);
 }
+
+const hasInitscripts = async (host: Host, { name, folder }: Renderer): Promise<boolean> =>
+  name === 'ifcfg' && (await host.info(`${folder}/ifup-eth`)) !== undefined;
 
 async function withUnmanaged(host: Host, renderer: Renderer, wanted: NetworkState): Promise<NetworkState> {
   if (wanted.released.length === 0 || renderer.name === 'none') return wanted;
@@ -489,7 +498,7 @@ async function initscriptsWarnings(host: Host, renderer: Renderer, wanted: Netwo
   const crowded = wanted.links.filter(
     ({ device }) => wanted.addresses.filter((address) => address.device === device).length > INITSCRIPTS_ADDRESSES,
   );
-  if (crowded.length === 0 || (await host.info(`${renderer.folder}/ifup-eth`)) === undefined) return [];
+  if (crowded.length === 0 || !(await hasInitscripts(host, renderer))) return [];
   return crowded.map(
     ({ device }) =>
       `${device} has more than ${INITSCRIPTS_ADDRESSES} addresses: initscripts bring up the first ${INITSCRIPTS_ADDRESSES} ` +

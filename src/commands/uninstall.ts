@@ -155,6 +155,7 @@ async function flush(context: Context, options: UninstallOptions, progress: Prog
             await forgetHistory(host);
             await host.remove(PATHS.owned);
             await host.remove(PATHS.flows);
+            await host.remove(PATHS.left);
           }
           return found;
         },

@@ -40,6 +40,9 @@ function filesOf(nic: BoundNic, rendering: Rendering): File[] {
   return files;
 }
 
+/** As NetworkManager reads it, which knows no such key: profiles of 1.0, which have none, say the same to it. */
+export const asManagerReads = (content: string): string => content.replace(/^ARPUPDATE\d*=no\n/gm, '');
+
 const file = ({ device }: BoundNic, kind: 'ifcfg' | 'route', lines: readonly string[]): File => ({
   device,
   path: `${FOLDER}/${kind}-${device}`,
@@ -69,13 +72,19 @@ function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
     `IPV4_ROUTE_METRIC=${metric}`,
     // Before the profile that an image or an installer left behind (0).
     'AUTOCONNECT_PRIORITY=100',
-    // The index has no gap: readers stop at the first. No probe for conflicts: it cost 38 s, and failed reloads.
+    // The index has no gap: readers stop at the first. No probe for conflicts: it cost 38 s, and failed reloads. Nor does ifup-eth
+    // announce them, which takes it a second each: the first reload does (left.ts).
     'ARPING_WAIT=0',
     'ACD_TIMEOUT=0',
     ...specs.flatMap((spec, index) => {
       const [address, prefix] = spec.split('/');
       const suffix = index === 0 ? '' : index;
-      return [`IPADDR${suffix}=${address}`, `PREFIX${suffix}=${prefix}`, `ARPCHECK${suffix}=no`];
+      return [
+        `IPADDR${suffix}=${address}`,
+        `PREFIX${suffix}=${prefix}`,
+        `ARPCHECK${suffix}=no`,
+        `ARPUPDATE${suffix}=no`,
+      ];
     }),
   ];
 }

@@ -49,6 +49,7 @@ const FILES = [
   PATHS.parsed,
   PATHS.flows,
   PATHS.removed,
+  PATHS.left,
   PATHS.quiet,
   `${PATHS.run}/last-run.json`,
 ];

@@ -29,6 +29,8 @@ export const PATHS = {
   flows: '/run/kylin-vr/flows.json',
   /** How often addresses of others were removed, JSON. */
   removed: '/run/kylin-vr/removed.json',
+  /** Addresses that start left to initscripts, and that nobody has announced since that boot, JSON. */
+  left: '/run/kylin-vr/left.json',
   /** What the last run with nothing to do was told by the machine. */
   quiet: '/run/kylin-vr/quiet',
   /** V8's compiled code of this program (packaging/loader.cjs). */

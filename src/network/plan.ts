@@ -1,6 +1,7 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
 import type { Foreign } from '../dialects/foreign.ts';
+import { asManagerReads } from '../dialects/ifcfg.ts';
 import { profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
@@ -291,6 +292,9 @@ function planManaged(
   const added = new Set(own.flatMap((step) => (step.kind === 'add-address' ? [step.address.spec] : [])));
   const files = all.filter((step) => !isAboutUnmanaged(step));
   const written = new Map(files.flatMap((step) => (step.kind === 'write-file' ? [[step.file.path, step.file]] : [])));
+  const sense = ({ content, mode }: File) => `${mode} ${asManagerReads(content)}`;
+  const known = new Map(observation.state.files.map((file) => [file.path, sense(file)]));
+  const news = [...written.values()].filter((file) => known.get(file.path) !== sense(file));
   const gone = files.flatMap((step) => (step.kind === 'remove-file' ? [step.path] : []));
   const aside = files.flatMap((step) => (step.kind === 'back-up-file' && !written.has(step.path) ? [step.path] : []));
   const applied = desired.profiles.flatMap(({ device, uuid }) => {
@@ -298,7 +302,7 @@ function planManaged(
     if (manager === undefined) return [];
     const steps = own.filter((step) => deviceOf(step) === device);
     const active = manager.active && manager.profile === uuid;
-    const rewritten = [...written.values()].some((file) => file.device === device);
+    const rewritten = news.some((file) => file.device === device);
     const foreign = manager.profile !== undefined && manager.profile !== uuid;
     if (steps.length === 0 && !rewritten && !foreign) return [];
     const gives = steps.some((step) => step.kind === 'remove-address' && added.has(step.address.spec));
@@ -317,7 +321,7 @@ function planManaged(
     ...gone,
     ...copies,
     ...new Set([
-      ...written.keys(),
+      ...news.map(({ path }) => path),
       ...desired.files.flatMap(({ path, device }) => (applied.some((each) => each.device === device) ? [path] : [])),
     ]),
   ];

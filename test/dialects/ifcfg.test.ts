@@ -68,28 +68,32 @@ describe('ifcfg files', () => {
     const uplink = files.find(({ path }) => path.endsWith('ifcfg-eth0'))?.content ?? '';
     const keys = [...uplink.matchAll(/^IPADDR(\d*)=/gm)].map((match) => match[1]);
     assert.deepEqual(keys, ['', '1', '2', '3', '4', '5', '6']);
-    assert.equal([...uplink.matchAll(/^ARPCHECK\d*=no$/gm)].length, keys.length);
+    for (const key of ['ARPCHECK', 'ARPUPDATE'])
+      assert.deepEqual(
+        [...uplink.matchAll(new RegExp(`^${key}(\\d*)=no$`, 'gm'))].map((match) => match[1]),
+        keys,
+      );
   });
 });
 
 describe('what ifup-eth of initscripts makes of a file', () => {
   // As it reads it: the file is sourced, then IPADDR1 to IPADDR255 are added, up to the first that is empty.
   const IFUP = `set -u; . <(cat)
-    echo "$IPADDR/$PREFIX \${ARPCHECK:-}"
+    echo "$IPADDR/$PREFIX \${ARPCHECK:-} \${ARPUPDATE:-}"
     for idx in {1..255}; do
-      ipaddr=IPADDR$idx prefix=PREFIX$idx arpcheck=ARPCHECK$idx
+      ipaddr=IPADDR$idx prefix=PREFIX$idx arpcheck=ARPCHECK$idx arpupdate=ARPUPDATE$idx
       [ -n "\${!ipaddr:-}" ] || break
-      echo "\${!ipaddr}/\${!prefix} \${!arpcheck:-}"
+      echo "\${!ipaddr}/\${!prefix} \${!arpcheck:-} \${!arpupdate:-}"
     done`;
 
-  it('every address, with its prefix, and none of them probed', () => {
+  it('every address, with its prefix, and none of them probed or announced', () => {
     const eips = Array.from({ length: 300 }, (_, n) => ({ eip: `198.18.${n >> 8}.${n & 255}`, vmIp: '192.0.2.5' }));
     const wanted = desired(config({ eips }), { renderer: ifcfgRenderer });
     for (const { path, content } of wanted.files.filter(({ path }) => basename(path).startsWith('ifcfg-'))) {
       const input = { input: content, encoding: 'utf8' } as const;
       const { stdout, stderr } = spawnSync('bash', ['-c', IFUP], input);
       const device = basename(path).replace('ifcfg-', '');
-      const specs = wanted.addresses.filter((address) => address.device === device).map(({ spec }) => `${spec} no`);
+      const specs = wanted.addresses.filter((address) => address.device === device).map(({ spec }) => `${spec} no no`);
       assert.deepEqual([stdout.trim().split('\n'), stderr], [specs.slice(0, 256), '']);
     }
   });

@@ -16,6 +16,8 @@ const LIB = '/var/lib/kylin-vr';
 const RUN = '/run/kylin-vr';
 /** Those whose loss an operator has to know of. */
 const RECORDS = [`${LIB}/owned.json`, `${LIB}/pending.json`];
+const LEFT = `${RUN}/left.json`;
+const LEFT_OVER = '{"boot":"another","addresses":[{"device":"eth1","spec":"10.10.1.254/24"}]}';
 const HINTS = ['last-run.json', 'parsed.json', 'quiet', 'flows.json', 'foreign.json', 'invalid'].map(
   (name) => `${RUN}/${name}`,
 );
@@ -111,7 +113,7 @@ describe(`files of ours that are damaged (seed ${SEED})`, { concurrency: false }
   });
   after(() => lab?.close());
 
-  for (const path of [...RECORDS, `${LIB}/last-good.yaml`, `${LIB}/refused`, ...HINTS])
+  for (const path of [...RECORDS, `${LIB}/last-good.yaml`, `${LIB}/refused`, LEFT, ...HINTS])
     for (const [kind, make] of KINDS)
       it(`${path} as ${kind}: start brings the router up`, async () => {
         await shell('rm -rf "$0"; '.concat(make), path);
@@ -155,9 +157,9 @@ describe(`files of ours that are damaged (seed ${SEED})`, { concurrency: false }
     await shell('rm "$0"; mv /var/lib/elsewhere "$0"', LIB);
   });
 
-  for (const path of [`${LIB}/owned.json`, ...HINTS.filter((each) => each.endsWith('.json'))])
+  for (const path of [`${LIB}/owned.json`, LEFT, ...HINTS.filter((each) => each.endsWith('.json'))])
     it(`${path} with any wrong value: no internal error, and the next run is as ever`, async () => {
-      const right = (await lab.router.read(path)) ?? '{"clean":true}';
+      const right = (await lab.router.read(path)) ?? (path === LEFT ? LEFT_OVER : '{"clean":true}');
       await fc.assert(
         fc.asyncProperty(wrongValues(right), async (text) => {
           await lab.router.write(path, text, 0o600);

@@ -122,8 +122,8 @@ export function createTraffic(lab: Lab): Traffic {
       };
     },
     async announcements(host) {
-      // -Z root: as another user it would outlive a lab that is killed.
-      const child = lab.host(host).spawn(['tcpdump', '-tlne', '-Z', 'root', '--immediate-mode', '-i', 'eth0', 'arp']);
+      // -Z root: as another user it would outlive a lab that is killed. -s: with frames of its usual length it has room for 32 at once.
+      const child = lab.host(host).spawn('tcpdump -tlne -Z root --immediate-mode -s 64 -i eth0 arp'.split(' '));
       const lines = readLines(child);
       await once(child.stderr as Readable, 'data');
       return {

@@ -63,6 +63,26 @@ describe('a plan where NetworkManager manages the NIC', () => {
     );
   });
 
+  it('tells it nothing of a file that says no more to it than before: one of 1.0, which has no ARPUPDATE', () => {
+    const old = 'IPADDR=203.0.113.10\nARPCHECK=no\nIPADDR1=198.51.100.8\nARPCHECK1=no\n';
+    const now = 'IPADDR=203.0.113.10\nARPCHECK=no\nARPUPDATE=no\nIPADDR1=198.51.100.8\nARPCHECK1=no\nARPUPDATE1=no\n';
+    const rewritten = (content: string, found: { content: string; mode?: number }) =>
+      plan(
+        { addresses: [own], profiles, files: [file(content)] },
+        { addresses: [own], files: [{ ...file(''), ...found }] },
+        [['eth0', active()]],
+      );
+    assert.deepEqual(rewritten(now, { content: old }), ['~ file /etc/ours']);
+    const applied = [
+      '~ file /etc/ours',
+      '~ profiles read by NetworkManager: /etc/ours',
+      '~ profile of eth0 reapplied by NetworkManager',
+    ];
+    assert.deepEqual(rewritten(now, { content: old.replace('IPADDR1=198', 'IPADDR1=199') }), applied);
+    // It passes over a keyfile that others may read.
+    assert.deepEqual(rewritten(now, { content: now, mode: 0o644 }), applied);
+  });
+
   it('lets it preserve what is foreign where only addresses of ours come and go', () => {
     const preserves = (...of: Parameters<typeof stepsOf>) =>
       stepsOf(...of).some((step) => step.kind === 'apply-profile' && step.preserves);

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { IFUP, IFUP_ETH } from '../lab/initscripts.ts';
 import { createLab, type Lab } from '../lab/lab.ts';
 import { createTraffic, type DatagramCount, type Flow, type Stream, type Traffic } from '../lab/traffic.ts';
 import { builtRelease, RELEASE_1_0 } from './release.ts';
@@ -146,6 +147,36 @@ describe('an upgrade of a router at work', { concurrency: false }, () => {
       const [left, came] = [await out.stop(), await back.stop()];
       assert.deepEqual([left.sources, left.lost, came.lost], [['10.10.1.11'], 0, 0]);
     });
+  });
+
+  it('where initscripts bring NICs up, its files are written anew, once, and nothing is announced or touched', async () => {
+    const lab = await createLab({ networkScripts: true });
+    try {
+      const { router } = lab;
+      await router.write(IFUP, IFUP_ETH, 0o755);
+      await lab.configure(NICS + EIP);
+      await router.run([process.execPath, program, 'start'], { check: true });
+      for (const device of ['eth0', 'eth1', 'eth2']) await router.run([IFUP, device], { check: true });
+      await router.run([process.execPath, program, 'reload'], { check: true });
+      const addresses = async () => (await router.run(['ip', '-4', '-o', 'address'])).stdout;
+      const before = await addresses();
+      const reload = async () => {
+        const { stdout } = await lab.kylin('reload', '--trigger', 'timer', '--json');
+        return JSON.parse(stdout).steps.map(({ text }: { text: string }) => text);
+      };
+      assert.deepEqual(
+        await reload(),
+        ['eth0', 'eth1', 'eth2'].map((device) => `~ file /etc/sysconfig/network-scripts/ifcfg-${device}`),
+      );
+      assert.match((await router.read('/etc/sysconfig/network-scripts/ifcfg-eth0')) ?? '', /^ARPUPDATE1=no$/m);
+      assert.equal(await addresses(), before);
+      assert.deepEqual(await reload(), []);
+      // Nor where somebody starts the unit again.
+      assert.equal((await lab.kylin('start')).status, 0);
+      assert.deepEqual(await reload(), []);
+    } finally {
+      await lab.close();
+    }
   });
 
   it('a first start after the upgrade, as at the next boot, has the rules of today', async () => {
