@@ -26,6 +26,7 @@ import {
   withoutPending,
 } from './machine/observe.ts';
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
+import { speaksOfIpv6 } from './machine/sysctl-d.ts';
 import { bindBridges, bridgesOf, type Waiting } from './network/bridges.ts';
 import { type Abilities, asCarrier, desiredAddresses, desiredState } from './network/desired.ts';
 import { elasticAddresses } from './network/elastic.ts';
@@ -109,11 +110,9 @@ export async function survey(
   const odd = binding.broken.flatMap((each) => (each.odd ? [each.nic] : []));
   const machine = withoutPending(read, [...binding.pending, ...odd]);
   const abilities = await abilitiesFor(host, config, { machine, binding, ways });
-  const unheld = await withUnmanaged(
-    host,
-    renderer,
-    withMtus(desiredOf(config, binding, renderer, abilities, ways), binding, machine.owned),
-  );
+  const described = withMtus(desiredOf(config, binding, renderer, abilities, ways), binding, machine.owned);
+  const endsIpv6 = scope === 'boot' && config.nics.length > 0 && (await mayEndIpv6(host, machine));
+  const unheld = await withUnmanaged(host, renderer, endsIpv6 ? withoutIpv6(described) : described);
   const held = new Set(binding.held.map(({ nic }) => nic.device));
   let observation = withoutHeld(await observe(host, machine, usedNics(binding), unheld, renderer), held);
   const wanted = holdNics(unheld, observation, held);
@@ -229,6 +228,20 @@ async function bringsUpNics(host: Host, renderer: Renderer): Promise<boolean> {
 
 const hasInitscripts = async (host: Host, { name, folder }: Renderer): Promise<boolean> =>
   name === 'ifcfg' && (await host.info(`${folder}/ifup-eth`)) !== undefined;
+
+/** Before the first link is up: later somebody may be logged in over it. Who says in sysctl.d what is to be has it so. */
+async function mayEndIpv6(host: Host, { links }: Machine): Promise<boolean> {
+  if (links.some(({ device, up }) => up && device !== 'lo')) return false;
+  return (await host.sysctl('net/ipv6/conf/all/disable_ipv6')) !== undefined && !(await speaksOfIpv6(host));
+}
+
+const withoutIpv6 = (wanted: NetworkState): NetworkState => ({
+  ...wanted,
+  sysctls: [
+    ...wanted.sysctls,
+    ...['all', 'default'].map((name) => ({ key: `net/ipv6/conf/${name}/disable_ipv6`, value: '1' })),
+  ],
+});
 
 async function withUnmanaged(host: Host, renderer: Renderer, wanted: NetworkState): Promise<NetworkState> {
   if (wanted.released.length === 0 || renderer.name === 'none') return wanted;

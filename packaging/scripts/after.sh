@@ -9,10 +9,28 @@ config=/etc/kylin-vr/kylin-vr.yaml
 # Open to others, as 0.1 made it, a file that the guest agent has written new would be refused there.
 if [ -d /etc/kylin-vr ] && [ ! -L /etc/kylin-vr ]; then chmod 0700 /etc/kylin-vr; fi
 
+# What start sets at boot, once, was in sysctl.d, where `service network restart` of EL reads it again (src/installation/settings.ts).
+old='^\s*net\.(ipv4\.ip_forward|ipv6\.conf\.(all|default)\.disable_ipv6)\s*=\s*1\s*$'
+comment='^# (kylin-vr: this machine routes IPv4, and IPv4 only\..*|may be logged in over it\.)\s*$'
+own=/etc/sysctl.d/90-kylin-vr.conf
+kept=$state/sysctl.conf.kept
+# One in /etc was read instead of it.
+if [ -e "$own" ] || [ -L "$own" ]; then rm -f "$kept"; fi
+for file in "$kept" "$own" /etc/sysctl.d/kylin-vr.conf; do
+  if [ ! -f "$file" ] || [ -L "$file" ] || ! grep -Eq "$old|$comment" "$file"; then continue; fi
+  sed -E -i -e "/$old/d" -e "/$comment/d" "$file"
+  grep -q '[^[:space:]]' "$file" || rm -f "$file"
+done
+if [ -f "$kept" ] && [ ! -L "$kept" ]; then
+  mkdir -p /etc/sysctl.d
+  mv -T "$kept" "$own"
+  echo "kylin-vr: what was added to /usr/lib/sysctl.d/90-kylin-vr.conf is in $own now"
+fi
+
 if [ -e "$state/to-install" ]; then
   # Of 0.1: they would stand in for ours, or run beside it. Not left to `kylin-vr install`, which would bring them back when we
   # go: the program that they run is gone for good.
-  rm -f /etc/udev/rules.d/80-kylin-vr.rules /etc/sysctl.d/kylin-vr.conf
+  rm -f /etc/udev/rules.d/80-kylin-vr.rules
   unit=/etc/systemd/system/kylin-vr.service
   if grep -qs kylin-vr.py "$unit"; then rm -f "$unit"; fi
   if [ -e "$config" ]; then rm -f "$state/kylin-vr.yaml.kept"

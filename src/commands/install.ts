@@ -5,6 +5,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { openCalls, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
 import { CommandError, type ExitStatus, NotNowError, UnsupportedError, UsageError } from '../errors.ts';
 import { obstacleOf, planInstall, type Recorded, recordOf } from '../installation/plan.ts';
+import { OLD_SETTINGS, withoutOldSettings } from '../installation/settings.ts';
 import {
   ABSENT,
   CONFIG_TEMPLATE,
@@ -147,6 +148,7 @@ async function wantedOn(
         `${path} stands in for ours, which has no effect: take it away, or mend it by what is below /usr/lib`,
       );
   }
+  wanted.push(...(await withoutSettings(tree)));
   const units = FILES.filter(({ path }) => dirname(path) === UNIT_FOLDER);
   const links = enablingLinks(Object.fromEntries(units.map(({ path, source }) => [basename(path), payload[source]])));
   for (const { path, target } of links) wanted.push({ path, entry: { kind: 'link', target } });
@@ -176,6 +178,26 @@ async function wantedOn(
         `firewalld is here, and where it runs nothing is forwarded without a policy: kylin-vr install --firewalld makes one (${FIREWALLD_POLICY})`,
       );
   } else if (options.firewalld) progress.warn('firewalld is not here: install it first, or leave --firewalld out');
+  return wanted;
+}
+
+/** What `start` sets now. What an operator has written beside it is his, and ours does not come back to it when we go. */
+async function withoutSettings(tree: Tree): Promise<Wanted[]> {
+  const wanted: Wanted[] = [];
+  for (const path of OLD_SETTINGS) {
+    const entry = await readEntry(tree, path);
+    if (entry.kind !== 'file') continue;
+    const left = withoutOldSettings(entry.content);
+    if (left === entry.content) continue;
+    const reason = 'kylin-vr start sets ip_forward and disable_ipv6';
+    const forGood = left !== '' || path.startsWith('/usr/');
+    wanted.push({
+      path,
+      entry: left === '' ? ABSENT : { ...entry, content: left },
+      reason,
+      ...(forGood && { forGood }),
+    });
+  }
   return wanted;
 }
 

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { closeCalls, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
 import { ABSENT, contentOf, type Entry, textOf, type Wanted } from './tree.ts';
 
-export type Change = { path: string; from: Entry; to: Entry; text: string };
+export type Change = { path: string; from: Entry; to: Entry; text: string; forGood?: true };
 
 /** One path that `install` changed; `left` is the digest of what it made of it. */
 export type Recorded = { path: string; before: Entry; left: string };
@@ -25,7 +25,10 @@ const isAs = (now: Entry, wanted: Entry): boolean =>
 export function planInstall(wanted: readonly Wanted[], observed: Observed): Change[] {
   return wanted
     .filter(({ path, entry }) => !isAs(at(observed, path), entry))
-    .map(({ path, entry, reason }) => changeTo(path, at(observed, path), entry, reason));
+    .map(({ path, entry, reason, forGood }) => ({
+      ...changeTo(path, at(observed, path), entry, reason),
+      ...(forGood && { forGood }),
+    }));
 }
 
 /** Why a change cannot be made, or could not be taken back; undefined where nothing is in the way. */
@@ -40,7 +43,11 @@ export function obstacleOf({ path, from, to }: Change): string | undefined {
 /** Of what was changed before, the first state stays: `uninstall` goes back to it. */
 export function recordOf(changes: readonly Change[], record: readonly Recorded[]): Recorded[] {
   const merged = new Map(record.map((entry) => [entry.path, entry]));
-  for (const { path, from, to } of changes) {
+  for (const { path, from, to, forGood } of changes) {
+    if (forGood) {
+      merged.delete(path);
+      continue;
+    }
     const before = merged.get(path)?.before ?? from;
     merged.set(path, { path, before, left: digest(to) });
   }

@@ -11,7 +11,8 @@ export type Entry =
   /** Nothing that is read, or that could be put back: `what` says why. */
   | { kind: 'other'; what: string };
 
-export type Wanted = { path: string; entry: Entry; reason?: string };
+/** `forGood`: not to be taken back, so not recorded. */
+export type Wanted = { path: string; entry: Entry; reason?: string; forGood?: true };
 
 export const ABSENT: Entry = { kind: 'absent' };
 
@@ -44,7 +45,6 @@ export const FILES: readonly { path: string; mode: number; source: Source }[] = 
   { path: `${UNIT_FOLDER}/kylin-vr-firewalld.service`, mode: 0o644, source: 'systemd/kylin-vr-firewalld.service' },
   { path: '/usr/lib/udev/rules.d/90-kylin-vr.rules', mode: 0o644, source: 'udev/90-kylin-vr.rules' },
   { path: '/usr/lib/tmpfiles.d/kylin-vr.conf', mode: 0o644, source: 'packaging/tmpfiles.conf' },
-  { path: '/usr/lib/sysctl.d/90-kylin-vr.conf', mode: 0o644, source: 'packaging/sysctl.conf' },
   { path: '/usr/lib/NetworkManager/conf.d/90-kylin-vr.conf', mode: 0o644, source: 'packaging/networkmanager.conf' },
   { path: '/etc/logrotate.d/kylin-vr', mode: 0o644, source: 'packaging/logrotate.conf' },
   { path: '/usr/bin/kylin-vr.py', mode: 0o755, source: 'packaging/kylin-vr.py' },
@@ -57,7 +57,6 @@ export const FIREWALLD_POLICY = '/etc/firewalld/policies/kylin-vr.xml';
 /** What kylin-vr.py 0.1 left in /etc, where it would stand in for ours or run beside it. */
 export const LEFTOVERS: readonly { path: string; is01: (content: string) => boolean }[] = [
   { path: '/etc/udev/rules.d/80-kylin-vr.rules', is01: () => true },
-  { path: '/etc/sysctl.d/kylin-vr.conf', is01: () => true },
   // One that an operator put there to override ours stays.
   { path: '/etc/systemd/system/kylin-vr.service', is01: (content) => content.includes('kylin-vr.py') },
 ];

@@ -12,7 +12,6 @@ const SOURCES = [
   'systemd/kylin-vr-firewalld.service',
   'udev/90-kylin-vr.rules',
   'packaging/tmpfiles.conf',
-  'packaging/sysctl.conf',
   'packaging/networkmanager.conf',
   'packaging/logrotate.conf',
   'packaging/firewalld-policy.xml',

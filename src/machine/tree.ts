@@ -5,6 +5,7 @@ import * as z from 'zod/mini';
 import { QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
 import { NotNowError } from '../errors.ts';
 import type { Change, Recorded } from '../installation/plan.ts';
+import { OLD_SETTINGS } from '../installation/settings.ts';
 import {
   ABSENT,
   bytesOf,
@@ -88,7 +89,15 @@ export function places(): Set<string> {
   const units = FILES.filter(({ path }) => dirname(path) === UNIT_FOLDER);
   const links = enablingLinks(Object.fromEntries(units.map(({ path, source }) => [basename(path), payload[source]])));
   const paths = [...FILES, ...LEFTOVERS, ...links].map(({ path }) => path);
-  const all = new Set([...paths, ...QEMU_GA_FILES, PROGRAM, PATHS.config, PATHS.installed, FIREWALLD_POLICY]);
+  const all = new Set<string>([
+    ...paths,
+    ...OLD_SETTINGS,
+    ...QEMU_GA_FILES,
+    PROGRAM,
+    PATHS.config,
+    PATHS.installed,
+    FIREWALLD_POLICY,
+  ]);
   for (const path of all) if (dirname(path) !== '/') all.add(dirname(path));
   all.delete(PATHS.installed);
   return all;

@@ -21,6 +21,14 @@ import { type Host, linuxHost } from '../../src/machine/host.ts';
 
 export type Files = Readonly<Record<string, string | { content: string; mode: number }>>;
 
+/** As 1.0 had it below /usr/lib; 0.1 had the settings, in /etc. */
+export const SETTINGS_OF_1_0 = `# kylin-vr: this machine routes IPv4, and IPv4 only. Read at boot; disable_ipv6 is never set on a running machine, somebody
+# may be logged in over it.
+net.ipv4.ip_forward = 1
+net.ipv6.conf.all.disable_ipv6 = 1
+net.ipv6.conf.default.disable_ipv6 = 1
+`;
+
 /** A folder that goes with the test, with these files below it (0644 where none is given). */
 export function imageOf(t: TestContext, files: Files = {}): string {
   const root = mkdtempSync(join(tmpdir(), 'kylin-vr-image-'));

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after } from 'node:test';
 
@@ -94,10 +94,19 @@ ${Object.keys(files).join('\n')}
   return join(folder, `${name}-${version}.rpm`);
 }
 
-/** A deb that is there for its name and version. */
-export async function stubDeb(folder: string, name: string, version: string): Promise<string> {
+/** A deb that is there for its name, version and files. */
+export async function stubDeb(
+  folder: string,
+  name: string,
+  version: string,
+  files: Readonly<Record<string, string>> = {},
+): Promise<string> {
   const top = join(folder, name);
   mkdirSync(join(top, 'DEBIAN'), { recursive: true });
+  for (const [path, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(top, path)), { recursive: true });
+    writeFileSync(join(top, path), content);
+  }
   const control = {
     Package: name,
     Version: version,

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { before, describe, it, type TestContext } from 'node:test';
+import { SETTINGS_OF_1_0 } from '../install/image.ts';
 import { type Built, build, stubDeb, temporary } from './built.ts';
 import { createTree, type Tree } from './tree.ts';
 
@@ -12,9 +13,13 @@ const OPEN = 'DAEMON_ARGS="--block-rpcs=guest-ping"\n';
 const LINK = '/etc/systemd/system/multi-user.target.wants/kylin-vr.service';
 
 const folder = temporary();
+const SYSCTL = '/usr/lib/sysctl.d/90-kylin-vr.conf';
 let built: Built;
+/** As far as it matters here. */
+let old: string;
 before(async () => {
   built = await build('deb', folder);
+  old = await stubDeb(folder, 'kylin-vr', '1.0', { [SYSCTL]: SETTINGS_OF_1_0, '/usr/bin/kylin-vr': '' });
 });
 
 /** With a package of Node 20, be it of this machine or a stub. */
@@ -85,6 +90,44 @@ describe('the deb', () => {
     assert.equal(await tree.read(CONFIG), EDITED);
     assert.equal(await tree.read('/etc/logrotate.d/kylin-vr'), '# mine\n');
     assert.equal(await isEnabled(tree), false);
+  });
+
+  for (const [name, added, stays] of [
+    ['as it was', '', undefined],
+    ['with lines of an operator', '# mine\nnet.core.somaxconn = 4096\n', '# mine\nnet.core.somaxconn = 4096\n'],
+  ] as const)
+    it(`over 1.0: what it set in sysctl.d goes, ${name}`, async (t) => {
+      const tree = await treeOf(t);
+      await tree.dpkg('-i', old);
+      await tree.write(SYSCTL, `${SETTINGS_OF_1_0}${added}`);
+      const said = await tree.dpkg('-i', built.plain);
+      assert.deepEqual([await tree.read(SYSCTL), await tree.read(`/etc${SYSCTL.slice(8)}`)], [undefined, stays]);
+      const moved = `kylin-vr: what was added to ${SYSCTL} is in /etc/sysctl.d/90-kylin-vr.conf now`;
+      assert.equal(said.includes(moved), stays !== undefined, said);
+      assert.equal(await tree.read('/var/lib/kylin-vr/sysctl.conf.kept'), undefined);
+      // The same again changes no more.
+      assert.doesNotMatch(await tree.dpkg('-i', built.plain), /sysctl/);
+      assert.equal(await tree.read(`/etc${SYSCTL.slice(8)}`), stays);
+      await tree.dpkg('--purge', 'kylin-vr');
+      assert.equal(await tree.read(`/etc${SYSCTL.slice(8)}`), stays);
+    });
+
+  it('over 1.0: of copies in /etc/sysctl.d, which were read instead, an operator’s lines stay, and links', async (t) => {
+    const tree = await treeOf(t);
+    await tree.dpkg('-i', old);
+    await tree.write(SYSCTL, `${SETTINGS_OF_1_0}vm.swappiness = 1\n`);
+    const theirs = 'net.ipv6.conf.all.disable_ipv6 = 0\nnet.ipv4.ip_forward = 0\n';
+    await tree.write('/etc/sysctl.d/90-kylin-vr.conf', `${theirs}${SETTINGS_OF_1_0}`, '0640');
+    await tree.write('/etc/sysctl.d/kylin-vr.conf', 'net.ipv4.ip_forward=1\n');
+    await tree.dpkg('-i', built.plain);
+    assert.equal(await tree.read('/etc/sysctl.d/90-kylin-vr.conf'), theirs);
+    assert.equal((await tree.run('stat', '-c', '%a', '/etc/sysctl.d/90-kylin-vr.conf')).stdout, '640\n');
+    for (const path of [SYSCTL, '/etc/sysctl.d/kylin-vr.conf']) assert.equal(await tree.read(path), undefined, path);
+
+    await tree.run('ln', '-sfn', '/dev/null', '/etc/sysctl.d/90-kylin-vr.conf');
+    await tree.write(SYSCTL, SETTINGS_OF_1_0);
+    await tree.dpkg('-i', built.plain);
+    assert.equal((await tree.run('readlink', '/etc/sysctl.d/90-kylin-vr.conf')).stdout, '/dev/null\n');
   });
 
   it('one flavour takes over from the other, and the purge of the one leaves the other alone', async (t) => {

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { before, describe, it, type TestContext } from 'node:test';
+import { SETTINGS_OF_1_0 } from '../install/image.ts';
 import { type Built, build, command, stubRpm, temporary } from './built.ts';
 import { createTree, type Tree } from './tree.ts';
 
@@ -111,6 +112,18 @@ describe('the rpm', () => {
       assert.equal(await tree.read(CONFIG), EDITED);
       assert.deepEqual(paths(await tree.ours()), ['/etc/kylin-vr', CONFIG]);
     });
+
+  it('over 1.0: what it set in sysctl.d goes, the lines of an operator stay', async (t) => {
+    const tree = await treeOf(t);
+    const path = '/usr/lib/sysctl.d/90-kylin-vr.conf';
+    const files = { [path]: SETTINGS_OF_1_0, '/usr/bin/kylin-vr': '' };
+    await tree.rpm('-i', await stubRpm(folder, { name: 'kylin-vr', version: '1.0', files }));
+    await tree.write(path, `${SETTINGS_OF_1_0}\nnet.core.somaxconn = 4096\n`);
+    const said = await tree.rpm('-U', built.plain);
+    assert.match(said, /^kylin-vr: what was added to \S+ is in \/etc\/sysctl\.d\/90-kylin-vr\.conf now$/m);
+    assert.equal(await tree.read(path), undefined);
+    assert.equal(await tree.read('/etc/sysctl.d/90-kylin-vr.conf'), '\nnet.core.somaxconn = 4096\n');
+  });
 
   it('an upgrade changes no configuration, and enables nothing that somebody disabled', async (t) => {
     const tree = await treeOf(t);

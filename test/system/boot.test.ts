@@ -303,6 +303,38 @@ test('8. what flushes every rule, or foreign addresses, when it starts: ours are
   });
 });
 
+/** As /etc/init.d/network does beside its NICs: apply_sysctl when it starts, no forwarding when it stops. */
+const NETWORK_SERVICE = `[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/lib/systemd/systemd-sysctl
+ExecStop=/sbin/sysctl -qw net.ipv4.ip_forward=0
+`;
+
+test('8. service network restart of EL: forwarding is back at once, IPv6 stays with who brought it back', async () => {
+  await withContainer(installed(elastic.config), async (machine) => {
+    const promises = await createPromises(machine);
+    await eventually(() => promises.broken(elastic), '', SOON_MS);
+    const disabled = async () => {
+      const names = ['all', 'default', 'eth0'].map((name) => `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`);
+      return (await machine.run(['cat', ...names], { check: true })).stdout.replaceAll('\n', '');
+    };
+    assert.equal(await disabled(), '111');
+    await machine.run(['sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=0'], { check: true });
+    await machine.run(['systemctl', 'stop', 'kylin-vr-reload.timer'], { check: true });
+    await machine.write('/etc/systemd/system/network.service', NETWORK_SERVICE);
+    await machine.run(['systemctl', 'daemon-reload'], { check: true });
+    await machine.run(['systemctl', 'start', 'network'], { check: true });
+    for (let restart = 0; restart < 2; restart++) {
+      await machine.run(['systemctl', 'restart', 'network'], { check: true });
+      await eventually(() => promises.broken(elastic), '', SOON_MS);
+      assert.equal(await disabled(), '000');
+    }
+    await machine.run(['systemctl', 'restart', 'kylin-vr'], { check: true });
+    assert.equal(await disabled(), '000');
+  });
+});
+
 test('9. an invalid configuration, then three runs of the timer: the last good one stays, nothing flaps', async () => {
   await withContainer(installed(elastic.config), async (machine) => {
     const promises = await createPromises(machine);
