@@ -84,7 +84,8 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
     // What a killed edit or push left; in that folder nothing else is ours.
     await removeTemporaries(host, dirname(request.configPath), basename(request.configPath));
     await removePushed(host, dirname(request.configPath));
-    for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.history]) await removeTemporaries(host, folder);
+    for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.backupOfBoot, PATHS.history])
+      await removeTemporaries(host, folder);
     report.warnings.push(...(await putDamagedAside(host)).map((message) => ({ message })));
     const change = await pendingChange(host);
     if (request.command === 'confirm') await confirm(host, change, request.asked, report);

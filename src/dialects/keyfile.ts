@@ -3,7 +3,7 @@
 
 import type { BoundNic } from '../network/nics.ts';
 import { FILE_MARK, type File } from '../network/state.ts';
-import { type ProfileClaim, profileUuid, type Renderer, type Rendering } from './renderer.ts';
+import { type ProfileClaim, type ProfileFolder, profileUuid, type Renderer, type Rendering } from './renderer.ts';
 
 const FOLDER = '/etc/NetworkManager/system-connections';
 
@@ -24,7 +24,20 @@ export const keyfileRenderer: Renderer = {
     ),
   // It needs no extension: a copy beside the file is a profile too. Passed over are what editors leave behind and certificates.
   isProfile: (fileName) => !/^\.|~$|\.(pem|der|[A-Za-z0-9]{6})$/i.test(fileName),
-  claim: claimOf,
+  claim: (_fileName, content) => claimOf(parse(content)),
+};
+
+/**
+ * Profiles that end with the boot: netplan's, those of an initrd, `nmcli connection add … save no`. What NetworkManager makes for a NIC
+ * that somebody else set up is there too, and says that it is its own.
+ */
+export const keyfilesOfBoot: ProfileFolder = {
+  folder: '/run/NetworkManager/system-connections',
+  isProfile: (fileName) => fileName.endsWith('.nmconnection'),
+  claim(_fileName, content) {
+    const settings = parse(content);
+    return settings.get('.nmmeta.nm-generated') === 'true' ? undefined : claimOf(settings);
+  },
 };
 
 function keyfile(nic: BoundNic, rendering: Rendering): string[] {
@@ -37,7 +50,8 @@ function keyfile(nic: BoundNic, rendering: Rendering): string[] {
     `uuid=${profileUuid(nic.mac)}`,
     // Bound to the MAC alone: a NIC that is renamed keeps its profile, active.
     'type=ethernet',
-    // Before the profile that an image or an installer left behind (0).
+    // Before the profile that an image or an installer left behind (0). No number is before all: what claims our NIC with a higher one
+    // is put aside before NetworkManager reads it (kylin-vr.service).
     'autoconnect-priority=100',
     '',
     '[ethernet]',
@@ -64,8 +78,7 @@ function keyfile(nic: BoundNic, rendering: Rendering): string[] {
 }
 
 /** A profile for another type of connection, or for no NIC in particular, claims none. */
-function claimOf(_fileName: string, content: string): ProfileClaim | undefined {
-  const settings = parse(content);
+function claimOf(settings: ReadonlyMap<string, string>): ProfileClaim | undefined {
   const type = settings.get('connection.type');
   if (type !== undefined && type !== 'ethernet' && type !== '802-3-ethernet') return undefined;
   const mac = (settings.get('ethernet.mac-address') ?? settings.get('802-3-ethernet.mac-address'))?.toLowerCase();

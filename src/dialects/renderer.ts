@@ -13,18 +13,22 @@ export type Rendering = {
 /** Which NIC a profile is for, as far as it says. Lower-case MAC. */
 export type ProfileClaim = { mac?: string; device?: string };
 
-export type Renderer = {
-  name: 'ifcfg' | 'keyfile' | 'none';
-  /** Where its files are; undefined where it has none. */
+/** Profiles of one format that are read in one folder. */
+export type ProfileFolder = {
   folder: string | undefined;
-  /** Deterministic; every file starts with FILE_MARK. */
-  render(rendering: Rendering): File[];
-  /** The file that a NIC of that name would have, where nobody would read it. */
-  passesOver?(device: string): string | undefined;
   /** Whether a file of that name in the folder is read as a profile, or as a part of one. */
   isProfile(fileName: string): boolean;
   /** The NIC that a profile is for; undefined where it is for none in particular. */
   claim(fileName: string, content: string): ProfileClaim | undefined;
+};
+
+/** Its files are in `folder`; undefined where it has none. */
+export type Renderer = ProfileFolder & {
+  name: 'ifcfg' | 'keyfile' | 'none';
+  /** Deterministic; every file starts with FILE_MARK. */
+  render(rendering: Rendering): File[];
+  /** The file that a NIC of that name would have, where nobody would read it. */
+  passesOver?(device: string): string | undefined;
 };
 
 /**

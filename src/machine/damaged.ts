@@ -33,8 +33,8 @@ async function mendLastGood(host: Host): Promise<void> {
   }
 }
 
-/** Where a disk is small the first may be elsewhere. Those in /run are the lock's (process.ts). */
-const FOLDERS = [PATHS.lib, PATHS.history, PATHS.backup];
+/** Where a disk is small the first may be elsewhere. Other folders in /run are the lock's (process.ts). */
+const FOLDERS = [PATHS.lib, PATHS.history, PATHS.backup, PATHS.backupOfBoot];
 
 const FILES = [
   PATHS.lastGood,

@@ -161,7 +161,9 @@ export const orphaned = (lost: readonly Foreign[]): string[] =>
 
 /** Reads files anew, all of them where none is named; profiles whose file is gone are forgotten. */
 async function loadProfiles(host: Host, paths: readonly string[]): Promise<void> {
-  await nmcli(host, paths.length === 0 ? ['connection', 'reload'] : ['connection', 'load', ...paths]);
+  // One that was built with /var/run knows them by no other name; what it does not know it passes over.
+  const named = paths.flatMap((path) => (path.startsWith('/run/') ? [path, `/var${path}`] : [path]));
+  await nmcli(host, paths.length === 0 ? ['connection', 'reload'] : ['connection', 'load', ...named]);
 }
 
 /**

@@ -21,9 +21,9 @@ import {
   unreadableTables,
   withLookups,
 } from '../dialects/iptables.ts';
-import { keyfileRenderer } from '../dialects/keyfile.ts';
+import { keyfileRenderer, keyfilesOfBoot } from '../dialects/keyfile.ts';
 import { parseLookups, parseNftTable } from '../dialects/nft.ts';
-import type { Renderer } from '../dialects/renderer.ts';
+import type { ProfileFolder, Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
 import { bridgesOf, carriedOut, mayHavePorts, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
@@ -254,15 +254,17 @@ export async function recordOwned(host: Host, owned: Owned): Promise<void> {
 
 export const NOTHING_OWNED: Owned = { addresses: [], routes: [], mtus: [], bridges: [], ports: [], moved: [] };
 
+/** Whichever of them we write ourselves: a stale keyfile would beat an ifcfg file of ours. */
+const PROFILES: readonly ProfileFolder[] = [ifcfgRenderer, keyfileRenderer, keyfilesOfBoot];
+
 export async function readProfiles(host: Host): Promise<File[]> {
-  const folders = [ifcfgRenderer, keyfileRenderer].map((renderer) => readFolder(host, renderer));
+  const folders = PROFILES.map((each) => readFolder(host, each));
   return (await Promise.all([...folders, readFile(host, UNMANAGED_PATH)])).flat();
 }
 
-async function readFolder(host: Host, renderer: Renderer): Promise<File[]> {
-  const { folder } = renderer;
+async function readFolder(host: Host, { folder, isProfile }: ProfileFolder): Promise<File[]> {
   if (folder === undefined) return [];
-  const names = (await host.list(folder)).filter((name) => renderer.isProfile(name) || name.endsWith(TEMPORARY_SUFFIX));
+  const names = (await host.list(folder)).filter((name) => isProfile(name) || name.endsWith(TEMPORARY_SUFFIX));
   return (await Promise.all(names.map((name) => readFile(host, join(folder, name))))).flat();
 }
 
@@ -599,29 +601,25 @@ export function splitFiles(files: readonly File[]): { ours: File[]; foreign: Fil
   return { ours: files.filter(isOurs), foreign: files.filter((file) => !isOurs(file)) };
 }
 
-/**
- * Foreign profiles of our NICs, and foreign files that stand where ours has to be. A stale keyfile would beat an ifcfg file
- * of ours, so every format is looked at.
- */
+/** Foreign profiles of our NICs, and foreign files that stand where ours has to be. */
 async function claimOn(host: Host, bound: readonly BoundNic[], file: File, desired: readonly File[]): Promise<Claim[]> {
   const reason = claimReason(bound, file, desired);
   if (reason === undefined) return [];
-  return [{ ...file, to: await backupPath(host, basename(file.path), file.content), reason }];
+  return [{ ...file, to: await backupPath(host, file), reason }];
 }
 
 /** One that another tool writes again and again is kept once; nothing that is kept is overwritten. */
-async function backupPath(host: Host, name: string, content: string): Promise<string> {
+async function backupPath(host: Host, { path: from, content }: File): Promise<string> {
+  const [folder, name] = [dirname(from) === keyfilesOfBoot.folder ? PATHS.backupOfBoot : PATHS.backup, basename(from)];
   for (let number = 0; ; number++) {
-    const path = join(PATHS.backup, number === 0 ? name : `${name}.${number}`);
+    const path = join(folder, number === 0 ? name : `${name}.${number}`);
     const kept = await host.read(path, { most: LONGEST_PROFILE, orNothing: true });
     if (kept === content || (kept === undefined && (await host.info(path)) === undefined)) return path;
   }
 }
 
 function claimReason(bound: readonly BoundNic[], file: File, desired: readonly File[]): string | undefined {
-  const claim = [ifcfgRenderer, keyfileRenderer]
-    .find(({ folder }) => folder === dirname(file.path))
-    ?.claim(basename(file.path), file.content);
+  const claim = PROFILES.find(({ folder }) => folder === dirname(file.path))?.claim(basename(file.path), file.content);
   const nic =
     claim && bound.find(({ mac, device }) => (claim.mac === undefined ? claim.device === device : claim.mac === mac));
   if (nic !== undefined) return `a foreign profile of ${nic.device}`;

@@ -23,6 +23,8 @@ export const PATHS = {
   /** Hash of the file that the last automatic run found invalid. */
   invalid: '/run/kylin-vr/invalid',
   backup: '/var/lib/kylin-vr/backup',
+  /** Of profiles in /run: it ends with the boot, as they do. */
+  backupOfBoot: '/run/kylin-vr/backup',
   /** What the last configuration that was read means, JSON. */
   parsed: '/run/kylin-vr/parsed.json',
   /** What conntrack's entries were held against last, JSON. */

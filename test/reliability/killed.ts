@@ -369,10 +369,12 @@ export function killed(path: Path): void {
 const FOLDERS = [
   '/etc/sysconfig/network-scripts',
   '/etc/NetworkManager/system-connections',
+  '/run/NetworkManager/system-connections',
   '/var/lib/kylin-vr',
   '/var/lib/kylin-vr/backup',
   '/var/lib/kylin-vr/history',
   '/run/kylin-vr',
+  '/run/kylin-vr/backup',
 ];
 
 const isJson = (content: string): boolean => {

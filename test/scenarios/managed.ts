@@ -1,13 +1,14 @@
 // What `reload` does where a real NetworkManager manages the NICs, whichever files it reads.
 
 import assert from 'node:assert/strict';
+import { basename } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ADDRESSES, NICS } from '../lab/lab.ts';
 import { createManagedLab, type ManagedLab, NAME_OF, type PathLabOptions } from '../lab/path.ts';
-import { eventually, ifcfg, KEYFILES, keyfile, OURS, watchKernel } from '../lab/profiles.ts';
+import { eventually, FOREIGN, ifcfg, KEYFILES, keyfile, OURS, watchKernel } from '../lab/profiles.ts';
 import { networkOf } from '../lab/state.ts';
 import { recordTools, type Tools } from '../lab/tools.ts';
 import { createTraffic } from '../lab/traffic.ts';
@@ -19,6 +20,7 @@ const { v } = ADDRESSES;
 const uplink = `  - { ipaddr: 203.0.113.37, prefix: 24, mac: '${U}', gateway: 203.0.113.1 }\n`;
 const subnetA = `  - { ipaddr: 10.10.1.254, prefix: 24, mac: '${A}' }\n`;
 const nics = `if_list:\n${uplink}${subnetA}`;
+const OF_BOOT = '/run/NetworkManager/system-connections';
 const withEips = (eips: readonly string[]) =>
   `${nics}eip_list:${eips.length === 0 ? ' []' : ''}\n${eips.map((eip) => `  - { eip: ${eip}, vm-ip: ${v} }\n`).join('')}`;
 const two = withEips(['203.0.113.50', '203.0.113.51']);
@@ -301,6 +303,99 @@ function surroundings(path: ManagedPath): void {
       assert.equal(await active(lab), ours);
     },
   );
+
+  inLab(
+    'at boot: what claims NICs of ours with the highest priority, in /etc and in /run, is put aside by start',
+    async (lab) => {
+      await reload(lab, two);
+      await lab.manager.stop();
+      await shell(
+        lab,
+        `for nic in eth0 eth1; do ip address flush dev $nic; done; rm -rf /run/NetworkManager; mkdir -p -m 700 ${OF_BOOT}`,
+      );
+      const ifcfgs = '/etc/sysconfig/network-scripts';
+      const uplinks: Record<string, string> =
+        path === 'keyfile'
+          ? { [`${KEYFILES}/cloud-init-eth0.nmconnection`]: keyfile({ device: 'eth0', priority: 999 }) }
+          : { [`${ifcfgs}/ifcfg-cloud`]: ifcfg({ device: 'eth0', uuid: OURS, lines: ['AUTOCONNECT_PRIORITY=999'] }) };
+      const ofBoot = { [`${OF_BOOT}/netplan-eth1.nmconnection`]: keyfile({ uuid: FOREIGN, mac: A, priority: 999 }) };
+      for (const [file, text] of Object.entries({ ...uplinks, ...ofBoot })) await lab.router.write(file, text, 0o600);
+      const { status, stdout } = await lab.kylin('start', '--json');
+      assert.equal(status, 0, stdout);
+      const kept = (file: string, device: string, backup: string) =>
+        `- file ${file} (a foreign profile of ${device}), kept as ${backup}/${basename(file)}`;
+      assert.deepEqual(
+        (JSON.parse(stdout) as Report).steps.flatMap(({ kind, text }) => (kind === 'back-up-file' ? [text] : [])),
+        [
+          ...Object.keys(uplinks).map((file) => kept(file, 'eth0', '/var/lib/kylin-vr/backup')),
+          ...Object.keys(ofBoot).map((file) => kept(file, 'eth1', '/run/kylin-vr/backup')),
+        ],
+      );
+      const before = lab.manager.log().length;
+      await lab.manager.restart();
+      await eventually(() => addresses(lab, 'eth1'), ['10.10.1.254/24']);
+      await eventually(() => addresses(lab), ['203.0.113.37/24', '203.0.113.50/32', '203.0.113.51/32']);
+      await inSync(lab);
+      const activated = lab.manager
+        .log()
+        .slice(before)
+        .matchAll(/device \(eth\d\): Activation: starting connection '(.*?)'/g);
+      assert.deepEqual([...activated].map(([, name]) => name).sort(), ['kylin-vr-eth0', 'kylin-vr-eth1']);
+    },
+  );
+
+  inLab('a profile of this boot alone: put aside, and back after uninstall', async (lab) => {
+    await shell(
+      lab,
+      'nmcli connection add save no con-name temporary type ethernet ifname eth0 ipv4.method manual ipv4.addresses 203.0.113.99/24 ipv6.method ignore',
+    );
+    await eventually(() => addresses(lab), ['203.0.113.99/24']);
+    const file = `${OF_BOOT}/temporary.nmconnection`;
+    const text = await lab.router.read(file);
+    const { steps } = await reload(lab, two);
+    assert.ok(
+      steps.some(
+        ({ text }) =>
+          text === `- file ${file} (a foreign profile of eth0), kept as /run/kylin-vr/backup/temporary.nmconnection`,
+      ),
+    );
+    await inSync(lab);
+    assert.deepEqual(await addresses(lab), ['203.0.113.37/24', '203.0.113.50/32', '203.0.113.51/32']);
+    assert.doesNotMatch(await shell(lab, 'nmcli -t -f NAME connection show'), /temporary/);
+
+    const pings = await createTraffic(lab).startPings({ from: 'out', to: '203.0.113.37', perSecond: 100 });
+    await shell(
+      lab,
+      'nmcli connection add save no con-name idle autoconnect no type ethernet ifname eth0 ipv4.method auto ipv6.method ignore',
+    );
+    assert.deepEqual(
+      (await reload(lab, two)).steps.map(({ kind }) => kind),
+      ['back-up-file', 'forget-profiles'],
+    );
+    await inSync(lab);
+    assert.equal((await pings.stop()).lost, 0);
+
+    // In memory alone, and before the file.
+    await shell(lab, 'nmcli connection modify --temporary kylin-vr-eth0 +ipv4.addresses 203.0.113.98/32');
+    await reload(lab, two);
+    await inSync(lab);
+    assert.doesNotMatch(await shell(lab, 'nmcli connection show kylin-vr-eth0'), /203\.0\.113\.98/);
+
+    assert.equal((await lab.kylin('uninstall')).status, 0);
+    assert.equal(await lab.router.read(file), text);
+    assert.equal(await shell(lab, `stat -c %a ${file}`), '600\n');
+  });
+
+  inLab('what NetworkManager itself made for a NIC that somebody else had set up is left to it', async (lab) => {
+    await reload(lab, two);
+    await lab.manager.stop();
+    await shell(lab, 'rm -rf /run/NetworkManager; ip address flush dev eth0; ip address add 203.0.113.37/24 dev eth0');
+    await lab.manager.restart();
+    await eventually(() => shell(lab, `grep -l nm-generated=true ${OF_BOOT}/eth0*`), `${OF_BOOT}/eth0.nmconnection\n`);
+    assert.doesNotMatch((await lab.kylin('plan')).stdout, /kept as/);
+    await reload(lab, two);
+    await inSync(lab);
+  });
 
   inLab('a profile that is active and a failure: the foreign one is back, and active', async (lab) => {
     const file = `${KEYFILES}/foreign.nmconnection`;
