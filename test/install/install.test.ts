@@ -66,6 +66,7 @@ describe('install --root', () => {
         'link /etc/systemd/system/nftables.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/ovs-vswitchd.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/systemd-networkd.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
+        'link /etc/systemd/system/tuned.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/ufw.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         '-0755 /usr/bin/kylin-vr',
         '-0755 /usr/bin/kylin-vr.py',

@@ -83,11 +83,25 @@ describe('the units', () => {
     const beforeSysinit = {
       '/usr/lib/systemd/system/networking.service':
         '[Unit]\nDefaultDependencies=no\nWants=network.target\nAfter=local-fs.target network-pre.target\nBefore=network.target network-online.target\n[Service]\nType=oneshot\nExecStart=/bin/sh\n',
+      '/usr/lib/systemd/system/cloud-init-local.service':
+        '[Unit]\nDefaultDependencies=no\nWants=network-pre.target\nAfter=systemd-remount-fs.service\nBefore=NetworkManager.service network-pre.target sysinit.target\n[Service]\nType=oneshot\nExecStart=/bin/sh\n',
       '/usr/lib/systemd/system/cloud-init.service':
-        '[Unit]\nDefaultDependencies=no\nAfter=networking.service\nBefore=network-online.target sysinit.target\n[Service]\nType=oneshot\nExecStart=/bin/sh\n',
+        '[Unit]\nDefaultDependencies=no\nWants=cloud-init-local.service\nAfter=cloud-init-local.service networking.service\nBefore=network-online.target sysinit.target\n[Service]\nType=oneshot\nExecStart=/bin/sh\n',
       '/usr/lib/systemd/system/multi-user.target.d/all.conf':
         '[Unit]\nWants=cloud-init.service networking.service dbus.socket\n',
     };
+    /** EL's cloud-init 23.4, which has that of openEuler come after sysinit.target, and tuned 2.20. */
+    const cloudInitOfEl = (unit: string) => ({
+      '/usr/lib/systemd/system/cloud-init-local.service': `[Unit]\n${unit}\nWants=network-pre.target\nRequires=dbus.socket\nAfter=systemd-remount-fs.service dbus.socket\nBefore=NetworkManager.service network.service network-pre.target firewalld.target\n[Service]\nType=oneshot\nExecStart=/bin/sh\n`,
+      '/usr/lib/systemd/system/cloud-init.service':
+        '[Unit]\nWants=cloud-init-local.service\nAfter=cloud-init-local.service NetworkManager.service network.service\nBefore=network-online.target systemd-user-sessions.service\n[Service]\nType=oneshot\nExecStart=/bin/sh\n',
+      '/usr/lib/systemd/system/NetworkManager.service':
+        '[Unit]\nWants=network.target\nAfter=network-pre.target dbus.service\nBefore=network.target network.service\n[Service]\nExecStart=/bin/sh\n',
+      '/usr/lib/systemd/system/tuned.service':
+        '[Unit]\nAfter=systemd-sysctl.service network.target dbus.service polkit.service\nRequires=dbus.service\n[Service]\nType=oneshot\nExecStart=/bin/sh\n',
+      '/usr/lib/systemd/system/multi-user.target.d/all.conf':
+        '[Unit]\nWants=cloud-init.service NetworkManager.service tuned.service\n',
+    });
     const flushing = {
       '/usr/lib/systemd/system/nftables.service':
         '[Unit]\nDefaultDependencies=no\nWants=network-pre.target\nBefore=network-pre.target shutdown.target\nConflicts=shutdown.target\n[Service]\nType=oneshot\nExecStart=/bin/sh\n',
@@ -106,6 +120,12 @@ describe('the units', () => {
 
     it('with everything that flushes rules at boot', async (t) =>
       assert.equal(verify(await treeOf(t, flushing), 'multi-user.target', 'kylin-vr.service'), ''));
+
+    for (const dependencies of ['no', 'yes'])
+      it(`with cloud-init and tuned of EL, DefaultDependencies=${dependencies}`, async (t) => {
+        const root = await treeOf(t, cloudInitOfEl(`DefaultDependencies=${dependencies}`));
+        assert.equal(verify(root, 'multi-user.target', ...SERVICES), '');
+      });
 
     it('and one would be seen: after dbus.socket there is', async (t) => {
       const root = await treeOf(t, {

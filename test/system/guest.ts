@@ -106,7 +106,7 @@ export async function bootWasClean(machine: Machine): Promise<void> {
   assert.ok(done > 0 && done <= manager, `start ended at ${done} µs, NetworkManager began at ${manager} µs`);
 }
 
-async function monotonic(machine: Machine, unit: string, property: string): Promise<number> {
+export async function monotonic(machine: Machine, unit: string, property: string): Promise<number> {
   const { stdout } = await machine.run(['systemctl', 'show', '--value', `--property=${property}`, unit]);
   return Number(stdout);
 }
