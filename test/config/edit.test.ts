@@ -397,7 +397,7 @@ describe('an edit of the file', () => {
     const file = 'if_list: []\neip_list: &all\n  - &one {eip: 198.51.100.1, vm-ip: 10.0.0.1}\n';
     assert.throws(() => edit(file, 'eip', 'remove', '198.51.100.1'), {
       status: 65,
-      message: `${PATH}:3:5: eip_list[0] has an anchor or a tag before it, which kylin-vr does not edit: edit the file by hand, then run kylin-vr reload`,
+      message: `${PATH}:3:3: eip_list[0] has an anchor or a tag before it, which kylin-vr does not edit: edit the file by hand, then run kylin-vr reload`,
     });
   });
 
