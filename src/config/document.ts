@@ -47,7 +47,8 @@ export function readDocument(input: Uint8Array | string): SourceDocument {
     return unreadable(text, message, beyond);
   }
   const place = locator(text);
-  const { documents, rest } = withoutStacks(() => compose(text));
+  const { documents, rest, tooDeep } = withoutStacks(() => compose(text));
+  if (tooDeep !== undefined) return unreadable(text, 'is nested too deeply', tooDeep);
   const [document] = documents;
   const problems = documents.flatMap((each) => each.errors).map((error) => syntaxIssue(error, text, place));
   const typed = problems.length === 0 && rest === undefined ? undefined : typedInCode(text);
@@ -144,21 +145,29 @@ function isUtf8(bytes: Uint8Array): boolean {
 }
 
 /** As yaml's parseDocument, but stops where the text stops being one document: it would make an error of every byte. */
-function compose(text: string): { documents: Document.Parsed[]; rest?: Range } {
+function compose(text: string): { documents: Document.Parsed[]; rest?: Range; tooDeep?: number } {
   const composer = new Composer(YAML_OPTIONS);
   const documents: Document.Parsed[] = [];
   let rest: Range | undefined;
   let started = false;
-  for (const token of new Parser().parse(text)) {
-    if (token.type === 'document' && started) {
-      rest = { start: token.offset, end: token.offset + 3 };
-      break;
+  let at = 0;
+  try {
+    for (const token of new Parser().parse(text)) {
+      at = token.offset;
+      if (token.type === 'document' && started) {
+        rest = { start: at, end: at + 3 };
+        break;
+      }
+      started ||= token.type === 'document';
+      documents.push(...composer.next(token));
+      if (token.type === 'error') break;
     }
-    started ||= token.type === 'document';
-    documents.push(...composer.next(token));
-    if (token.type === 'error') break;
+    documents.push(...composer.end(true, text.length));
+  } catch (error) {
+    // Of brackets within brackets yaml makes a mistake of its own, not of pairs within pairs (`[a: b: c: …`).
+    if (error instanceof RangeError) return { documents: [], tooDeep: at };
+    throw error;
   }
-  documents.push(...composer.end(true, text.length));
   return rest === undefined ? { documents } : { documents, rest };
 }
 
@@ -219,11 +228,13 @@ const PAST_COMMENTS = /(?: *#[^\n]*\n(?:[ \r]*\n)*)* */y;
 
 /** A line with a key that is further in than the value before it goes on with that value: where the line begins. */
 function tooFarIn(message: string, noticed: number, text: string): { start: number; hasTab: boolean } | undefined {
+  if (!/Nested mappings|Implicit keys need/.test(message)) return undefined;
+  const lineStart = Math.max(0, text.lastIndexOf('\n', noticed - 1));
+  // A line with 100,000 mistakes is read 100,000 times.
+  if (noticed - lineStart > LONGEST_LINE) return undefined;
   // After a dash without a space it is that line which is wrong.
-  const isValue = /(?:^|\n)[ \t]*(?![ \t]|-[^ \n])[^\n]*: *$/.test(
-    text.slice(Math.max(0, text.lastIndexOf('\n', noticed - 1)), noticed),
-  );
-  if (!isValue || !/Nested mappings|Implicit keys need/.test(message)) return undefined;
+  const isValue = /(?:^|\n)[ \t]*(?![ \t]|-[^ \n])[^\n]*: *$/.test(text.slice(lineStart, noticed));
+  if (!isValue) return undefined;
   const lines = /[^\n]*\n(?:[ \t\r]*(?:#[^\n]*)?\n)*([ \t]*)(?=\S)/y;
   lines.lastIndex = noticed;
   const [line = '', indent = ''] = lines.exec(text) ?? [];
@@ -232,6 +243,8 @@ function tooFarIn(message: string, noticed: number, text: string): { start: numb
   const end = noticed + line.length;
   return { start: hasTab ? end - indent.length + indent.indexOf('\t') : end, hasTab };
 }
+
+const LONGEST_LINE = 1000;
 
 function endOfKey(text: string, start: number): number {
   return start + (/[^\s:]*/.exec(text.slice(start, start + 100))?.[0].length ?? 0);

@@ -6,7 +6,7 @@ import { parseCidr } from '../network/ipv4.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
-import { array, boolean, number, object, optional, type Shape, ShapeError, string } from '../shape.ts';
+import { array, boolean, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
 import type { Foreign } from './foreign.ts';
 import { parsePrinted } from './json.ts';
 
@@ -137,6 +137,17 @@ export function parseWays(json: string): Way[] {
 const withPrefix = (dest: string): string => (dest === 'default' || dest.includes('/') ? dest : `${dest}/32`);
 
 /** Throws UnsupportedError: an older ip takes -json for some commands and prints plain text for others. */
+const led = object({
+  dst: string,
+  type: optional(string),
+  from: optional(string),
+  dev: optional(string),
+  iif: optional(string),
+});
+
+/** Reads what `ip -json -batch` prints for several `route get … from … iif …`: of each that led somewhere, where to. */
+export const parseLed = (text: string): Of<typeof led>[] => text.split('\n').flatMap((line) => parseList(line, led));
+
 function parseList<T>(json: string, item: Shape<T>): T[] {
   const text = json.trim();
   if (text === '') return [];

@@ -2,11 +2,10 @@
 // else that wins beside ours. The kernel is asked as it asks itself, for a packet from outside and for its answer.
 
 import { type Config, uplinkOf } from '../config/config.ts';
-import { parsePrinted } from '../dialects/json.ts';
+import { parseLed } from '../dialects/iproute.ts';
 import { waysInside } from '../network/explain.ts';
 import { contains, ipv4 } from '../network/ipv4.ts';
 import { type BoundNic, carrierOf } from '../network/nics.ts';
-import { array, object, optional, string } from '../shape.ts';
 import type { Host } from './host.ts';
 
 /** What the kernel was asked, and where it leads to. */
@@ -19,10 +18,6 @@ const OUTSIDE = [
   ['8.8.8.8', '9.9.9.9', '4.2.2.1'],
   ['192.33.4.12', '198.41.0.4', '193.0.14.129'],
 ];
-
-const answers = array(
-  object({ dst: string, type: optional(string), from: optional(string), dev: optional(string), iif: optional(string) }),
-);
 
 /** By VM: the question that the kernel answers otherwise, and how. For VMs whose NIC and uplink are there. */
 export async function ledElsewhere(
@@ -40,9 +35,8 @@ export async function ledElsewhere(
     accept: [1, 2],
   });
   const led = new Map<string, string>();
-  for (const line of stdout.split('\n').filter((text) => text !== ''))
-    for (const { dst, type, from = '', iif = '', dev = '' } of answers(parsePrinted(line)))
-      led.set(`${dst} ${from} ${iif}`, type === undefined || type === 'unicast' ? dev : type);
+  for (const { dst, type, from = '', iif = '', dev = '' } of parseLed(stdout))
+    led.set(`${dst} ${from} ${iif}`, type === undefined || type === 'unicast' ? dev : type);
   return new Map(
     [...asked].flatMap(([vmIp, questions]) => {
       const wrong = questions.find((question) => led.get(keyOf(question)) !== question.dev);

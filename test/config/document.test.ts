@@ -179,6 +179,9 @@ test('an alias bomb is refused at once', () => {
 
 test('brackets nested without end are refused', () => {
   assert.match(errorsOf(`if_list: ${'['.repeat(100_000)}`).join(), /is nested too deeply/);
+  for (const pairs of ['a: b: ', '&a a: *a : '])
+    for (const times of [3000, 50_000])
+      assert.match(errorsOf(`if_list: [${pairs.repeat(times)}]`).join(), /is nested too deeply/, `${pairs}${times}`);
   assert.match(errorsOf(`if_list: ${'['.repeat(30)}${']'.repeat(30)}`).join('\n'), /is nested too deeply/);
 });
 

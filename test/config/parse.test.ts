@@ -111,6 +111,15 @@ test('what YAML makes much of is counted before it sees it; of less than that ev
   assert.equal(errorsOf(`if_list: []\neip_list:\n${'- { eip: 1 }\n'.repeat(30_000)}`).length, 60_000);
 });
 
+test('100,000 mistakes on one line of any kind take a time in proportion', () => {
+  for (const piece of ['&a ', '!a ', '* ', '& ', '? ', "'a' ", '!a x,']) {
+    const started = performance.now();
+    errorsOf(`if_list: [${piece.repeat(100_000)}`);
+    // 20 to 60 s where each reads its line from its beginning.
+    assert.ok(performance.now() - started < 15_000, piece);
+  }
+});
+
 test('10,000 mistakes on one line take a time in proportion', () => {
   const started = performance.now();
   assert.equal(

@@ -63,7 +63,7 @@ describe('standard output', { concurrency: false }, () => {
   /** Sends standard output there; what never ends by itself is ended. */
   async function ended(command: string, to: string): Promise<{ status: number; said: string[] }> {
     const script = `${to}; timeout 60 '${process.execPath}' '${PROGRAM}' ${command} >&3`;
-    const { status, stderr } = await lab.router.run(['bash', '-c', script]);
+    const { status, stderr } = await lab.router.run(['bash', '--norc', '-c', script]);
     assert.doesNotMatch(stderr, /internal error/);
     // Beside it the log goes there, a JSON object a line, and what push has to say.
     return { status, said: stderr.split('\n').filter((line) => line.startsWith('kylin-vr: ')) };

@@ -324,7 +324,8 @@ eip_list:
   });
   after(() => lab?.close());
 
-  const shell = async (script: string) => (await lab.router.run(['bash', '-ec', script], { check: true })).stdout;
+  const shell = async (script: string) =>
+    (await lab.router.run(['bash', '--norc', '-ec', script], { check: true })).stdout;
   const SHELL_EVIL = '\\033[31m\\302\\233\\342\\200\\256\\r';
 
   /** What a command prints into pipes, and on a terminal. */

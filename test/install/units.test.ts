@@ -166,7 +166,7 @@ describe('the udev rule leaves the mark for NICs, by the same list as the progra
     try {
       const { status, stdout, stderr } = spawnSync(
         'ip',
-        ['netns', 'exec', name, 'unshare', '-m', 'bash', '-c', look, 'look', RULES],
+        ['netns', 'exec', name, 'unshare', '-m', 'bash', '--norc', '-c', look, 'look', RULES],
         { encoding: 'utf8' },
       );
       assert.equal(status, 0, stderr);

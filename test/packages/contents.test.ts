@@ -108,7 +108,7 @@ describe('the packages', () => {
         const root = join(folder, `${format}-${name}`);
         mkdirSync(root);
         const script = `cd "$2"; ${unpackers[format]} --wildcards './usr/share/doc/*'`;
-        await command(['bash', '-eo', 'pipefail', '-c', script, 'bash', file, root]);
+        await command(['bash', '--norc', '-eo', 'pipefail', '-c', script, 'bash', file, root]);
         const { links, dead } = deadLinks(join(root, 'usr/share/doc', name));
         assert.ok(links >= 14, `${links} links`);
         assert.deepEqual(dead, [], file);
