@@ -11,7 +11,7 @@
 // By what stands beside it:
 //   full-width punctuation, dashes, quotation marks and the wide space stay where their run touches Chinese, Japanese or Korean text;
 //   a letter that is neither Latin nor of those stays in a word of its own kind, not in one with an ASCII letter in it, nor in one
-//   of nothing but letters that look like ASCII (Cyrillic `сосо`).
+//   of nothing but letters that look like ASCII (Cyrillic `сосо`), nor in one that is longer than a piece (below).
 // As it is: all other text, in Chinese as in any language.
 
 /** Text that may be printed: the program's own, with its control characters, around visible text of others. */
@@ -52,18 +52,21 @@ const PLAIN_LINES = /^[ -~\u2192\u2026\n]*$/;
  */
 export function wrapped(text: string, columns: number, taken = 0): Shown {
   const room = Math.max(columns, 20);
-  let line = '';
+  const seen = visible(text);
+  const lines: string[] = [];
+  let [from, at] = [0, 0];
   let used = Math.min(taken, room - 2);
-  for (const char of visible(text)) {
+  for (const char of seen) {
     const width = char <= '~' ? 1 : 2;
     if (used + width > room) {
-      line += '\n    ';
-      used = 4;
+      lines.push(seen.slice(from, at));
+      [from, used] = [at, 4];
     }
-    line += char;
+    at += char.length;
     used += width;
   }
-  return own(line);
+  lines.push(seen.slice(from));
+  return own(lines.join('\n    '));
 }
 
 /** What a terminal takes for it: two columns for a Chinese character and its like, none for a mark on a letter. */
@@ -77,10 +80,43 @@ const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6b\uff01-\uff60\uffe0-\uffe6\u{1f300}-\u{1f64f}\u{1f680}-\u{1f6ff}\u{1f900}-\u{1f9ff}\u{20000}-\u{3fffd}]/u;
 const MARK = /\p{M}/u;
 
-function revealed(text: string, name: (char: string) => string): string {
+/** A regular expression takes of the stack for each letter of a word: five million of them were too many. */
+const PIECE = 65_536;
+const MOST_NAMES = 1000;
+
+/** Piece by piece: one ends behind an ASCII character that is in no word, so what is beyond changes nothing in it. */
+function revealed(text: string, nameOf: (char: string) => string): string {
+  const names = new Map<string, string>();
+  const name = (char: string): string => {
+    const known = names.get(char) ?? nameOf(char);
+    if (names.size < MOST_NAMES) names.set(char, known);
+    return known;
+  };
+  const pieces: string[] = [];
+  let isTorn = false;
+  for (let from = 0; from < text.length; ) {
+    const wasTorn = isTorn;
+    let to = endOfPiece(text, from);
+    isTorn = to === undefined;
+    to ??= from + PIECE - (/[\ud800-\udbff]/.test(text[from + PIECE - 1] ?? '') ? 1 : 0);
+    pieces.push(revealedPiece(text.slice(from, to), name, isTorn || wasTorn));
+    from = to;
+  }
+  return pieces.join('');
+}
+
+/** Undefined where there is no such character. */
+function endOfPiece(text: string, from: number): number | undefined {
+  if (text.length - from <= PIECE) return text.length;
+  for (let to = from + PIECE; to > from; to--) if (/[\0-/:-@[-^`{-\x7f]/.test(text[to - 1] ?? '')) return to;
+  return undefined;
+}
+
+/** `isTorn`: what its first or last word has beside what is here, nobody knows. */
+function revealedPiece(text: string, name: (char: string) => string, isTorn: boolean): string {
   const { hidden, marks, lookalike, punctuation, word, alphabet, likeAscii } = patterns();
   // Whether somebody may take letters of another alphabet in it for ASCII.
-  const isMistakable = (found: string) => /[a-z]/i.test(found) || likeAscii.test(found);
+  const isMistakable = (found: string) => isTorn || /[a-z]/i.test(found) || likeAscii.test(found);
   const all = (found: string) => found.replace(/./gu, name);
   return text
     .replace(lookalike, name)
@@ -97,7 +133,8 @@ function named(char: string): string {
 }
 
 const escaped = (char: string): string =>
-  Array.from({ length: char.length }, (_, n) => `\\u${char.charCodeAt(n).toString(16).padStart(4, '0')}`).join('');
+  escapedUnit(char.charCodeAt(0)) + (char.length > 1 ? escapedUnit(char.charCodeAt(1)) : '');
+const escapedUnit = (unit: number): string => `\\u${unit.toString(16).padStart(4, '0')}`;
 
 /** Takes milliseconds, which most runs do without. */
 const patterns = once(() => {

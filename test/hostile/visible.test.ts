@@ -1,9 +1,10 @@
 // Whatever stands in a field that comes from elsewhere, root's terminal gets text: files, names, rules, logs, tools and guests.
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { push } from '../../src/commands/push.ts';
@@ -145,6 +146,62 @@ describe('text from elsewhere', () => {
       }),
       { seed: SEED },
     );
+  });
+
+  it('is the same in pieces: text of any language and of any length, and what is evil in it', () => {
+    const part = fc.oneof(
+      evil,
+      fc.constantFrom(
+        '内网，备用',
+        'привет, сервер1',
+        'e\u0301',
+        'हिन्दी',
+        '\u0441\u043e\u0441\u043e',
+        '“',
+        'x\u0430',
+        '\u{20000}',
+      ),
+    );
+    fc.assert(
+      fc.property(fc.array(part, { maxLength: 20 }), fc.nat(60), (parts, before) => {
+        const text = parts.join(' ');
+        // What it is in comes to its end anywhere in it.
+        const around = `${'y'.repeat(63)} `.repeat(1024).slice(before);
+        assert.equal(visible(`${around} ${text}`), `${around} ${visible(text)}`);
+      }),
+      { seed: SEED, numRuns: 500 },
+    );
+  });
+
+  it('is shown by number where a word has more letters than a piece, which may have an ASCII letter as well', () => {
+    const long = '\u044f'.repeat(100_000);
+    assert.equal(visible(long), '<U+044F>'.repeat(100_000));
+    assert.equal(visible(`a ${'内'.repeat(100_000)}`), `a ${'内'.repeat(100_000)}`);
+    assert.equal(visible(`${'内'.repeat(65_535)}\u{20000}`), `${'内'.repeat(65_535)}\u{20000}`);
+  });
+
+  it('may be as long as a guest can make it, in bounded time and memory', () => {
+    const script = `
+      import { shownJson, visible, wrapped } from ${JSON.stringify(join(import.meta.dirname, '../../src/visible.ts'))};
+      const json = (text) => shownJson(text).shown;
+      for (const [reveal, unit, times, length] of [
+        [visible, '\\u044f', 4.5e6, 36e6],
+        [visible, '\\u0301', 4.5e6, 36e6],
+        [json, '\\u044f', 4.5e6, 27e6],
+        [json, '\\x7f', 12e6, 72e6],
+        [(text) => wrapped(text, 80).shown, 'a', 12e6, 12e6],
+      ])
+        if (reveal(unit.repeat(times)).length < length) process.exit(1);
+      console.log(process.resourceUsage().maxRSS);`;
+    const file = join(mkdtempSync(join(tmpdir(), 'kylin-vr-visible-')), 'long.mts');
+    writeFileSync(file, script);
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', file], {
+      encoding: 'utf8',
+      timeout: 120_000,
+    });
+    rmSync(dirname(file), { recursive: true });
+    assert.equal(status, 0, stderr);
+    assert.ok(Number(stdout) < 500 * 1024, `${stdout} KiB`);
   });
 
   it('takes linear time', () => {
