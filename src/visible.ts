@@ -4,7 +4,7 @@
 // Never as it is, for it moves, hides or reorders what stands beside it:
 //   control characters, a line feed among them; format characters (bidi controls, zero widths, tags); line and paragraph separators;
 //   whatever has no shape (fillers, variation selectors, blank Braille), no agreed one (private use, unassigned) or is half a
-//   character; letters of scripts that run to the left; marks without a letter, and the fourth on one.
+//   character; all of scripts that run to the left; marks without a letter, and the fourth on one.
 // Never as it is, for it looks like ASCII and is not:
 //   full-width and mathematical letters and digits, digits of other scripts, spaces, letters of Lisu, Cherokee and dead scripts,
 //   phonetic ones, Roman numerals of one letter, punctuation that somebody takes for ASCII's.
@@ -138,12 +138,8 @@ const escapedUnit = (unit: number): string => `\\u${unit.toString(16).padStart(4
 
 /** Takes milliseconds, which most runs do without. */
 const patterns = once(() => {
-  const leftward = [
-    ...['Hebrew', 'Arabic', 'Syriac', 'Thaana', 'Nko', 'Samaritan', 'Mandaic', 'Adlam', 'Mende_Kikakui'],
-    ...['Hanifi_Rohingya', 'Yezidi', 'Old_Turkic', 'Cypriot', 'Phoenician', 'Imperial_Aramaic', 'Avestan'],
-  ]
-    .map((script) => `\\p{Script=${script}}`)
-    .join('');
+  // Where Unicode has, and will put, all that runs to the left (DerivedBidiClass.txt: R, AL and AN), with marks and signs among it.
+  const leftward = '\\u0590-\\u08ff\\ufb1d-\\ufdff\\ufe70-\\ufeff\\u{10800}-\\u{10fff}\\u{1e800}-\\u{1efff}';
 
   const hidden = new RegExp(
     `[\\p{Cc}\\p{Cf}\\p{Cs}\\p{Co}\\p{Cn}\\p{Zl}\\p{Zp}\\p{Default_Ignorable_Code_Point}\\u2800${leftward}]`,

@@ -148,6 +148,26 @@ describe('text from elsewhere', () => {
     );
   });
 
+  it('is shown by number where it runs to the left: every character that Unicode says so of, by Perl and by Node', () => {
+    // Unicode 14 in Perl 5.36.
+    const perl = spawnSync(
+      'perl',
+      ['-e', 'for (0..0x10ffff) { print "$_\\n" if !($_ >> 11 == 27) && chr =~ /[\\p{bc=R}\\p{bc=AL}\\p{bc=AN}]/ }'],
+      { encoding: 'utf8' },
+    );
+    const leftward = perl.stdout.trim().split('\n').map(Number);
+    assert.ok(leftward.length > 2900, perl.stderr);
+    // Node has no bidi classes, but newer scripts. Some may be newer than its Unicode.
+    const scripts = SCRIPTS.filter((name) => isScript(name)).map((name) => `\\p{Script=${name}}`);
+    assert.ok(scripts.length > 30);
+    const script = new RegExp(`[${scripts.join('')}]`, 'u');
+    for (let code = 0; code <= 0x10ffff; code++) if (script.test(String.fromCodePoint(code))) leftward.push(code);
+    for (const code of leftward) {
+      const named = `<U+${code.toString(16).toUpperCase().padStart(4, '0')}>`;
+      assert.equal(visible(`a ${String.fromCodePoint(code)} b`), `a ${named} b`);
+    }
+  });
+
   it('is the same in pieces: text of any language and of any length, and what is evil in it', () => {
     const part = fc.oneof(
       evil,
@@ -210,6 +230,22 @@ describe('text from elsewhere', () => {
       assert.ok(visible(unit.repeat(100_000)).length > 0);
   });
 });
+
+/** Those that run to the left. */
+const SCRIPTS = (
+  'Adlam Arabic Avestan Chorasmian Cypriot Elymaic Garay Hanifi_Rohingya Hatran Hebrew Imperial_Aramaic Inscriptional_Pahlavi ' +
+  'Inscriptional_Parthian Kharoshthi Lydian Mandaic Manichaean Mende_Kikakui Meroitic_Cursive Meroitic_Hieroglyphs Nabataean Nko ' +
+  'Old_Hungarian Old_North_Arabian Old_Sogdian Old_South_Arabian Old_Turkic Old_Uyghur Palmyrene Phoenician Psalter_Pahlavi Samaritan ' +
+  'Sidetic Sogdian Syriac Thaana Yezidi'
+).split(' ');
+
+function isScript(name: string): boolean {
+  try {
+    return new RegExp(`\\p{Script=${name}}`, 'u') instanceof RegExp;
+  } catch {
+    return false;
+  }
+}
 
 /** As many as a terminal may take for it. */
 const columnsOf = (text: string): number => [...text].reduce((sum, char) => sum + (char <= '~' ? 1 : 2), 0);
