@@ -9,7 +9,7 @@ import { EXIT, type ExitStatus } from './errors.ts';
 import { LOG_FORMATS, LOG_LEVELS } from './machine/log.ts';
 import { STATUS_WORDS } from './statuses.ts';
 import { TRIGGERS } from './trigger.ts';
-import { own, shownLines } from './visible.ts';
+import { own, type Shown, shown, shownLines } from './visible.ts';
 
 const EXIT_STATUSES = `\nExit status:\n${Object.entries(EXIT)
   .map(
@@ -61,6 +61,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .configureOutput({
       writeOut: (text) => context.stdout(shownLines(text)),
       writeErr: (text) => context.stderr(shownLines(text)),
+      outputError: (text) => context.stderr(usageError(text)),
       // Asked without need, Node would load its streams.
       getOutHelpWidth: () => (context.colour ? process.stdout.columns : 80),
       getErrHelpWidth: () => (context.terminal ? process.stderr.columns : 80),
@@ -245,6 +246,13 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
   for (const command of program.commands)
     for (const each of [command, ...command.commands]) each.copyInheritedSettings(program);
   return program;
+}
+
+/** Of the line feeds in commander's words two are its own: before what was probably meant, and at the end. */
+function usageError(text: string): Shown {
+  const message = text.replace(/\n$/, '');
+  const meant = /\n\(Did you mean [^\n]*\?\)$/.exec(message)?.[0] ?? '';
+  return shown`${message.slice(0, message.length - meant.length)}${shownLines(meant)}\n`;
 }
 
 /** Set when the program is built; `npm run` from the sources has none. */

@@ -150,6 +150,26 @@ describe('a command line that is wrong ends 64 and changes nothing', () => {
       assert.ok(stderr.endsWith(`${HINT}\n`), stderr);
     });
 
+  it('has what was typed on the line of its error, line feeds as pictures', () => {
+    const typed = "x'\n(Did you mean all-is-well?)\nkylin-vr: all is well";
+    const seen = "x'␊(Did you mean all-is-well?)␊kylin-vr: all is well";
+    for (const [args, message] of [
+      [[typed], `unknown command '${seen}'`],
+      [[`--${typed}`], `unknown option '--${seen}'`],
+      [['check', '--renderer', typed], `option '--renderer <name>' argument '${seen}' is invalid`],
+      [['check', '--lock-timeout', typed], `option '--lock-timeout <seconds>' argument '${seen}' is invalid`],
+      [['log', `-n${typed}`], `option '-n, --number <runs>' argument '${seen}' is invalid`],
+      [['completion', typed], `command-argument value '${seen}' is invalid for argument 'shell'`],
+      [['completion', 'bash', typed], "too many arguments for 'completion'"],
+    ] as const) {
+      const { status, stdout, stderr } = kylinVr(...args);
+      assert.deepEqual([status, stdout], [64, '']);
+      const [first, ...rest] = stderr.split('\n');
+      assert.ok(first?.startsWith(`error: ${message}`), stderr);
+      assert.deepEqual(rest, [HINT, '']);
+    }
+  });
+
   it('no arguments: the help, where errors go', () => {
     const { status, stdout, stderr } = kylinVr();
     assert.deepEqual([status, stdout], [64, '']);
