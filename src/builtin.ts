@@ -8,3 +8,4 @@ const load = (name: string): unknown => (process.getBuiltinModule ?? require)(na
 
 export const crypto = () => load('node:crypto') as typeof import('node:crypto');
 export const tty = () => load('node:tty') as typeof import('node:tty');
+export const v8 = () => load('node:v8') as typeof import('node:v8');

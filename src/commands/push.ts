@@ -1,5 +1,6 @@
 // `push`, on the hypervisor host: a configuration into guests, and what their kylin-vr made of it.
 
+import { v8 } from '../builtin.ts';
 import { firstOf, type Issue, inLine, ofFile } from '../config/issue.ts';
 import { parseConfig } from '../config/parse.ts';
 import { AgentError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
@@ -7,8 +8,9 @@ import { readAnyones } from '../machine/config-file.ts';
 import type { Target } from '../machine/guest-agent.ts';
 import { nameOf } from '../machine/guest-agent.ts';
 import type { Host } from '../machine/host.ts';
+import { fitted, type Kept, kept, told } from '../push/kept.ts';
 import { type Pushed, type PushOrder, pushTo } from '../push/push.ts';
-import { shown, visible, wrapped } from '../visible.ts';
+import { own, shown, shownJson, visible, wrapped } from '../visible.ts';
 import {
   type Context,
   count,
@@ -34,6 +36,8 @@ const AT_ONCE = 8;
 /** An agent answers in milliseconds; one that starts, or a guest that swaps, in seconds. */
 const ANSWER_MS = 20_000;
 
+type Result = Omit<Pushed, 'report'> & { kept: Kept };
+
 export async function push(context: Context, options: PushOptions, file: string): Promise<ExitStatus> {
   try {
     return await pushFile(context, options, file);
@@ -51,6 +55,8 @@ async function pushFile(context: Context, options: PushOptions, file: string): P
     ...options.socket.map((socket) => ({ socket })),
   ];
   if (targets.length === 0) throw new UsageError('push needs a guest: --domain NAME (libvirt) or --socket PATH');
+  // Answers of 16 MiB leave as much behind with every step of reading them; as a rule V8 lets a heap double before it looks for that.
+  v8().setFlagsFromString('--optimize-for-size');
   const host = context.host();
   const read = await readAnyones(host, file, 'name the file to push');
   const parsed =
@@ -73,8 +79,8 @@ async function pushFile(context: Context, options: PushOptions, file: string): P
     reloadMs: options.timeout * 1000,
   };
   const pushed = await pushToAll(context, host, targets, order);
-  for (const one of pushed) if (!options.json) print(context, one, options.dryRun);
-  if (options.json) printJson(context, { guests: pushed, errors: [], warnings: parsed.warnings });
+  if (options.json) printGuests(context, pushed, parsed.warnings);
+  else for (const one of pushed) print(context, one, options.dryRun);
   // Of several, the first that failed.
   return pushed.find(({ exitStatus }) => exitStatus !== EXIT.ok)?.exitStatus ?? EXIT.ok;
 }
@@ -84,7 +90,7 @@ async function pushToAll(
   host: Host,
   targets: readonly Target[],
   order: PushOrder,
-): Promise<Pushed[]> {
+): Promise<Result[]> {
   let stop: string | undefined;
   const line = progressLine(context);
   const check = () => {
@@ -94,13 +100,15 @@ async function pushToAll(
         EXIT.failed,
       );
   };
-  const results: Pushed[] = [];
+  let results: (Result | undefined)[] = targets.map(() => undefined);
   const queue = [...targets.entries()];
   const worker = async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const [n, target] = next;
       const say = (what: string) => line.show(`${nameOf(target)}: ${what}`);
-      results[n] = await pushTo(host, target, order, { say, check });
+      const { report, ...pushed } = await pushTo(host, target, order, { say, check });
+      results[n] = { ...pushed, kept: kept(report) };
+      results = fitted(results);
     }
   };
   await context.unbroken(
@@ -110,12 +118,22 @@ async function pushToAll(
       line.say(`${signal}: stopping; what is open in the guests is closed first`);
     },
   );
-  return results;
+  return results.flatMap((one) => one ?? []);
 }
 
-function print(context: Context, { name, exitStatus, report }: Pushed, dryRun: boolean): void {
+/** As printJson prints an object of them all, a guest at a time: together they are longer than a string may be. */
+function printGuests(context: Context, results: readonly Result[], warnings: readonly Issue[]): void {
+  const indented = (value: object) => JSON.stringify(value, null, 2).replaceAll('\n', '\n    ');
+  context.stdout(own('{\n  "guests": ['));
+  results.forEach(({ kept, ...pushed }, n) => {
+    context.stdout(shownJson(`${n === 0 ? '' : ','}\n    ${indented({ ...pushed, report: told(kept) })}`));
+  });
+  context.stdout(shownJson(`\n  ],${JSON.stringify({ errors: [], warnings }, null, 2).slice(1)}\n`));
+}
+
+function print(context: Context, { name, exitStatus, kept }: Result, dryRun: boolean): void {
   const paint = painter(context);
-  const { result, steps, warnings, errors, durationMs } = report;
+  const { result, steps, warnings, errors, durationMs } = told(kept);
   const columns = context.columns?.() ?? Number.POSITIVE_INFINITY;
   for (const { text } of steps) context.stdout(shown`${paintStep(paint, wrapped(text, columns))}\n`);
   const say = (kind: 'warning' | 'error', issue: Issue) => {
@@ -128,7 +146,7 @@ function print(context: Context, { name, exitStatus, report }: Pushed, dryRun: b
   const time = durationMs === undefined ? '' : ` in ${durationMs} ms`;
   const what = (dryRun ? DRY_WORDS.get(result) : undefined) ?? result;
   context.stdout(
-    shown`${name}: ${paint(what, exitStatus === EXIT.ok ? 'green' : 'red')}, ${count(steps.length, 'step')}${time}\n`,
+    shown`${name}: ${paint(what, exitStatus === EXIT.ok ? 'green' : 'red')}, ${count(kept.whole.steps, 'step')}${time}\n`,
   );
 }
 

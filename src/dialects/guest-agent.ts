@@ -65,7 +65,10 @@ export function question(command: AgentCommand, args?: object): string {
 const LONGEST_QUOTE = 2000;
 
 /** A guest's words, not more of them than somebody reads. */
-export function brief(words: string): string {
-  const trimmed = words.trim();
-  return trimmed.length > LONGEST_QUOTE ? `${trimmed.slice(0, LONGEST_QUOTE)}…` : trimmed;
+export const brief = (words: string): string => shortened(words.trim(), LONGEST_QUOTE);
+
+/** A copy: what is cut from a text by itself keeps all of that text in memory. */
+export function shortened(text: string, length: number): string {
+  if (text.length <= length) return text;
+  return `${Buffer.from(text.slice(0, length)).toString()}…`;
 }

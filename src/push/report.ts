@@ -2,11 +2,15 @@
 
 import * as z from 'zod/mini';
 import { type Bounds, parseBounded } from '../bounded-json.ts';
+import { shortened } from '../dialects/guest-agent.ts';
 
-/** 100,000 EIPs are 125,000 steps, of three values each. */
-const BOUNDS: Bounds = { depth: 16, values: 1_000_000 };
+/** What fits into an answer of the agent is at most a report of 70,000 EIPs: 90,000 steps, of three values each. */
+const BOUNDS: Bounds = { depth: 16, values: 400_000 };
 
-const text = z.string();
+/** No message of ours comes near it. */
+const LONGEST_TEXT = 16_384;
+const toLength = z.transform((words: string) => shortened(words, LONGEST_TEXT));
+const text = z.pipe(z.string(), toLength);
 const word = text.check(z.regex(/^[a-z][a-z-]{0,39}$/));
 const count = z.number().check(z.minimum(0), z.maximum(Number.MAX_SAFE_INTEGER));
 
@@ -38,7 +42,7 @@ const issue = z.object({
 });
 
 /** A step begins as all steps do: no guest's line can be taken for another guest's result. */
-const step = z.object({ kind: word, text: text.check(z.regex(/^[-+~!] /)) });
+const step = z.object({ kind: word, text: z.pipe(z.string().check(z.regex(/^[-+~!] /)), toLength) });
 
 const common = {
   id: z.exactOptional(text),

@@ -11,6 +11,7 @@ import fc from 'fast-check';
 import { parseBounded } from '../../src/bounded-json.ts';
 import { push } from '../../src/commands/push.ts';
 import { linuxHost } from '../../src/machine/host.ts';
+import { fitted, kept } from '../../src/push/kept.ts';
 import { type Pushed, pushTo } from '../../src/push/push.ts';
 import { inProcessContext, PROGRAM } from '../cli/program.ts';
 import { createLab } from '../lab/lab.ts';
@@ -305,25 +306,10 @@ describe(`push to a guest that answers anything (seed ${SEED})`, { concurrency: 
     const guest = await startGuest(join(folder, 'endless'), {
       fault: (command) => (command === 'guest-exec-status' ? 'flood' : undefined),
     });
-    const peak = async (path: string) => {
-      // biome-ignore lint/suspicious/noTemplateCurlyInString: the program's
-      const hook = 'process.on("exit", () => process.stdout.write(`peak ${process.resourceUsage().maxRSS}\\n`))';
-      const require = `data:text/javascript,${encodeURIComponent(hook)}`;
-      const child = spawn(process.execPath, ['--import', require, PROGRAM, 'push', '--socket', path, file]);
-      let [stdout, stderr] = ['', ''];
-      child.stdout.on('data', (piece) => {
-        stdout += String(piece);
-      });
-      child.stderr.on('data', (piece) => {
-        stderr += String(piece);
-      });
-      const [status] = (await once(child, 'close')) as [number];
-      return { status, stderr, kib: Number(/^peak (\d+)$/m.exec(stdout)?.[1]) };
-    };
     const honest = await startGuest(join(folder, 'honest'), {});
-    const usual = await peak(honest.path);
+    const usual = await run('--socket', honest.path, file);
     await honest.close();
-    const { status, stderr, kib } = await peak(guest.path);
+    const { status, stderr, kib } = await run('--socket', guest.path, file);
     await guest.close();
     assert.deepEqual([usual.status, status], [0, 69]);
     assert.match(
@@ -331,6 +317,106 @@ describe(`push to a guest that answers anything (seed ${SEED})`, { concurrency: 
       /: the guest agent at \S+ says more than 16 MiB to guest-exec-status: that is no agent's answer, look at what runs in the guest$/m,
     );
     assert.ok(kib - usual.kib < 64 * 1024, `${kib} KiB, and ${usual.kib} of an honest one`);
+  });
+
+  it('shows the whole report of an honest guest of 40,000 EIPs', async () => {
+    const text = `+ address 203.0.113.50/32 on eth0 ${'x'.repeat(60)}`;
+    const steps = Array.from({ length: 50_000 }, () => ({ kind: 'add-address', text }));
+    const stdout = JSON.stringify({ result: 'changed', steps, durationMs: 5 }, null, 2);
+    const { guests } = await pushed({ programs: (argv) => (argv[1] === 'reload' ? { stdout } : undefined) });
+    assert.equal(guests[1]?.report.steps.length, 50_000);
+    assert.deepEqual(guests[1]?.report.warnings, []);
+  });
+
+  it('shows the report of an honest guest among 48 that say as much as they can, in bounded memory', async (t) => {
+    const report = (value: object) => JSON.stringify({ result: 'changed', durationMs: 1, ...value });
+    const letter = (char: string, times: number) => report({ steps: [{ kind: 'x', text: `+ ${char.repeat(times)}` }] });
+    const says = [
+      letter('a', 11.9e6),
+      letter('\u044f', 4.5e6),
+      report({ steps: Array.from({ length: 130_000 }, () => ({ kind: 'x', text: '+ of mine' })) }),
+      report({ warnings: [{ message: '\u007f'.repeat(11.9e6) }] }),
+    ];
+    const guests: Guest[] = [];
+    for (let n = 0; n < 49; n++) {
+      const stdout = n === 24 ? undefined : says[n % says.length];
+      const programs: Programs = (argv) => (argv[1] === 'reload' && stdout !== undefined ? { stdout } : undefined);
+      guests.push(await startGuest(join(folder, `crowd-${n}`), { programs }));
+    }
+    const sockets = guests.flatMap(({ path }) => ['--socket', path]);
+    const honest = join(folder, 'crowd-24');
+    const inText = await run(...sockets, file);
+    assert.equal(inText.status, 0, inText.stderr.slice(-1000));
+    assert.match(inText.stdout, new RegExp(`^\\+ address\n${honest}: changed, 1 step in 5 ms$`, 'm'));
+    assert.match(inText.stdout, /crowd-2: changed, 130000 steps in 1 ms$/m);
+    const lacks =
+      /crowd-2: warning: \d+ of 130000 steps, and 0 of 0 warnings and errors of this guest are left out: there is no room for more in one push; kylin-vr status in the guest shows what is in force$/m;
+    assert.match(inText.stderr, lacks);
+    const inJson = await run('--json', ...sockets, file);
+    for (const guest of guests) await guest.close();
+    assert.equal(inJson.status, 0, inJson.stderr.slice(-1000));
+    const { guests: told, errors } = JSON.parse(inJson.stdout.replace(/^peak .*/m, '')) as {
+      guests: (Pushed & { report: { stepsLeftOut?: number } })[];
+      errors: unknown[];
+    };
+    assert.deepEqual([told.length, errors], [49, []]);
+    assert.deepEqual([told[24]?.name, told[24]?.report.steps.length, told[24]?.report.warnings], [honest, 1, []]);
+    const { steps = [], stepsLeftOut = 0 } = told[2]?.report ?? {};
+    assert.deepEqual([steps.length + stepsLeftOut, stepsLeftOut > 0], [130_000, true]);
+    t.diagnostic(`${inText.kib} KiB in text, ${inJson.kib} in JSON`);
+    assert.ok(Math.max(inText.kib, inJson.kib) < 400 * 1024, `${inText.kib} KiB in text, ${inJson.kib} in JSON`);
+  });
+});
+
+/** `push` as a process of its own, and the memory that it took at most. */
+async function run(...args: string[]): Promise<{ status: number; stdout: string; stderr: string; kib: number }> {
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: the program's
+  const hook = 'process.on("exit", () => process.stdout.write(`peak ${process.resourceUsage().maxRSS}\\n`))';
+  const require = `data:text/javascript,${encodeURIComponent(hook)}`;
+  const child = spawn(process.execPath, ['--import', require, PROGRAM, 'push', ...args]);
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (piece) => {
+    stdout += String(piece);
+  });
+  child.stderr.on('data', (piece) => {
+    stderr += String(piece);
+  });
+  const [status] = (await once(child, 'close')) as [number];
+  return { status, stdout, stderr, kib: Number(/^peak (\d+)$/m.exec(stdout)?.[1]) };
+}
+
+describe('the room for reports', () => {
+  const cost = fc.integer({ min: 1, max: 400 });
+  const guestOf = (steps: number) => {
+    const step = { kind: 'x', text: '+ x' };
+    return {
+      kept: kept({ result: 'changed', steps: Array.from({ length: steps }, () => step), warnings: [], errors: [] }),
+    };
+  };
+  const costOf = (steps: number) => guestOf(steps).kept.cost;
+
+  it('is shared so that whoever takes less than his share is never cut, and all fit', () => {
+    fc.assert(
+      fc.property(
+        fc.array(cost, { minLength: 1, maxLength: 30 }),
+        fc.integer({ min: 300, max: 20_000 }),
+        (list, each) => {
+          const most = each * list.length;
+          const all = fitted(list.map(guestOf), most);
+          const costs = all.map((one) => one?.kept.cost ?? 0);
+          assert.ok(costs.reduce((sum, one) => sum + one, 0) <= most);
+          list.forEach((steps, n) => {
+            const left = all[n]?.kept.report.steps.length ?? 0;
+            if (costOf(steps) <= each) assert.equal(left, steps);
+            // Of two, who asked for more has no less.
+            for (const [m, others] of list.entries())
+              if (others <= steps) assert.ok((all[m]?.kept.report.steps.length ?? 0) <= left);
+          });
+          assert.deepEqual(fitted(all, most), all);
+        },
+      ),
+      { seed: SEED },
+    );
   });
 });
 
