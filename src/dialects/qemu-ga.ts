@@ -13,6 +13,9 @@ export const QEMU_GA_FILES = [
   '/etc/qemu-ga/qemu-ga.conf',
 ] as const;
 
+/** Bytes of one. Distributions ship 1 KiB of comments, and a list of every call there is has 2. */
+export const LARGEST_QEMU_GA_FILE = 65_536;
+
 /** What the hypervisor host needs: it writes the configuration, runs kylin-vr, and reads how that ended. */
 export const NEEDED_CALLS = [
   'guest-file-open',
@@ -44,15 +47,17 @@ export function openCalls(text: string): Opening {
 
 /** Takes back what `openCalls` did to `before`, in a file that somebody edited since. */
 export function closeCalls(text: string, before: string): string {
-  const lists = new Map<string, string[]>();
-  editLists(before, ({ key, names }) => {
-    lists.set(key, names);
+  const opened = new Map<string, string[]>();
+  editLists(before, ({ key, allows, names }) => {
+    opened.set(
+      key,
+      NEEDED_CALLS.filter((call) => names.includes(call) !== allows),
+    );
     return undefined;
   });
   return editLists(text, ({ key, allows, names }) => {
-    const original = lists.get(key);
-    if (original === undefined) return undefined;
-    const changed = NEEDED_CALLS.filter((call) => original.includes(call) !== allows);
+    const changed = opened.get(key);
+    if (changed === undefined) return undefined;
     const closed = allows
       ? names.filter((name) => !changed.some((call) => call === name))
       : [...names, ...changed.filter((call) => !names.includes(call))];
@@ -74,8 +79,8 @@ const OPTION =
   /(?<before>(?:^|[\s"'=])(?<option>--allow-rpcs|--block-rpcs|--blacklist|-a|-b)[ =]?)(?<names>[A-Za-z0-9_,-]*)/g;
 const VARIABLE = new RegExp(`^(?<before>\\s*(?:export\\s+)?(?<key>BLACKLIST_RPC|BLOCK_RPCS)=["']?)(?<names>${NAMES})?`);
 const INI = new RegExp(`^(?<before>\\s*(?<key>block-rpcs|blacklist|allow-rpcs)\\s*=\\s*)(?<names>${NAMES})?`);
-/** A variable that holds options. */
-const OPTIONS = /^\s*(?:export\s+)?(?<key>[A-Z_]+)=/;
+/** A variable that holds options. Its name is in the key of each. */
+const OPTIONS = /^\s*(?:export\s+)?(?<key>[A-Z_]{1,64})=/;
 
 /** Calls `edit` for every list that is in force; it gives the new names, or undefined to leave the list alone. */
 function editLists(text: string, edit: (list: List) => string[] | undefined): string {

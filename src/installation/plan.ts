@@ -2,7 +2,7 @@
 // Pure.
 
 import { createHash } from 'node:crypto';
-import { closeCalls, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
+import { closeCalls, LARGEST_QEMU_GA_FILE, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
 import { ABSENT, contentOf, type Entry, textOf, type Wanted } from './tree.ts';
 
 export type Change = { path: string; from: Entry; to: Entry; text: string; forGood?: true };
@@ -68,7 +68,12 @@ export function planUninstall(
     // Of a folder that was there before us only the mode may be ours.
     if (before.kind === 'folder' && now.kind === 'folder' && digest(now) !== left) continue;
     if (now.kind === 'folder' || digest(now) === left) changes.push(changeTo(path, now, before));
-    else if (now.kind === 'file' && before.kind === 'file' && QEMU_GA_FILES.some((file) => file === path)) {
+    else if (
+      now.kind === 'file' &&
+      before.kind === 'file' &&
+      before.content.length <= LARGEST_QEMU_GA_FILE &&
+      QEMU_GA_FILES.some((file) => file === path)
+    ) {
       const content = contentOf(closeCalls(textOf(now.content), textOf(before.content)));
       if (content !== now.content) changes.push(changeTo(path, now, { ...now, content }));
     } else if (!keep.includes(path))

@@ -2,7 +2,7 @@
 
 import { basename, dirname, join } from 'node:path';
 import * as z from 'zod/mini';
-import { QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
+import { LARGEST_QEMU_GA_FILE, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
 import { NotNowError } from '../errors.ts';
 import type { Change, Recorded } from '../installation/plan.ts';
 import { OLD_SETTINGS } from '../installation/settings.ts';
@@ -36,8 +36,16 @@ export async function readEntry(tree: Tree, path: string): Promise<Entry> {
   if (info.directory) return { kind: 'folder', mode: plainMode(info.mode) };
   if (info.symlink) return { kind: 'link', target: (await tree.readLink(path)) ?? '' };
   if (!info.regular) return { kind: 'other', what: 'is neither a file, a link nor a folder' };
-  if (info.size > LARGEST_FILE) return { kind: 'other', what: `is larger than ${LARGEST_FILE / 2 ** 20} MiB` };
-  return { kind: 'file', content: contentOf((await tree.readBytes(path)) ?? ''), mode: plainMode(info.mode) };
+  const ofAgent = QEMU_GA_FILES.some((file) => file === path);
+  const largest = ofAgent ? LARGEST_QEMU_GA_FILE : LARGEST_FILE;
+  const tooLarge: Entry = {
+    kind: 'other',
+    what: `is larger than ${ofAgent ? '64 KiB' : `${LARGEST_FILE / 2 ** 20} MiB`}`,
+  };
+  if (info.size > largest) return tooLarge;
+  const bytes = (await tree.readBytes(path)) ?? '';
+  // Who made an image may have put another there meanwhile.
+  return bytes.length > largest ? tooLarge : { kind: 'file', content: contentOf(bytes), mode: plainMode(info.mode) };
 }
 
 /** Where a folder is wanted, a link to one serves. */

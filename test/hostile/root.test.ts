@@ -48,4 +48,12 @@ describe('an image full of traps', () => {
     const { mebibytes = 0 } = inMounts('large');
     assert.ok(mebibytes < 400, `${mebibytes} MiB`);
   });
+
+  it('nor time, however much is in the settings of its guest agent, and however often', (t) => {
+    const { changed, left, seconds = 0, mebibytes = 0 } = inMounts('agent');
+    t.diagnostic(`${seconds.toFixed(1)} s, ${mebibytes} MiB`);
+    assert.deepEqual({ changed, left }, { changed: 4, left: 8 });
+    assert.ok(seconds < 60, `${seconds} s`);
+    assert.ok(mebibytes < 400, `${mebibytes} MiB`);
+  });
 });

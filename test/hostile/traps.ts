@@ -364,8 +364,48 @@ async function large(): Promise<object> {
   return { mebibytes: Math.round(process.resourceUsage().maxRSS / 1024) };
 }
 
+/** Settings of the guest agent, and what a record says that they were, as large as both may be, or larger. */
+async function agent(): Promise<object> {
+  const path = '/etc/sysconfig/qemu-ga';
+  const settings = [
+    `A=${'-a x '.repeat(780_000)}`,
+    'BLOCK_RPCS=a\n'.repeat(300_000),
+    'BLOCK_RPCS=a\n'.repeat(5000),
+    `${'A'.repeat(30_000)}=${'-b x '.repeat(7000)}`,
+    `BLOCK_RPCS=${'a,'.repeat(32_000)}guest-exec\n`,
+    ' '.repeat(65_536),
+  ];
+  const earlier = [
+    `BLOCK_RPCS=${'b,'.repeat(500_000)}`,
+    `BLOCK_RPCS=${'b,'.repeat(32_000)}`,
+    `${'A'.repeat(30_000)}=${'-b x '.repeat(7000)}`,
+    `${'A'.repeat(500_000)}=${'-b x '.repeat(100_000)}`,
+  ];
+  const began = performance.now();
+  let [changed, left] = [0, 0];
+  for (const text of settings)
+    for (const content of earlier) {
+      emptyImage();
+      for (const place of [path, PATHS.installed]) mkdirSync(dirname(IMAGE + place), { recursive: true });
+      writeFileSync(IMAGE + path, text);
+      const before = { kind: 'file', content, mode: 0o644 };
+      writeFileSync(IMAGE + PATHS.installed, JSON.stringify({ changes: [{ path, before, left: '0'.repeat(64) }] }));
+      assert.equal((await command('uninstall')).status, 0);
+      const { status, stdout, stderr } = await command('install');
+      assert.equal(status, 0);
+      const isLarge = text.length > 65_536;
+      assert.equal(stderr.includes(`${path} is larger than 64 KiB: it is left as it is`), isLarge);
+      if (isLarge) left++;
+      else if (stdout.includes(`~ file ${path} (opened for the host: `)) changed++;
+    }
+  return {
+    ...{ changed, left, seconds: (performance.now() - began) / 1000 },
+    mebibytes: Math.round(process.resourceUsage().maxRSS / 1024),
+  };
+}
+
 makeOutside();
-const tasks: Readonly<Record<string, () => Promise<object>>> = { traps, swaps, notices, large };
+const tasks: Readonly<Record<string, () => Promise<object>>> = { traps, swaps, notices, large, agent };
 const task = tasks[process.argv[2] ?? ''];
 if (task === undefined) throw new Error(`no task ${process.argv[2]}`);
 process.stdout.write(`${JSON.stringify(await task())}\n`);
