@@ -14,8 +14,10 @@ import {
   closeSync,
   constants,
   fchmodSync,
+  fchownSync,
   fstatSync,
   fsyncSync,
+  lchownSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -121,7 +123,7 @@ export function filesInside(root: string): Files {
           const file = openSync(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
           try {
             writeFileSync(file, content);
-            fchmodSync(file, mode);
+            makeRoots(file, mode);
             fsyncSync(file);
           } finally {
             closeSync(file);
@@ -132,18 +134,18 @@ export function filesInside(root: string): Files {
     },
 
     async link(path, target) {
-      inside('linking', path, (place) => inPlace(place, (temporary) => symlinkSync(target, temporary)), { make: true });
+      const link = (place: Place) =>
+        inPlace(place, (temporary) => {
+          symlinkSync(target, temporary);
+          lchownSync(temporary, 0, 0);
+        });
+      inside('linking', path, link, { make: true });
     },
 
     async makeFolder(path, mode) {
       const make = (place: Place) => {
         mkdirSync(at(place), 0o700);
-        const made = openSync(at(place), FOLDER);
-        try {
-          fchmodSync(made, mode);
-        } finally {
-          closeSync(made);
-        }
+        closeSync(openMade(place, mode));
         fsyncSync(place.folder);
       };
       inside('making the folder', path, make, { make: true });
@@ -220,8 +222,28 @@ function openFolder(place: Place, make: boolean): number | undefined {
   const open = () => tolerate(['ENOENT', 'ENOTDIR', 'ELOOP'], () => openSync(at(place), FOLDER));
   const opened = open();
   if (opened !== undefined || !make) return opened;
-  tolerate(['EEXIST'], () => mkdirSync(at(place), 0o755));
-  return open() ?? openSync(at(place), FOLDER);
+  const isNew = tolerate(['EEXIST'], () => {
+    mkdirSync(at(place), 0o700);
+    return true;
+  });
+  return isNew ? openMade(place, 0o755) : (open() ?? openSync(at(place), FOLDER));
+}
+
+function openMade(place: Place, mode: number): number {
+  const made = openSync(at(place), FOLDER);
+  try {
+    makeRoots(made, mode);
+    return made;
+  } catch (error) {
+    closeSync(made);
+    throw error;
+  }
+}
+
+/** In a folder with the set-group-ID bit what is new gets its group, and a folder that bit as well. */
+function makeRoots(opened: number, mode: number): void {
+  fchownSync(opened, 0, 0);
+  fchmodSync(opened, mode);
 }
 
 function readRegular(place: Place, shown: string): Uint8Array | undefined {

@@ -404,8 +404,67 @@ async function agent(): Promise<object> {
   };
 }
 
+/** Folders of somebody else, whose group and bits what is made in them would get. Gives what is nevertheless not root's alone. */
+async function groups(): Promise<object> {
+  process.umask(0o077);
+  const folders = ['/etc', '/usr/lib/systemd/system', '/usr/bin', '/usr/local/bin', '/var/lib'];
+  const fresh = () => {
+    emptyImage();
+    for (const path of folders) mkdirSync(IMAGE + path, { recursive: true });
+    mustRun(
+      'chown',
+      '-R',
+      '1000:1000',
+      ...readdirSync(IMAGE).flatMap((name) => (name === 'proc' ? [] : `${IMAGE}/${name}`)),
+    );
+    for (const path of folders) chmodSync(IMAGE + path, 0o2777);
+  };
+  const others = () => {
+    const made = spawnSync(
+      'find',
+      [IMAGE, '-path', `${IMAGE}/proc`, '-prune', '-o', '-newercm', '/mnt/began', '-print'],
+      {
+        encoding: 'utf8',
+      },
+    ).stdout.split('\n');
+    return made.filter((path) => {
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      if (found === undefined || path === IMAGE || path.endsWith('.kylin-vr-new')) return false;
+      if (folders.some((folder) => `${IMAGE}${folder}/`.startsWith(`${path}/`))) return false;
+      count++;
+      const mode = found.isSymbolicLink() ? 0o777 : found.mode & 0o7777;
+      const wanted = found.isDirectory() ? [0o755, 0o700] : found.isFile() ? [0o755, 0o644, 0o600] : [0o777];
+      return found.uid !== 0 || found.gid !== 0 || !wanted.includes(mode);
+    });
+  };
+  let count = 0;
+  fresh();
+  writeFileSync('/mnt/began', '');
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal((await command('install')).status, 0);
+  const installed = others();
+  // What uninstall makes is what the record says was there.
+  fresh();
+  const changes = FILES.map(({ path }, n) => ({
+    path,
+    before: n % 2 === 0 ? { kind: 'file', content: 'x', mode: 0o6644 } : { kind: 'link', target: 'x' },
+    left: digest(ABSENT),
+  }));
+  rmSync(`${IMAGE}/usr/lib`, { recursive: true });
+  mkdirSync(`${IMAGE}/var/lib/kylin-vr`);
+  chownSync(`${IMAGE}/var/lib/kylin-vr`, 0, 0);
+  chmodSync(`${IMAGE}/var/lib/kylin-vr`, 0o700);
+  writeFileSync(IMAGE + PATHS.installed, JSON.stringify({ changes }));
+  rmSync('/mnt/began');
+  writeFileSync('/mnt/began', '');
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal((await command('uninstall')).status, 0);
+  assert.deepEqual([...installed, ...others()], []);
+  return { count };
+}
+
 makeOutside();
-const tasks: Readonly<Record<string, () => Promise<object>>> = { traps, swaps, notices, large, agent };
+const tasks: Readonly<Record<string, () => Promise<object>>> = { traps, swaps, notices, large, agent, groups };
 const task = tasks[process.argv[2] ?? ''];
 if (task === undefined) throw new Error(`no task ${process.argv[2]}`);
 process.stdout.write(`${JSON.stringify(await task())}\n`);
