@@ -8,7 +8,8 @@
 //   name without a slash in an open folder, by calls that follow no link at their end. So folders and links that are swapped
 //   meanwhile decide which folder of the image it is, and nothing else (test/hostile/root.test.ts).
 //   Not chroot(2) or a mount namespace: Node and this program would have to be in the image, and be trusted there.
-//   What is mounted below the folder is of the image.
+//   What is mounted below the folder is of the image, but for file systems of the kernel's own: to read one of their files may take
+//   what is in it from the host (/proc/kmsg), to make a folder there may change the host (cgroups).
 
 import {
   closeSync,
@@ -26,6 +27,7 @@ import {
   renameSync,
   rmdirSync,
   type Stats,
+  statfsSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
@@ -91,6 +93,7 @@ export function filesInside(root: string): Files {
         const next = openFolder(place, make);
         if (next === undefined) return undefined;
         opened.push(next);
+        if (isKernels(next)) throw new NotNowError(kernelsOwn(join(root, path)));
       }
     }
     throw new NotNowError(`${join(root, path)} leads in a circle, or through more than ${LONGEST_WAY} folders`);
@@ -206,6 +209,14 @@ function openTop(root: string): number {
   throw new UsageError(`--root must be the folder of an image, is ${root}: that is this machine`);
 }
 
+/** Of /proc, /sys and what is mounted there, as statfs(2) has them: linux/magic.h, fs/configfs/mount.c, net/sunrpc/rpc_pipe.c. */
+const KERNELS: ReadonlySet<number> = new Set([
+  ...[0x9fa0, 0x62656572, 0x64626720, 0x74726163, 0x73636673, 0xf97cff8c, 0x27e0eb, 0x63677270, 0xcafe4a11],
+  ...[0x62656570, 0xde5e81e4, 0x6165676c, 0x1cd1, 0x19800202, 0x42494e4d, 0x65735543, 0x67596969, 0x6e667364],
+]);
+
+const isKernels = (opened: number): boolean => KERNELS.has(statfsSync(`/proc/self/fd/${opened}`).type);
+
 const namesOf = (path: string): string[] => path.split('/').filter((name) => name !== '' && name !== '.');
 
 /** Of an image's root there is no folder above. */
@@ -251,6 +262,7 @@ function readRegular(place: Place, shown: string): Uint8Array | undefined {
   if (found === undefined) return undefined;
   try {
     refuseToRead(shown, fstatSync(found));
+    if (isKernels(found)) throw new NotNowError(kernelsOwn(shown));
     // The very file that was looked at. O_NONBLOCK: nor does it wait for whoever has a lease on it.
     const file = openSync(`/proc/self/fd/${found}`, O_RDONLY | O_NONBLOCK);
     try {
@@ -280,6 +292,9 @@ function refuseToRead(shown: string, found: Stats): void {
   if (!found.isFile()) throw new NotNowError(`${shown} is no regular file: take it away`);
   if (found.size > LARGEST_FILE) throw new NotNowError(tooLarge(shown));
 }
+
+const kernelsOwn = (shown: string): string =>
+  `${shown} leads into a file system of the kernel's own, which is no part of an image: take away the link or the mount`;
 
 const tooLarge = (shown: string): string => `${shown} is larger than ${LARGEST_FILE / 2 ** 20} MiB: take it away`;
 

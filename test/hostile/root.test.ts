@@ -49,12 +49,16 @@ describe('an image full of traps', () => {
     assert.ok(mebibytes < 400, `${mebibytes} MiB`);
   });
 
+  it('leads them into no /proc that is mounted in it, which is the host’s', () => {
+    assert.deepEqual(inMounts('kernel'), { refused: 4 });
+  });
+
   it('gives what is made in it neither its group nor its bits', () => {
     const { count = 0 } = inMounts('groups');
     assert.ok(count > 50, `${count} made`);
   });
 
-  it('nor time, however much is in the settings of its guest agent, and however often', (t) => {
+  it('costs little time, however much is in the settings of its guest agent, and however often', (t) => {
     const { changed, left, seconds = 0, mebibytes = 0 } = inMounts('agent');
     t.diagnostic(`${seconds.toFixed(1)} s, ${mebibytes} MiB`);
     assert.deepEqual({ changed, left }, { changed: 4, left: 8 });

@@ -463,8 +463,43 @@ async function groups(): Promise<object> {
   return { count };
 }
 
+/** Ways into a /proc that is mounted in the image, as for a chroot. */
+async function kernel(): Promise<object> {
+  const ways: Record<string, () => void> = {
+    'a program': () => symlinkSync('/proc/sys/kernel/hostname', `${IMAGE}/usr/bin/kylin-vr`),
+    'a folder': () => symlinkSync('/proc/sys/kernel', `${IMAGE}/etc/kylin-vr`),
+    'a folder that climbs': () => symlinkSync('../proc', `${IMAGE}/var/lib`),
+    'a file mounted': () => {
+      writeFileSync(`${IMAGE}/usr/bin/kylin-vr`, '');
+      mustRun('mount', '--bind', '/proc/sys/kernel/hostname', `${IMAGE}/usr/bin/kylin-vr`);
+    },
+  };
+  let refused = 0;
+  for (const [name, make] of Object.entries(ways)) {
+    emptyImage();
+    for (const path of ['/etc', '/usr/bin', '/var']) mkdirSync(IMAGE + path, { recursive: true });
+    make();
+    const { status, stderr } = await command('install');
+    assert.equal(status, 69, name);
+    assert.match(
+      stderr,
+      /\/mnt\/image\/\S+ leads into a file system of the kernel's own, which is no part of an image: take away the link or the mount$/m,
+      name,
+    );
+    refused++;
+    if (name === 'a file mounted') mustRun('umount', `${IMAGE}/usr/bin/kylin-vr`);
+  }
+  // Another file system that somebody mounts there is of the image.
+  emptyImage();
+  mkdirSync(`${IMAGE}/usr`);
+  mustRun('mount', '-t', 'tmpfs', 'tmpfs', `${IMAGE}/usr`);
+  assert.equal((await command('install')).status, 0);
+  mustRun('umount', `${IMAGE}/usr`);
+  return { refused };
+}
+
 makeOutside();
-const tasks: Readonly<Record<string, () => Promise<object>>> = { traps, swaps, notices, large, agent, groups };
+const tasks: Readonly<Record<string, () => Promise<object>>> = { traps, swaps, notices, large, agent, groups, kernel };
 const task = tasks[process.argv[2] ?? ''];
 if (task === undefined) throw new Error(`no task ${process.argv[2]}`);
 process.stdout.write(`${JSON.stringify(await task())}\n`);
