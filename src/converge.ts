@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NOTHING } from './config/config.ts';
-import { foreignKey, foreignText } from './dialects/foreign.ts';
+import { aged, foreignKey, foreignText, withWords } from './dialects/foreign.ts';
 import { profileUuid, type Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT, VerifyError } from './errors.ts';
 import { settleLeft } from './left.ts';
@@ -28,6 +28,7 @@ import {
 } from './machine/observe.ts';
 import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
+import { uptimeOf } from './machine/pending.ts';
 import { countRemovals, forgetGone } from './machine/resisting.ts';
 import { deadPorts } from './network/bridges.ts';
 import type { FlowModel } from './network/flows.ts';
@@ -87,6 +88,8 @@ export type Checkpoint = {
   state: NetworkState;
   /** See Found. */
   stayed?: readonly string[];
+  /** Seconds since boot. */
+  at?: number;
   owned: Owned;
   /** Undefined: by a 1.0. */
   others?: Others;
@@ -132,7 +135,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     return withAlso(unchanged, await settleLeft(host, first, []));
   }
   const others = await readOthers(host, first);
-  const checkpoint = { ...checkpointOf(first, renderer, before), others };
+  const checkpoint = { ...checkpointOf(first, renderer, before), at: await uptimeOf(host), others };
   await beforeChange?.(checkpoint);
   const begun = await beginFlows(host, aim, first, record);
   const done: Step[] = [];
@@ -569,7 +572,11 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
     );
     refuseUnreadable(machine, checkpoint.state, '');
     const observation = await observe(host, machine, bound, checkpoint.state, renderer);
-    back ??= withForeign(toReturn(checkpoint, machine.addresses, observation).state, observation);
+    back ??= withForeign(
+      toReturn(withAge(checkpoint, await uptimeOf(host)), machine.addresses, observation).state,
+      observation,
+      machine,
+    );
     const asked = managers.size > 0 ? askManaged(host, Promise.resolve(managers)) : undefined;
     const managed = asked ? await observeManaged(host, machine, observation, asked) : observation;
     return { steps: planSteps(back, managed), machine, ours: observation };
@@ -577,10 +584,26 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
 }
 
 /** With the foreign addresses that are there when the return begins, and that it might take along. */
-function withForeign(state: NetworkState, { state: { addresses: there } }: Observation): NetworkState {
+function withForeign(
+  state: NetworkState,
+  { state: { addresses: there } }: Observation,
+  { printedAddresses }: Machine,
+): NetworkState {
   const known = new Set(state.addresses.map(addressKey));
   const foreign = there.filter((address) => address.foreign && !known.has(addressKey(address)));
-  return foreign.length === 0 ? state : { ...state, addresses: [...state.addresses, ...foreign] };
+  return { ...state, addresses: [...state.addresses, ...withWords(foreign, printedAddresses)] };
+}
+
+/** A lease has gone on meanwhile. */
+function withAge(checkpoint: Checkpoint, now: number): Checkpoint {
+  const { at, state } = checkpoint;
+  const passed = Math.max(0, Math.floor(now - (at ?? now))) || 0;
+  const addresses = state.addresses.flatMap((address): Address[] => {
+    if (address.found === undefined) return [address];
+    const found = aged(address.found, passed);
+    return found === undefined ? [] : [{ ...address, found }];
+  });
+  return { ...checkpoint, state: { ...state, addresses } };
 }
 
 function checkpointOf(first: Survey, renderer: Renderer, ways: Ways): Checkpoint {
@@ -595,7 +618,7 @@ function checkpointOf(first: Survey, renderer: Renderer, ways: Ways): Checkpoint
 }
 
 /** What was there, foreign profiles that were put aside included. */
-function stateBefore({ observation, binding, desired }: Survey): NetworkState {
+function stateBefore({ machine, observation, binding, desired }: Survey): NetworkState {
   const { state, claims, managers } = observation;
   const files = [...state.files, ...claims.map(({ path, content, mode }) => ({ path, content, mode }))];
   const profiles = usedNics(binding).flatMap(({ device, mac }): Profile[] => {
@@ -607,7 +630,21 @@ function stateBefore({ observation, binding, desired }: Survey): NetworkState {
   });
   // Those of others are no part of it, see Others; but one of a foreign profile that leads where one of ours is about to is ours by then.
   const ownedRoutes = new Set([...observation.ownedRoutes, ...desired.routes.map(routeTargetKey)]);
-  return { ...state, files, profiles, routes: ourRoutes(state.routes, { ownedRoutes }) };
+  const addresses = withWords(
+    [...state.addresses, ...takenOver(machine, desired, observation)],
+    machine.printedAddresses,
+  );
+  return { ...state, files, profiles, addresses, routes: ourRoutes(state.routes, { ownedRoutes }) };
+}
+
+/** Leases that are to be addresses of ours for good. NetworkManager gets its own again by its profile. */
+function takenOver({ addresses }: Machine, desired: NetworkState, { owned, managers }: Observation): Address[] {
+  if (!addresses.some(({ dynamic }) => dynamic)) return [];
+  const wanted = new Set(desired.addresses.map(addressKey));
+  return addresses
+    .filter(({ dynamic, device }) => dynamic && !managers.has(device))
+    .filter((address) => wanted.has(addressKey(address)) && !owned.has(addressKey(address)))
+    .map(({ device, spec }) => ({ device, spec, foreign: true }));
 }
 
 /** Of a record that still names more than is ours the next run makes the best: no reason to call a good change a failure. */

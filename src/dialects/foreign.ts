@@ -1,7 +1,7 @@
 // What is not ours on a NIC, in the words of `ip`: read from what it prints, and put back by the same words where
 // NetworkManager took it away. Pure.
 
-import { addressKey, isByProfile, routeTargetKey } from '../network/state.ts';
+import { type Address, addressKey, isByProfile, routeTargetKey } from '../network/state.ts';
 import { anything, array, boolean, number, object, optional, string } from '../shape.ts';
 import { parsePrinted } from './json.ts';
 
@@ -114,6 +114,32 @@ export function parseForeignAddresses(
       ];
     }),
   );
+}
+
+/** Keeps the words of foreign addresses, of IPv4, as `ip -json -details address show` has them. */
+export function withWords(addresses: readonly Address[], printed: string): Address[] {
+  const devices = new Set(addresses.flatMap(({ device, foreign, found }) => (foreign && !found ? [device] : [])));
+  if (devices.size === 0) return [...addresses];
+  const there = parseForeignAddresses(printed, devices).filter(({ family }) => family === 4);
+  const known = new Map(there.map((each) => [foreignKey(each), each]));
+  return addresses.map((address) => {
+    const found = address.foreign && known.get(`${address.spec} dev ${address.device}`);
+    return found ? { found, ...address } : address;
+  });
+}
+
+/** Whether it goes by itself. */
+export const isLeased = ({ words }: Foreign): boolean => / valid_lft \d/.test(words);
+
+/** As it is so many seconds later; undefined: it has gone by itself. */
+export function aged(foreign: Foreign, seconds: number): Foreign | undefined {
+  let isOver = false;
+  const words = foreign.words.replace(/ (valid|preferred)_lft (\d+)/g, (_, of: string, had: string) => {
+    const left = Math.max(0, Number(had) - seconds);
+    isOver ||= of === 'valid' && left === 0;
+    return ` ${of}_lft ${left}`;
+  });
+  return isOver ? undefined : { ...foreign, words };
 }
 
 const lifetime = (seconds: number): number | string => (seconds === FOR_EVER ? 'forever' : seconds);
@@ -234,5 +260,6 @@ export function foreignArguments({ kind, words, label }: Foreign, onlink = false
 
 /** The same as a line of `ip -batch`; undefined where that cannot say it. */
 export function foreignLine(foreign: Foreign, onlink = false): string | undefined {
-  return isWord(foreign.label) ? foreignArguments(foreign, onlink).join(' ') : undefined;
+  const isLine = foreign.words.split(' ').every(isWord);
+  return isLine && isWord(foreign.label) ? foreignArguments(foreign, onlink).join(' ') : undefined;
 }

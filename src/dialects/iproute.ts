@@ -7,7 +7,7 @@ import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
 import { array, boolean, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
-import type { Foreign } from './foreign.ts';
+import { type Foreign, foreignArguments, foreignLine } from './foreign.ts';
 import { parsePrinted } from './json.ts';
 
 const addressInfo = object({
@@ -191,6 +191,12 @@ export type IpStep = Extract<
   }
 >;
 
+/** The arguments of `ip` for what no line of `ip -batch` can say: the label of a foreign address may be anything. */
+export function argumentsOf(step: IpStep): string[] | undefined {
+  const found = step.kind === 'add-address' ? step.address.found : undefined;
+  return found !== undefined && foreignLine(found) === undefined ? foreignArguments(found) : undefined;
+}
+
 /** What is to be done in `ip -batch`, a line each. Additions may be repeated. */
 export function batchLine(step: IpStep): string {
   switch (step.kind) {
@@ -216,7 +222,10 @@ export function batchLine(step: IpStep): string {
     case 'move-foreign':
       return moveLines(step.foreign, step.to);
     case 'add-address':
-      return `address replace ${step.address.spec} dev ${step.address.device}`;
+      return (
+        (step.address.found && foreignLine(step.address.found)) ??
+        `address replace ${step.address.spec} dev ${step.address.device}`
+      );
     case 'remove-address':
       return `address delete ${step.address.spec} dev ${step.address.device}`;
     case 'add-route':

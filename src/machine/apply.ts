@@ -1,7 +1,7 @@
 // Steps → the machine, in their order, in bulk: one `ip -batch` and one `iptables-restore` for each run of such steps.
 // Gives an Outcome; logs nothing.
 
-import { batchLine, type IpStep } from '../dialects/iproute.ts';
+import { argumentsOf, batchLine, type IpStep } from '../dialects/iproute.ts';
 import { type FirewallStep, renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
 import { renderNftRemoval } from '../dialects/nft.ts';
 import { asOvsStep, type OvsStep } from '../dialects/ovs.ts';
@@ -47,6 +47,7 @@ const isAnnouncement = ({ by, steps }: Batch): boolean => by === 'one' && steps[
 
 type Batch =
   | { by: 'ip'; steps: IpStep[] }
+  | { by: 'ip-alone'; steps: [IpStep]; args: string[] }
   | { by: 'ovs'; steps: OvsStep[] }
   | { by: 'iptables'; steps: FirewallStep[] }
   | { by: 'networkmanager'; steps: Step[] }
@@ -87,10 +88,13 @@ function inBatches(steps: readonly Step[]): Batch[] {
       case 'remove-address':
       case 'add-route':
       case 'remove-route':
-      case 'add-subnet-route':
-        if (last?.by === 'ip') last.steps.push(step);
+      case 'add-subnet-route': {
+        const args = argumentsOf(step);
+        if (args !== undefined) batches.push({ by: 'ip-alone', steps: [step], args });
+        else if (last?.by === 'ip') last.steps.push(step);
         else batches.push({ by: 'ip', steps: [step] });
         break;
+      }
       case 'add-chain':
       case 'replace-chain':
       case 'edit-chain':
@@ -123,6 +127,9 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
   switch (batch.by) {
     case 'ip':
       await host.run(['ip', '-batch', '-'], { input: `${batch.steps.map(batchLine).join('\n')}\n` });
+      return;
+    case 'ip-alone':
+      await host.run(['ip', ...batch.args]);
       return;
     case 'ovs':
       return changeOvs(host, batch.steps);

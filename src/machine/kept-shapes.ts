@@ -65,6 +65,17 @@ export const owned = later(() =>
   }),
 );
 
+const foreignFields = {
+  kind: oneOf('address', 'route', 'neighbour'),
+  family: oneOf(4, 6),
+  device: string,
+  words: string,
+  label: optional(string),
+  global: optional(boolean),
+  target: optional(string),
+  protocol: optional(string),
+};
+
 const state = later(() =>
   object({
     sysctls: array(object({ key: string, value: string })),
@@ -72,7 +83,9 @@ const state = later(() =>
     bridges: array(object({ name: string, type: bridgeType, mac: optional(string) })),
     ports: array(object({ device: string, bridge: string, type: bridgeType })),
     released: array(string),
-    addresses: array(object({ device: string, spec: string, foreign: optional(boolean) })),
+    addresses: array(
+      object({ device: string, spec: string, foreign: optional(boolean), found: optional(object(foreignFields)) }),
+    ),
     routes: array(
       object({ dest: string, via: string, device: string, metric: number, protocol: string, source: optional(string) }),
     ),
@@ -84,19 +97,7 @@ const state = later(() =>
 );
 
 /** What is foreign, went, and is not back. */
-export const lost = array(
-  object({
-    kind: oneOf('address', 'route', 'neighbour'),
-    family: oneOf(4, 6),
-    device: string,
-    words: string,
-    label: optional(string),
-    global: optional(boolean),
-    target: optional(string),
-    protocol: optional(string),
-    beside: optional(array(string)),
-  }),
-);
+export const lost = array(object({ ...foreignFields, beside: optional(array(string)) }));
 
 export const checkpoint = later(() =>
   object({
@@ -113,6 +114,7 @@ export const checkpoint = later(() =>
     }),
     ways: optional(oneOf('today', 'as in 1.0')),
     stayed: optional(array(string)),
+    at: optional(number),
     others: optional(
       object({
         devices: array(string),

@@ -2,7 +2,7 @@
 // Runs reading commands only, side by side.
 
 import { basename, dirname, join } from 'node:path';
-import type { Foreign } from '../dialects/foreign.ts';
+import { type Foreign, isLeased } from '../dialects/foreign.ts';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import {
   type ObservedAddress,
@@ -564,14 +564,20 @@ function ruledBy(bound: readonly BoundNic[], ports: readonly Port[]): Map<string
   return ruled;
 }
 
-/** A wanted address that a DHCP lease would take away again counts as missing, and as nothing that we remove. */
+/**
+ * A wanted address that a DHCP lease would take away again counts as missing, and as nothing that we remove. So does one that is a lease
+ * again when a change is taken back, and that we made one for good.
+ */
 function underOurRule(
   addresses: readonly ObservedAddress[],
   ruled: ReadonlyMap<string, 'all' | 'its own'>,
   owned: ReadonlySet<string>,
   desired: readonly Address[],
 ): Address[] {
-  const wanted = new Set(addresses.some(({ dynamic }) => dynamic) ? desired.map(addressKey) : []);
+  const wanted = new Set(
+    addresses.some(({ dynamic }) => dynamic) ? desired.filter(({ foreign }) => !foreign).map(addressKey) : [],
+  );
+  const leased = new Set(desired.filter(({ found }) => found && isLeased(found)).map(addressKey));
   const mixed = [...ruled.values()].includes('its own');
   const hosts = new Set(mixed ? desired.map(({ spec }) => hostPart(spec)) : []);
   return addresses.flatMap((address): Address[] => {
@@ -580,7 +586,7 @@ function underOurRule(
     const isOwned = owned.has(key);
     const rule = ruled.get(device);
     if (!isOwned && rule !== 'all' && !(rule === 'its own' && hosts.has(hostPart(spec)))) return [];
-    if (dynamic && wanted.has(key)) return [];
+    if (dynamic ? wanted.has(key) : isOwned && leased.has(key)) return [];
     return [isOwned ? { device, spec } : { device, spec, foreign: true }];
   });
 }

@@ -1,14 +1,16 @@
 // The network state: one shape for what the configuration wants (desired) and for what the machine has (observed).
 // Each thing has one key; every comparison goes through it.
 
+import type { Foreign } from '../dialects/foreign.ts';
+
 /** A NIC on this machine. In a desired state only what the configuration wants of it is set. */
 export type Link = { device: string; up?: boolean; mtu?: number };
 
 /**
  * `spec` is what `ip address` takes: `192.0.2.1/24`, for a foreign point-to-point address `192.0.2.1 peer 192.0.2.2/32`.
- * `foreign`: found there, and not ours.
+ * `foreign`: found there, and not ours; `found`: in what words, where it is to come back.
  */
-export type Address = { device: string; spec: string; foreign?: true };
+export type Address = { device: string; spec: string; foreign?: true; found?: Foreign };
 
 /** A unicast route through a gateway, in the main table. `protocol` is what `ip route` prints; `source` where it names one. */
 export type Route = {

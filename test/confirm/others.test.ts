@@ -132,6 +132,85 @@ describe('what others have where a change is taken back', { concurrency: true },
       assert.equal((await lab.kylin('status')).status, 0);
     });
 
+  for (const how of ['rollback', 'lapse', 'a reload that fails'] as const)
+    it(`addresses of every kind that a change removed come back word for word: ${how}`, async (t) => {
+      const lab = await createLab({ networkScripts: true });
+      t.after(() => lab.close());
+      await apply(lab, small);
+      await shell(lab, ADDRESSES_OF_OTHERS);
+      const odd = '\u0001 "#';
+      await lab.router.run(['ip', 'address', 'add', '172.31.7.1/32', 'dev', 'eth2', 'label', `eth2:${odd}`]);
+      const found = await addressesOf(lab);
+      assert.equal(found.split('\n').length, 11, found);
+      const network = await everything(lab);
+      if (how === 'a reload that fails') {
+        const tools = await recordTools(lab.router);
+        await tools.before('ip', FAILING);
+        await lab.configure(one);
+        const report = await json(lab, 'reload');
+        assert.deepEqual([report.status, report.result, warningsOf(report)], [69, 'rolled-back', []]);
+      } else {
+        await apply(lab, one, '--confirm-within', '600');
+        assert.match(
+          await addressesOf(lab),
+          /^eth2 inet 10\.10\.2\.254\/24 scope global eth2\\ valid_lft forever preferred_lft forever\n$/,
+        );
+        await takeBack(lab, how);
+      }
+      assert.equal(await addressesOf(lab), found);
+      assert.equal(await everything(lab), network);
+    });
+
+  it('a lease comes back with what it had left, also where the file made it an address for good; one that is over does not', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    await apply(lab, small);
+    await shell(
+      lab,
+      `ip link set eth2 up
+       ip address add 10.10.2.254/24 dev eth2 valid_lft 90000 preferred_lft 80000
+       ip address add 10.10.2.9/24 dev eth2 valid_lft 3000 preferred_lft 100
+       ip address add 10.10.2.8/24 dev eth2 valid_lft 300 preferred_lft 300`,
+    );
+    await apply(lab, one, '--confirm-within', '600');
+    assert.match(await lifetimesOf(lab), /^10\.10\.2\.254\/24 forever forever\n$/);
+    await takeBack(lab, 'lapse');
+    const lines = (await lifetimesOf(lab)).trim().split('\n');
+    const left = lines.map((line) =>
+      line.split(' ').map((word) => (/sec$/.test(word) ? Number.parseInt(word, 10) : word)),
+    );
+    const about = (seconds: number, real: unknown) =>
+      assert.ok(typeof real === 'number' && real <= seconds && real > seconds - 300, `${real}: ${lines.join()}`);
+    assert.deepEqual(
+      left.map(([spec]) => spec),
+      ['10.10.2.254/24', '10.10.2.9/24'],
+    );
+    about(90_000 - 601, left[0]?.[1]);
+    about(80_000 - 601, left[0]?.[2]);
+    about(3000 - 601, left[1]?.[1]);
+    assert.equal(left[1]?.[2], 0);
+    // They are somebody else's again.
+    await apply(lab, 'if_list: []\n');
+    assert.equal((await lifetimesOf(lab)).trim().split('\n').length, 2);
+  });
+
+  it('addresses in a checkpoint of the version before, which has no words, come back', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    await apply(lab, small);
+    await shell(lab, 'ip link set eth2 up; ip address add 10.10.2.7/24 dev eth2');
+    const found = await everything(lab);
+    await apply(lab, one, '--confirm-within', '600');
+    const path = '/var/lib/kylin-vr/checkpoint.json';
+    const checkpoint = JSON.parse((await lab.router.read(path)) ?? '');
+    assert.equal(checkpoint.state.addresses.filter((each: { found?: unknown }) => each.found).length, 1);
+    for (const address of checkpoint.state.addresses) delete address.found;
+    delete checkpoint.at;
+    await lab.router.write(path, JSON.stringify(checkpoint), 0o600);
+    await takeBack(lab, 'rollback');
+    assert.equal(await everything(lab), found);
+  });
+
   it('a route that others put meanwhile through what the change brought goes with that, and the way back is whole', async (t) => {
     const lab = await createLab({ networkScripts: true });
     t.after(() => lab.close());
@@ -175,6 +254,32 @@ const KINDS = `
   ip route add unreachable 172.29.0.0/16 src 10.10.2.254 metric 7
   ip route add blackhole 172.30.0.0/16 src 10.10.2.254
   ip route add default via ${x} dev eth2 metric 900`;
+
+/** On the NIC that `small` does not name. */
+const ADDRESSES_OF_OTHERS = `
+  ip link set eth2 up
+  ip address add 172.31.1.1/24 dev eth2 noprefixroute
+  ip address add 10.10.2.7/24 dev eth2 label eth2:foo
+  ip address add 172.31.4.1/24 dev eth2 metric 77
+  ip address add 172.31.6.1/24 broadcast 172.31.6.9 dev eth2
+  ip address add 172.31.8.1 peer 172.31.8.2/32 dev eth2
+  ip address add 10.10.2.9/24 dev eth2 valid_lft 30000 preferred_lft 10000
+  ip address add 10.10.2.10/24 dev eth2 valid_lft 30000 preferred_lft 0
+  ip address add 10.10.2.11/24 dev eth2 preferred_lft 0
+  ip address add 224.0.1.5/32 dev eth2 autojoin`;
+
+/** Without the seconds, which go on. */
+const addressesOf = (lab: Lab) =>
+  shell(
+    lab,
+    `ip -4 -oneline -details address show dev eth2 | sed -E 's/^[0-9]+: //; s/ secondary//; s/ +/ /g; s/ [1-9][0-9]*sec/ some/g' | sort`,
+  );
+
+const lifetimesOf = (lab: Lab) =>
+  shell(
+    lab,
+    `ip -4 -oneline address show dev eth2 | sed -E 's/.* inet (\\S+) .*valid_lft (\\S+) preferred_lft (\\S+)/\\1 \\2 \\3/'`,
+  );
 
 const kindsOf = (lab: Lab) =>
   shell(
