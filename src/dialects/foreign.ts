@@ -155,24 +155,26 @@ const neighbours = array(
     state: optional(array(string)),
     proxy: optional(anything),
     router: optional(anything),
+    extern_learn: optional(anything),
     protocol: optional(string),
   }),
 );
 
 /**
  * Reads what `ip -json -batch` prints for `neighbour show nud permanent nud noarp` and `neighbour show proxy`, a list to a line.
- * Without the kernel's own, whose MAC is that of a group or of all, or of nobody.
+ * Without the kernel's own, which are `noarp`, and whose MAC is that of a group or of all, or of nobody.
  */
 export function parseForeignNeighbours(text: string, devices: ReadonlySet<string>): Foreign[] {
   const there = text.split('\n').flatMap((line) => (line.trim() === '' ? [] : neighbours(parsePrinted(line))));
   return there.flatMap(({ dst, dev: device, lladdr, state = [], protocol, ...flags }): Foreign[] => {
     const isProxy = 'proxy' in flags;
-    if (!devices.has(device) || (!isProxy && (lladdr === undefined || ofTheKernel(lladdr)))) return [];
+    const isNoarp = state.includes('NOARP');
+    if (!devices.has(device) || (!isProxy && (lladdr === undefined || (isNoarp && ofTheKernel(lladdr))))) return [];
     const words = [
       ...(isProxy ? ['proxy', dst] : [dst, 'lladdr', lladdr]),
       ...['dev', device],
-      ...(isProxy ? [] : ['nud', state.includes('NOARP') ? 'noarp' : 'permanent']),
-      ...('router' in flags ? ['router'] : []),
+      ...(isProxy ? [] : ['nud', isNoarp ? 'noarp' : 'permanent']),
+      ...(['router', 'extern_learn'] as const).filter((flag) => flag in flags),
       ...(protocol === undefined ? [] : ['protocol', protocol]),
     ];
     return [{ kind: 'neighbour', family: dst.includes(':') ? 6 : 4, device, words: words.join(' ') }];

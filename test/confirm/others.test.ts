@@ -114,7 +114,7 @@ describe('what others have where a change is taken back', { concurrency: true },
       await apply(lab, one);
       await shell(lab, KINDS);
       const found = await kindsOf(lab);
-      assert.equal(found.split('\n').length, 17, found);
+      assert.equal(found.split('\n').length, 21, found);
       if (how === 'a reload that fails') {
         const tools = await recordTools(lab.router);
         await tools.before('ip', FAILING);
@@ -241,6 +241,10 @@ const KINDS = `
   ip neighbour add 10.10.2.99 lladdr 02:00:00:00:00:09 nud permanent dev eth2
   ip neighbour add 10.10.2.98 lladdr 02:00:00:00:00:08 nud noarp dev eth2
   ip neighbour add proxy 10.10.2.97 dev eth2
+  ip neighbour add 10.10.2.96 lladdr 02:00:00:00:00:06 nud permanent dev eth2 extern_learn
+  ip neighbour add 10.10.2.95 lladdr 03:bf:0a:0a:02:5f nud permanent dev eth2
+  ip neighbour add 10.10.2.94 lladdr ff:ff:ff:ff:ff:ff nud permanent dev eth2
+  ip neighbour add 10.10.2.93 lladdr 00:00:00:00:00:00 nud permanent dev eth2
   ip route add 172.19.0.0/16 via ${x} dev eth2 proto 99 metric 5
   ip route add 172.20.0.0/16 via ${x} dev eth2 mtu lock 1300 rto_min 50ms
   ip route add 172.21.0.0/16 via ${x} dev eth2 src 10.10.2.254

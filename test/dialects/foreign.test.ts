@@ -184,6 +184,7 @@ it("neighbours of the devices that somebody entered, and those answered for, wit
       '{"dst":"ff02::16","dev":"eth0","lladdr":"33:33:00:00:00:16","state":["NOARP"]},' +
       '{"dst":"127.0.0.1","dev":"eth0","lladdr":"00:00:00:00:00:00","state":["NOARP"]},' +
       '{"dst":"2001:db8::9","dev":"eth0","lladdr":"02:00:00:00:00:09","router":null,"state":["PERMANENT"]},' +
+      '{"dst":"203.0.113.6","dev":"eth0","lladdr":"03:bf:cb:00:71:06","extern_learn":null,"state":["PERMANENT"]},' +
       '{"dst":"203.0.113.9","dev":"eth1","lladdr":"02:00:00:00:00:09","state":["PERMANENT"]}]',
     '[{"dst":"203.0.113.7","dev":"eth0","proxy":null}]',
     '',
@@ -193,8 +194,9 @@ it("neighbours of the devices that somebody entered, and those answered for, wit
     'neighbour replace 203.0.113.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent protocol zebra',
     'neighbour replace 203.0.113.8 lladdr 02:00:00:00:00:08 dev eth0 nud noarp',
     'neighbour replace 2001:db8::9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent router',
+    'neighbour replace 203.0.113.6 lladdr 03:bf:cb:00:71:06 dev eth0 nud permanent extern_learn',
     'neighbour replace proxy 203.0.113.7 dev eth0',
   ]);
-  assert.equal(new Set(read.map(foreignPlace)).size, 4);
+  assert.equal(new Set(read.map(foreignPlace)).size, 5);
   assert.deepEqual(parseForeignNeighbours('', new Set(['eth0'])), []);
 });
