@@ -35,7 +35,7 @@ import type { FlowModel } from './network/flows.ts';
 import { type BoundNic, usedNics } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
-import { ourRoutes, toReturn, withStayed } from './network/return.ts';
+import { type Left, ourRoutes, settingsToReturn, toReturn, withStayed } from './network/return.ts';
 import {
   type Address,
   addressKey,
@@ -90,6 +90,8 @@ export type Checkpoint = {
   stayed?: readonly string[];
   /** Seconds since boot. */
   at?: number;
+  /** As it is to leave them, and, once it is verified, as it left them. */
+  left?: Left;
   owned: Owned;
   /** Undefined: by a 1.0. */
   others?: Others;
@@ -220,6 +222,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
         ...(lost.length > 0 && { lost: lost.map(cannotComeBack) }),
         found: async () => ({
           ...toReturn(checkpoint, found.machine.addresses, found.observation),
+          left: leftBy(found.observation.state),
           others: await takenFrom(host, others, found.observation),
         }),
       },
@@ -417,7 +420,9 @@ async function rollBack(
   attempt: { done: Step[]; warnings: string[]; failure: Error },
 ): Promise<Convergence> {
   const { done, warnings, failure } = attempt;
-  const back = await bringBack(host, renderer, checkpoint, first.observation.managers);
+  // Nobody else had time to change anything.
+  const { left: _, ...all } = checkpoint;
+  const back = await bringBack(host, renderer, all, first.observation.managers);
   warnings.push(...back.warnings, ...(await cutAfterwards(host, renderer, checkpoint)).warnings);
   const result = back.whole ? 'rolled-back' : 'failed';
   return { result, whole: first.whole, steps: done, warnings, error: failure };
@@ -572,15 +577,21 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
     );
     refuseUnreadable(machine, checkpoint.state, '');
     const observation = await observe(host, machine, bound, checkpoint.state, renderer);
-    back ??= withForeign(
-      toReturn(withAge(checkpoint, await uptimeOf(host)), machine.addresses, observation).state,
-      observation,
-      machine,
-    );
+    back ??= await stateBack(host, checkpoint, machine, observation);
     const asked = managers.size > 0 ? askManaged(host, Promise.resolve(managers)) : undefined;
     const managed = asked ? await observeManaged(host, machine, observation, asked) : observation;
     return { steps: planSteps(back, managed), machine, ours: observation };
   };
+}
+
+async function stateBack(
+  host: Host,
+  checkpoint: Checkpoint,
+  machine: Machine,
+  observation: Observation,
+): Promise<NetworkState> {
+  const { state } = toReturn(withAge(checkpoint, await uptimeOf(host)), machine.addresses, observation);
+  return withForeign(settingsToReturn(state, checkpoint.left, observation.state), observation, machine);
 }
 
 /** With the foreign addresses that are there when the return begins, and that it might take along. */
@@ -612,10 +623,13 @@ function checkpointOf(first: Survey, renderer: Renderer, ways: Ways): Checkpoint
     renderer: renderer.name,
     bound: usedNics(binding),
     ...withStayed(stateBefore(first), machine.addresses, first.observation),
+    left: leftBy(first.desired),
     owned: machine.owned,
     ways,
   };
 }
+
+const leftBy = ({ links, sysctls }: NetworkState): Left => ({ links, sysctls });
 
 /** What was there, foreign profiles that were put aside included. */
 function stateBefore({ machine, observation, binding, desired }: Survey): NetworkState {

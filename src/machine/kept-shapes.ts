@@ -76,10 +76,14 @@ const foreignFields = {
   protocol: optional(string),
 };
 
+const settings = {
+  sysctls: array(object({ key: string, value: string })),
+  links: array(object({ device: string, up: optional(boolean), mtu: optional(number) })),
+};
+
 const state = later(() =>
   object({
-    sysctls: array(object({ key: string, value: string })),
-    links: array(object({ device: string, up: optional(boolean), mtu: optional(number) })),
+    ...settings,
     bridges: array(object({ name: string, type: bridgeType, mac: optional(string) })),
     ports: array(object({ device: string, bridge: string, type: bridgeType })),
     released: array(string),
@@ -115,6 +119,7 @@ export const checkpoint = later(() =>
     ways: optional(oneOf('today', 'as in 1.0')),
     stayed: optional(array(string)),
     at: optional(number),
+    left: optional(object(settings)),
     others: optional(
       object({
         devices: array(string),

@@ -23,6 +23,9 @@ export type Found = {
   stayed?: readonly string[];
 };
 
+/** Links and settings of the kernel as a change leaves them. */
+export type Left = Pick<NetworkState, 'links' | 'sysctls'>;
+
 /** What `ip` prints of routes of IPv4, by lines, and of neighbours that somebody entered, in JSON. */
 export type Standing = { routes: readonly string[]; neighbours: string };
 
@@ -52,6 +55,26 @@ export function toReturn<T extends Found>(found: T, there: readonly Address[], o
     (address) => !address.foreign || !(now.has(addressKey(address)) || moved.has(address.spec)),
   );
   return { ...found, ...withStayed({ ...state, addresses }, there, ours) };
+}
+
+/**
+ * Of MTUs and settings of the kernel what the change made other than it was, and is so still: the rest is as others have it.
+ * `left`: unknown to a version before.
+ */
+export function settingsToReturn(state: NetworkState, left: Left | undefined, now: Left): NetworkState {
+  if (left === undefined) return state;
+  const [mtuLeft, mtuNow] = [left, now].map(({ links }) => new Map(links.map(({ device, mtu }) => [device, mtu])));
+  const [valueLeft, valueNow] = [left, now].map(
+    ({ sysctls }) => new Map(sysctls.map(({ key, value }) => [key, value])),
+  );
+  const isOurs = <T>(was: T, made: T, is: T) => made !== undefined && made !== was && made === is;
+  return {
+    ...state,
+    links: state.links.map(({ mtu, ...link }) =>
+      isOurs(mtu, mtuLeft?.get(link.device), mtuNow?.get(link.device)) && mtu !== undefined ? { ...link, mtu } : link,
+    ),
+    sysctls: state.sysctls.filter(({ key, value }) => isOurs(value, valueLeft?.get(key), valueNow?.get(key))),
+  };
 }
 
 /**

@@ -211,6 +211,35 @@ describe('what others have where a change is taken back', { concurrency: true },
     assert.equal(await everything(lab), found);
   });
 
+  for (const how of ['rollback', 'lapse'] as const)
+    it(`MTUs and settings that others changed meanwhile are theirs, the rest is as it was: ${how}`, async (t) => {
+      const lab = await createLab({ networkScripts: true });
+      t.after(() => lab.close());
+      await apply(lab, small);
+      await shell(lab, 'ip link set eth2 mtu 1480; sysctl -qw net.ipv4.conf.eth2.send_redirects=1');
+      const found = await everything(lab);
+      const [was, redirects] = [await settingsOf(lab), await setting(lab, 'eth2.send_redirects')];
+      assert.deepEqual([was, redirects], ['eth1 1500\neth2 1480\n', '1']);
+      const mtus = (config: string) => config.replace(`11:00:04'`, `11:00:04', mtu: 1400`);
+      await apply(lab, mtus(one), '--confirm-within', '600');
+      assert.deepEqual(await setting(lab, 'eth2.send_redirects'), '0');
+      assert.equal(await settingsOf(lab), 'eth1 1400\neth2 1480\n');
+      await takeBack(lab, how);
+      assert.equal(await settingsOf(lab), was);
+      assert.equal(await everything(lab), found);
+
+      await apply(lab, `${mtus(one)}# again\n`, '--confirm-within', '600');
+      await shell(
+        lab,
+        `ip link set eth2 mtu 1350; ip link set eth1 mtu 1300
+         sysctl -qw net.ipv4.conf.eth2.send_redirects=1 net.ipv4.conf.eth2.rp_filter=1`,
+      );
+      await takeBack(lab, how);
+      assert.equal(await settingsOf(lab), 'eth1 1300\neth2 1350\n');
+      assert.equal(await setting(lab, 'eth2.send_redirects'), '1');
+      assert.equal(await setting(lab, 'eth2.rp_filter'), '1');
+    });
+
   it('a route that others put meanwhile through what the change brought goes with that, and the way back is whole', async (t) => {
     const lab = await createLab({ networkScripts: true });
     t.after(() => lab.close());
@@ -278,6 +307,10 @@ const addressesOf = (lab: Lab) =>
     lab,
     `ip -4 -oneline -details address show dev eth2 | sed -E 's/^[0-9]+: //; s/ secondary//; s/ +/ /g; s/ [1-9][0-9]*sec/ some/g' | sort`,
   );
+
+const settingsOf = (lab: Lab) =>
+  shell(lab, `for nic in eth1 eth2; do echo "$nic $(cat /sys/class/net/$nic/mtu)"; done`);
+const setting = async (lab: Lab, name: string) => (await shell(lab, `sysctl -n net.ipv4.conf.${name}`)).trim();
 
 const lifetimesOf = (lab: Lab) =>
   shell(

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { goneSince, ourRoutes, toReturn, withStayed } from '../../src/network/return.ts';
+import { goneSince, type Left, ourRoutes, settingsToReturn, toReturn, withStayed } from '../../src/network/return.ts';
 import { type Address, emptyState, type Route } from '../../src/network/state.ts';
 
 const NONE = { owned: new Set<string>(), ownedRoutes: new Set<string>() };
@@ -29,6 +29,29 @@ describe('addresses that come back when a change is taken back', () => {
     assert.deepEqual(back([on('lo')]), [foreign('192.0.2.5/24')]);
     assert.deepEqual(back([on('lo'), on('eth1')]), []);
     assert.deepEqual(back([on('lo'), on('eth1')], ['eth1 192.0.2.5/24']), [foreign('192.0.2.5/24')]);
+  });
+});
+
+describe('MTUs and settings that come back', () => {
+  const state = (mtu: number, value: string) => ({
+    ...emptyState,
+    links: [{ device: 'eth2', up: true, mtu }],
+    sysctls: [{ key: 'net/ipv4/conf/eth2/rp_filter', value }],
+  });
+  const back = (left: Left | undefined, now: Left) => {
+    const { links, sysctls } = settingsToReturn(state(1500, '1'), left, now);
+    return [links[0]?.mtu, sysctls[0]?.value];
+  };
+
+  it('are what the change made other, and nobody changed since', () => {
+    assert.deepEqual(back(state(1400, '0'), state(1400, '0')), [1500, '1']);
+    assert.deepEqual(back(state(1400, '0'), state(1300, '2')), [undefined, undefined]);
+    assert.deepEqual(back(state(1500, '1'), state(1400, '0')), [undefined, undefined]);
+    assert.deepEqual(back({ links: [{ device: 'eth2' }], sysctls: [] }, state(1400, '0')), [undefined, undefined]);
+  });
+
+  it('are all of them where nothing is known of that', () => {
+    assert.deepEqual(back(undefined, state(1400, '0')), [1500, '1']);
   });
 });
 
