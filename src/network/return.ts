@@ -19,7 +19,7 @@ import {
 
 export type Found = {
   state: NetworkState;
-  /** Keys of the same foreign addresses as in `state` on other devices. */
+  /** Keys of the same foreign addresses as in `state` on other devices, or with another prefix length. */
   stayed?: readonly string[];
 };
 
@@ -34,25 +34,25 @@ type Ours = { owned: ReadonlySet<string>; ownedRoutes: ReadonlySet<string> };
 
 /** A state that is to come back. */
 export function withStayed(state: NetworkState, there: readonly Address[], ours: Ours): Found {
-  const specs = new Set(state.addresses.flatMap(({ spec, foreign }) => (foreign ? [spec] : [])));
+  const hosts = new Set(state.addresses.flatMap(({ spec, foreign }) => (foreign ? [hostPart(spec)] : [])));
   const going = new Set(state.addresses.map(addressKey));
-  const elsewhere = foreignAddresses(there, ours).filter(({ spec }) => specs.has(spec));
+  const elsewhere = foreignAddresses(there, ours).filter(({ spec }) => hosts.has(hostPart(spec)));
   const stayed = elsewhere.map(addressKey).filter((key) => !going.has(key));
   return { state, stayed };
 }
 
 /**
  * Of what is foreign only what the change took away: what is there still is not our matter, and others may change it while the
- * change waits. Nor is an address that they have put on another device by now.
+ * change waits. Nor is an address that they have put on another device by now, or with another prefix length.
  */
 export function toReturn<T extends Found>(found: T, there: readonly Address[], ours: Ours): T {
   const { state, stayed = [] } = found;
   const known = new Set([...stayed, ...state.addresses.map(addressKey)]);
   const foreign = foreignAddresses(there, ours);
   const now = new Set(foreign.map(addressKey));
-  const moved = new Set(foreign.filter((address) => !known.has(addressKey(address))).map(({ spec }) => spec));
+  const moved = new Set(foreign.filter((address) => !known.has(addressKey(address))).map(({ spec }) => hostPart(spec)));
   const addresses = state.addresses.filter(
-    (address) => !address.foreign || !(now.has(addressKey(address)) || moved.has(address.spec)),
+    (address) => !address.foreign || !(now.has(addressKey(address)) || moved.has(hostPart(address.spec))),
   );
   return { ...found, ...withStayed({ ...state, addresses }, there, ours) };
 }

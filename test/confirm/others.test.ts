@@ -240,6 +240,23 @@ describe('what others have where a change is taken back', { concurrency: true },
       assert.equal(await setting(lab, 'eth2.rp_filter'), '1');
     });
 
+  it('an address that others moved meanwhile does not come back beside theirs, whatever its prefix length', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    await shell(lab, OTHERS);
+    await apply(lab, small);
+    await shell(
+      lab,
+      `ip address add 10.9.9.1/24 dev eth2; ip address add 10.9.9.2/24 dev eth2
+       ip address add 10.9.9.3/24 dev eth2; ip address add 10.9.9.3/32 dev br-op`,
+    );
+    await apply(lab, one, '--confirm-within', '600');
+    await shell(lab, 'ip address add 10.9.9.1/32 dev br-op');
+    await takeBack(lab, 'rollback');
+    const there = await shell(lab, "ip -4 -o address show to 10.9.9.0/24 | awk '{ print $2, $4 }' | sort");
+    assert.equal(there, 'br-op 10.9.9.1/32\nbr-op 10.9.9.3/32\neth2 10.9.9.2/24\neth2 10.9.9.3/24\n');
+  });
+
   it('a route that others put meanwhile through what the change brought goes with that, and the way back is whole', async (t) => {
     const lab = await createLab({ networkScripts: true });
     t.after(() => lab.close());

@@ -29,6 +29,8 @@ describe('addresses that come back when a change is taken back', () => {
     assert.deepEqual(back([on('lo')]), [foreign('192.0.2.5/24')]);
     assert.deepEqual(back([on('lo'), on('eth1')]), []);
     assert.deepEqual(back([on('lo'), on('eth1')], ['eth1 192.0.2.5/24']), [foreign('192.0.2.5/24')]);
+    assert.deepEqual(back([on('lo'), { device: 'eth1', spec: '192.0.2.5/32' }]), []);
+    assert.deepEqual(back([on('lo'), { device: 'eth2', spec: '192.0.2.5/32' }]), []);
   });
 });
 
