@@ -75,7 +75,7 @@ export type Convergence = {
   isUnwritable?: boolean;
   /** Of one that was unchanged: what its flows are held against. */
   flowModel?: () => FlowModel;
-  /** What is foreign, went, and could not be put back: the next run tries again. */
+  /** What is foreign, went, and could not be put back, and what of ours could not be taken away: the next run tries again. */
   lost?: string[];
   /** Of one that changed something: what is to come back where that is taken back. */
   found?: () => Promise<Checkpoint>;
@@ -219,7 +219,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
         ...withoutLost(done, lost),
         whole: first.whole,
         warnings,
-        ...(lost.length > 0 && { lost: lost.map(cannotComeBack) }),
+        ...(lost.length + found.stuck.length > 0 && { lost: [...lost.map(cannotComeBack), ...found.stuck] }),
         found: async () => ({
           ...toReturn(checkpoint, found.machine.addresses, found.observation),
           left: leftBy(found.observation.state),
@@ -247,6 +247,7 @@ async function nothingToDo(
     whole: first.whole,
     steps: [],
     warnings: first.warnings,
+    ...(first.stuck.length > 0 && { lost: first.stuck }),
     flowModel: () => flowModelOf(aim, first, record?.former),
   };
   if (isAsked) return withAlso(unchanged, await endFlows(host, aim, first, record));

@@ -20,6 +20,7 @@ import {
   type Owned,
   observe,
   observeManaged,
+  type Place,
   readMachine,
   readOwned,
   stillThere,
@@ -35,7 +36,15 @@ import { type Exemptions, exemptions } from './network/foreign-nat.ts';
 import { WIDEST } from './network/inside.ts';
 import { type Network, parseCidr } from './network/ipv4.ts';
 import { allowedOn } from './network/kept.ts';
-import { type BoundNic, bindNics, carrierOf, type LinkBefore, type NicBinding, usedNics } from './network/nics.ts';
+import {
+  type BoundNic,
+  bindNics,
+  carrierOf,
+  isSayable,
+  type LinkBefore,
+  type NicBinding,
+  usedNics,
+} from './network/nics.ts';
 import { movedKey, type Observation } from './network/observation.ts';
 import { forwardObstacles } from './network/obstacles.ts';
 import { planSteps } from './network/plan.ts';
@@ -56,6 +65,7 @@ import {
 } from './network/state.ts';
 import type { Step } from './network/step.ts';
 import { type Translation, translationOf, type Ways } from './network/translation.ts';
+import { visible } from './visible.ts';
 
 export type Survey = {
   machine: Machine;
@@ -76,6 +86,8 @@ export type Survey = {
   warnings: string[];
   /** Of what is somebody else's and goes by these steps. */
   going: string[];
+  /** What of ours nobody can take away. */
+  stuck: string[];
 };
 
 /**
@@ -159,7 +171,39 @@ export async function survey(
   ];
   const ours = ownedBy(unheld, binding, machine, steps);
   const owned = leaveNics ? union(machine.owned, ours) : ours;
-  return { machine, binding, waiting, owned, whole: !leaveNics, left, desired, observation, steps, warnings, going };
+  return {
+    machine,
+    binding,
+    waiting,
+    owned,
+    whole: !leaveNics,
+    left,
+    desired,
+    observation,
+    steps,
+    warnings,
+    going,
+    stuck: stuckOn(machine, config),
+  };
+}
+
+/** Of NICs that left the file; what is on one of the file stays, and is said. */
+function stuckOn({ links, owned, addresses }: Machine, { nics }: Config): string[] {
+  const odd = links.filter(
+    ({ device, mac, permanentMac = mac }) => !isSayable(device) && !nics.some((nic) => nic.mac === permanentMac),
+  );
+  return odd.flatMap(({ device, index, mac, permanentMac = mac }) => {
+    const isIts = (place: Place) => (place.index === undefined ? place.mac === permanentMac : place.index === index);
+    const ours = new Set(
+      owned.addresses.filter((each) => each.on === undefined && isIts(each)).map(({ spec }) => spec),
+    );
+    const there = addresses.flatMap((each) => (each.device === device && ours.has(each.spec) ? [each.spec] : []));
+    if (there.length === 0) return [];
+    return [
+      `${there.join(', ')} stays on ${visible(device)}, whose name is no text that a command could be given: ` +
+        `give it another: ip link set dev if${index} name ANOTHER, then run kylin-vr reload`,
+    ];
+  });
 }
 
 /** What comes back each time, and what the file does not allow. */

@@ -145,7 +145,7 @@ export function aged(foreign: Foreign, seconds: number): Foreign | undefined {
 const lifetime = (seconds: number): number | string => (seconds === FOR_EVER ? 'forever' : seconds);
 
 /** What `ip -batch` takes for one word: # begins a comment there, and quotes mean something. */
-const isWord = (text: string | undefined): boolean => text === undefined || /^[^\s\p{Cc}#'"\\]+$/u.test(text);
+export const isWord = (text: string | undefined): boolean => text === undefined || /^[^\s\p{Cc}#'"\\]+$/u.test(text);
 
 const neighbours = array(
   object({

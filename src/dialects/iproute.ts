@@ -7,7 +7,7 @@ import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
 import { array, boolean, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
-import { type Foreign, foreignArguments, foreignLine } from './foreign.ts';
+import { type Foreign, foreignArguments, foreignLine, isWord } from './foreign.ts';
 import { parsePrinted } from './json.ts';
 
 const addressInfo = object({
@@ -191,10 +191,24 @@ export type IpStep = Extract<
   }
 >;
 
-/** The arguments of `ip` for what no line of `ip -batch` can say: the label of a foreign address may be anything. */
+/**
+ * The arguments of `ip` for what no line of `ip -batch` can say: the label of a foreign address may be anything, and so may the name of a
+ * link, but for spaces, on which something of ours is.
+ */
 export function argumentsOf(step: IpStep): string[] | undefined {
+  if (step.kind === 'move-foreign') return undefined;
   const found = step.kind === 'add-address' ? step.address.found : undefined;
-  return found !== undefined && foreignLine(found) === undefined ? foreignArguments(found) : undefined;
+  if (found !== undefined) return foreignLine(found) === undefined ? foreignArguments(found) : undefined;
+  return isWord(deviceOf(step)) ? undefined : batchLine(step).split(' ');
+}
+
+function deviceOf(step: Exclude<IpStep, { kind: 'move-foreign' }>): string {
+  if ('address' in step) return step.address.device;
+  if ('port' in step) return step.port.device;
+  if ('bridge' in step) return step.bridge.name;
+  return step.kind === 'add-route' || step.kind === 'remove-route' || step.kind === 'add-subnet-route'
+    ? step.route.device
+    : step.device;
 }
 
 /** What is to be done in `ip -batch`, a line each. Additions may be repeated. */

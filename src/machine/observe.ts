@@ -29,7 +29,7 @@ import { CommandError } from '../errors.ts';
 import { bridgesOf, carriedOut, mayHavePorts, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
 import { keptAmong } from '../network/kept.ts';
-import { type BoundNic, isNic, isNicOfAnyName, type ObservedLink } from '../network/nics.ts';
+import { type BoundNic, isNic, isNicOfAnyName, isSayable, type ObservedLink } from '../network/nics.ts';
 import type { Claim, Observation, Stray, Unreadable } from '../network/observation.ts';
 import {
   type Address,
@@ -404,12 +404,18 @@ function onDevices<T extends Place>(
   keyOf: (item: T, device: string) => string,
 ): Set<string> {
   const devicesOf = placesAmong(links);
-  return new Set(items.flatMap((item) => devicesOf(item).map((device) => keyOf(item, device))));
+  return new Set(
+    items.flatMap((item) =>
+      devicesOf(item)
+        .filter(isSayable)
+        .map((device) => keyOf(item, device)),
+    ),
+  );
 }
 
 /** The devices that something recorded may be on: of a NIC whose MAC was changed, or came on another link, there are two. */
-function placesAmong(links: readonly ObservedLink[], isIt = isNic): (place: Place) => string[] {
-  const nics = links.filter(isIt);
+function placesAmong(links: readonly ObservedLink[]): (place: Place) => string[] {
+  const nics = links.filter(isNicOfAnyName);
   const byMac = new Map(nics.map(({ mac, permanentMac, device }) => [permanentMac ?? mac, device]));
   const byIndex = new Map(nics.map(({ index, device }) => [index, device]));
   return ({ mac, on, index }) => {
@@ -430,7 +436,7 @@ export function stillThere(
   wanted: Pick<NetworkState, 'addresses' | 'routes'>,
 ): Pick<Owned, 'addresses' | 'routes'> {
   const { links, owned } = machine;
-  const devicesOf = placesAmong(links, isNicOfAnyName);
+  const devicesOf = placesAmong(links);
   const nics = links.filter(isNicOfAnyName).map(({ device }) => device);
   const left = <T extends Place>(
     items: readonly T[],

@@ -69,6 +69,9 @@ export const isNicOfAnyName = ({ ethernet, kind }: ObservedLink): boolean =>
  */
 const USABLE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}$/;
 
+/** Bytes that are no text are read as U+FFFD: no command can be given them. */
+export const isSayable = (device: string): boolean => !device.includes('\ufffd');
+
 /** The kernel's number of a link, in this boot, and its name. */
 export type LinkBefore = { index: number | undefined; device: string | undefined };
 
@@ -115,7 +118,7 @@ const oddName = (device: string): string =>
   'in front; give it another: ip link set dev NAME name ANOTHER';
 
 /** Of a pair for failover (net_failover, a VF below its synthetic NIC) the upper one is the NIC, whatever its name. */
-const withoutLower = (links: readonly ObservedLink[]): ObservedLink[] =>
+export const withoutLower = (links: readonly ObservedLink[]): ObservedLink[] =>
   links.filter(({ master }) => !links.some(({ device }) => device === master));
 
 /** The permanent address decides: the ports of a bond all carry the address of its first port. */

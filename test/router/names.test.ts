@@ -32,6 +32,52 @@ describe('odd names', { concurrency: true }, () => {
     assert.doesNotMatch(await everything(lab), /203\.0\.113|KYLIN/);
   });
 
+  it('of a NIC of ours keep nothing of ours there: an empty if_list takes it down', async (t) => {
+    const lab = await createLab();
+    t.after(() => lab.close());
+    await ip(lab, 'link', 'set', 'dev', 'eth2', 'up');
+    for (const name of ODD) {
+      await apply(lab, `${one}route_list:\n  - { dest: 172.16.0.0/12, via: 10.10.1.11 }\n`);
+      await ip(lab, 'address', 'add', '10.10.1.99/24', 'dev', device);
+      // A newer kernel gives it another name while it is up, and its routes stay.
+      await ip(lab, 'link', 'set', 'dev', device, 'name', name);
+      await lab.configure('if_list: []\n');
+      const report = await json(lab, 'reload');
+      assert.deepEqual([report.status, report.result, warningsOf(report)], [0, 'changed', []], name);
+      assert.doesNotMatch(await everything(lab), /10\.10\.1\.254|172\.16\.0\.0|KYLIN/);
+      await ip(lab, 'link', 'set', 'dev', name, 'name', device);
+      assert.match(await shell(lab, `ip -4 -o address show dev ${device}`), / 10\.10\.1\.99\/24 /);
+    }
+  });
+
+  it('of a NIC of ours that is no text: what stays there is said, and goes once it has another', async (t) => {
+    const lab = await createLab();
+    t.after(() => lab.close());
+    await apply(lab, one);
+    await shell(lab, `ip link set ${device} down; ip link set ${device} name "$(printf 'a\\377')"`);
+    const number = (await shell(lab, `ip -o link show | grep ${mac} | cut -d: -f1`)).trim();
+    await lab.configure('if_list: []\n');
+    for (let n = 0; n < 3; n++) {
+      const report = await json(lab, 'reload');
+      assert.deepEqual(
+        [report.status, report.result, report.errors],
+        [
+          69,
+          'failed',
+          [
+            {
+              message: `10.10.1.254/24 stays on a\ufffd, whose name is no text that a command could be given: give it another: ip link set dev if${number} name ANOTHER, then run kylin-vr reload`,
+            },
+          ],
+        ],
+      );
+    }
+    assert.doesNotMatch(await everything(lab), /203\.0\.113|KYLIN/);
+    await shell(lab, `ip link set dev if${number} name lan0`);
+    assert.equal((await json(lab, 'reload')).status, 0);
+    assert.equal(await shell(lab, 'ip -4 -o address show dev lan0'), '');
+  });
+
   describe('of a NIC of ours', { concurrency: false }, () => {
     let lab: Lab;
     before(async () => {
