@@ -40,6 +40,7 @@ import {
   type BoundNic,
   bindNics,
   carrierOf,
+  isNic,
   isSayable,
   type LinkBefore,
   type NicBinding,
@@ -479,8 +480,10 @@ export const linksBefore = ({ owned }: Machine): Map<string, LinkBefore> =>
   new Map(owned.addresses.map(({ mac, index, device }) => [mac, { index, device }]));
 
 function recordedPorts({ owned, links }: Machine): Port[] {
-  const deviceOf = devicesByMac(links);
-  return owned.ports.map(({ mac, bridge, type }) => ({ device: deviceOf.get(mac) ?? '', bridge, type }));
+  const devicesOf = devicesByMac(links.filter(isNic));
+  return owned.ports.flatMap(({ mac, bridge, type }) =>
+    (devicesOf.get(mac) ?? []).map((device) => ({ device, bridge, type })),
+  );
 }
 
 /** Foreign addresses are left where they are. */

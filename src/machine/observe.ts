@@ -29,7 +29,7 @@ import { CommandError } from '../errors.ts';
 import { bridgesOf, carriedOut, mayHavePorts, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
 import { keptAmong } from '../network/kept.ts';
-import { type BoundNic, isNic, isNicOfAnyName, isSayable, type ObservedLink } from '../network/nics.ts';
+import { type BoundNic, isNic, isNicOfAnyName, isSayable, type ObservedLink, withoutLower } from '../network/nics.ts';
 import type { Claim, Observation, Stray, Unreadable } from '../network/observation.ts';
 import {
   type Address,
@@ -397,7 +397,7 @@ export async function observeManaged(
   return { ...observation, state: { ...observation.state, profiles }, managers: known, onManaged };
 }
 
-/** Keys of what is recorded, as far as its NIC is there. */
+/** Keys of what is recorded, as far as its NIC is there, and commands can name it. */
 function onDevices<T extends Place>(
   items: readonly T[],
   links: readonly ObservedLink[],
@@ -413,23 +413,27 @@ function onDevices<T extends Place>(
   );
 }
 
-/** The devices that something recorded may be on: of a NIC whose MAC was changed, or came on another link, there are two. */
+/**
+ * The device that something recorded is on: of the link that was its NIC in this boot, whatever its MAC and name are by now; once that
+ * is gone of the only one with the MAC, or, as others came with that, of the one that has the name.
+ */
 function placesAmong(links: readonly ObservedLink[]): (place: Place) => string[] {
   const nics = links.filter(isNicOfAnyName);
-  const byMac = new Map(nics.map(({ mac, permanentMac, device }) => [permanentMac ?? mac, device]));
   const byIndex = new Map(nics.map(({ index, device }) => [index, device]));
-  return ({ mac, on, index }) => {
+  const byMac = devicesByMac(links);
+  return ({ mac, on, index, device }) => {
     if (on !== undefined) return [on];
-    const named = byMac.get(mac);
     const numbered = index === undefined ? undefined : byIndex.get(index);
-    return [named, ...(numbered === named ? [] : [numbered])].flatMap((device) => device ?? []);
+    if (numbered !== undefined) return [numbered];
+    const named = byMac.get(mac) ?? [];
+    return named.length === 1 ? named : named.filter((name) => name === device);
   };
 }
 
 /**
  * Of what is recorded that which is there still, though nobody wants it there: the record shrinks by what was seen to go, only. It
  * goes with its link. What has no number is of a version before that, or of another boot,
- * and may be on any NIC once its own is not there.
+ * and may be on any NIC once its own is not there; nor is anything forgotten where several may be its NIC.
  */
 export function stillThere(
   machine: Machine,
@@ -437,6 +441,7 @@ export function stillThere(
 ): Pick<Owned, 'addresses' | 'routes'> {
   const { links, owned } = machine;
   const devicesOf = placesAmong(links);
+  const byMac = devicesByMac(links);
   const nics = links.filter(isNicOfAnyName).map(({ device }) => device);
   const left = <T extends Place>(
     items: readonly T[],
@@ -446,7 +451,7 @@ export function stillThere(
   ) =>
     items.filter((item) => {
       const places = devicesOf(item);
-      const unknown = places.length === 0 && item.index === undefined;
+      const unknown = places.length === 0 && (item.index === undefined || byMac.has(item.mac));
       return (unknown ? nics : places).some((device) => {
         const key = keyOf(item, device);
         return there.has(key) && !isWanted.has(key);
@@ -480,9 +485,15 @@ export function withoutPending(machine: Machine, pending: readonly { mac: string
   return { ...machine, ownedAddresses: onDevices(known, links, ({ spec }, device) => addressKey({ device, spec })) };
 }
 
-/** The device of each NIC: a bridge often has the MAC of its port. */
-export const devicesByMac = (links: readonly ObservedLink[]): Map<string, string> =>
-  new Map(links.filter(isNic).map(({ mac, permanentMac, device }) => [permanentMac ?? mac, device]));
+/** The devices of each NIC: a bridge often has the MAC of its port. More than one where others came with it. */
+export function devicesByMac(links: readonly ObservedLink[]): Map<string, string[]> {
+  const known = new Map<string, ObservedLink[]>();
+  for (const link of links.filter(isNicOfAnyName)) {
+    const mac = link.permanentMac ?? link.mac;
+    known.set(mac, [...(known.get(mac) ?? []), link]);
+  }
+  return new Map([...known].map(([mac, all]) => [mac, withoutLower(all).map(({ device }) => device)]));
+}
 
 /** Bridges and ports that are wanted, or ours as recorded. */
 function observeBridges(
@@ -490,10 +501,12 @@ function observeBridges(
   desired: Pick<NetworkState, 'bridges' | 'ports'>,
   owned: ReadonlySet<string>,
 ): Pick<NetworkState, 'bridges' | 'ports'> & { emptied: Set<string> } {
-  const deviceOf = devicesByMac(links);
+  const devicesOf = devicesByMac(links.filter(isNic));
   const ourBridges = new Set(record.bridges.map(bridgeKey));
   const ours = new Set([
-    ...record.ports.map(({ mac, bridge, type }) => portKey({ device: deviceOf.get(mac) ?? '', bridge, type })),
+    ...record.ports.flatMap(({ mac, bridge, type }) =>
+      (devicesOf.get(mac) ?? []).map((device) => portKey({ device, bridge, type })),
+    ),
     ...desired.ports.map(portKey),
   ]);
   const known = new Set([...ourBridges, ...desired.bridges.map(bridgeKey)]);

@@ -58,6 +58,26 @@ describe('a NIC whose MAC is changed', { concurrency: true }, () => {
     await takesAllDown(lab);
   });
 
+  for (const boot of ['in this boot, by its number', 'after a boot, by its name'] as const)
+    it(`and a link of others with the MAC of a NIC, and its address: an empty if_list takes that of the NIC, known ${boot}`, async (t) => {
+      const lab = await createLab();
+      t.after(() => lab.close());
+      await apply(lab, one);
+      await shell(
+        lab,
+        `ip link add veth7 up address ${mac} type veth peer name veth8
+         ip address add 10.10.1.254/24 dev veth7; ip route add 198.18.0.0/16 via 10.10.1.9 dev veth7`,
+      );
+      const theirs = () => shell(lab, 'ip -4 -o address show dev veth7; ip route show dev veth7');
+      const found = await theirs();
+      assert.match(found, /10\.10\.1\.254\/24/);
+      if (boot === 'after a boot, by its name') await reboot(lab, 'machine');
+      await apply(lab, 'if_list: []\n');
+      assert.equal(await addressesOf(lab), '');
+      assert.equal(await theirs(), found);
+      assert.deepEqual((await recorded(lab)).addresses, []);
+    });
+
   it('before the machine went down: what is there then was put there by others, and stays', async (t) => {
     const lab = await createLab();
     t.after(() => lab.close());
