@@ -255,8 +255,9 @@ function carrierOf(step: Step, desired: NetworkState, observation: Observation, 
   if (step.kind === 'remove-route' && step.route.protocol !== 'static') return 'ip';
   if (step.kind === 'add-route' && there.has(routeTargetKey(step.route))) return 'ip';
   const profile = desired.profiles.find((each) => each.device === device);
-  // Taking a change back brings foreign addresses back, which are in no profile of ours.
-  if (step.kind === 'add-address' && step.address.foreign && profile?.uuid === ourProfile(device, observation))
+  // Taking a change back brings foreign addresses back, which are in no profile of ours, and need not be in one of theirs.
+  const isOurs = profile?.uuid === ourProfile(device, observation);
+  if (step.kind === 'add-address' && step.address.foreign && (isOurs || step.address.found !== undefined))
     return 'ip, afterwards';
   if (profile !== undefined) return 'networkmanager';
   if (!hasOurProfile(device, observation)) return 'ip';

@@ -48,6 +48,7 @@ export function managedConfirm(path: 'keyfile' | 'ifcfg'): void {
       lab = await createManagedLab(path);
       await lab.router.write(file, text, mode);
       await shell(lab, `nmcli connection load ${file}; nmcli connection up uuid ${FOREIGN}`);
+      await shell(lab, 'ip address add 172.31.1.1/24 dev eth2 label eth2:foo noprefixroute');
       await apply(lab, small);
       found = await everything(lab);
       active = await profiles();
