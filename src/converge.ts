@@ -125,15 +125,14 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   const { beforeChange, asked = host, isAsked = false } = options;
   const look = () => survey(host, aim);
   const first = await survey(asked, aim, true);
-  if (await isOwnedDamaged(host, first.machine))
-    first.warnings.push(
-      ...(await setAside(host, PATHS.owned, 'addresses and routes of ours on NICs that left the file stay')),
-    );
+  const warnings = (await isOwnedDamaged(host, first.machine))
+    ? await setAside(host, PATHS.owned, 'addresses and routes of ours on NICs that left the file stay')
+    : [];
   if (isAsked) await forgetGone(host, first.machine.addresses);
   const record = await readFlowRecord(asked);
   const before = await waysInForce(asked);
   if (first.steps.length === 0) {
-    const unchanged = await nothingToDo(host, aim, { first, record, isAsked });
+    const unchanged = await nothingToDo(host, aim, { first, record, isAsked, warnings });
     return withAlso(unchanged, await settleLeft(host, first, []));
   }
   const others = await readOthers(host, first);
@@ -141,7 +140,6 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   await beforeChange?.(checkpoint);
   const begun = await beginFlows(host, aim, first, record);
   const done: Step[] = [];
-  const warnings: string[] = [];
   const cuts: Cut[] = [];
   let current = first;
   let failure: Error | undefined;
@@ -238,7 +236,12 @@ const foreignRemoved = (step: Step): Address[] =>
 async function nothingToDo(
   host: Host,
   aim: Aim,
-  { first, record, isAsked }: { first: Survey; record: FlowRecord | undefined; isAsked: boolean },
+  {
+    first,
+    record,
+    isAsked,
+    warnings,
+  }: { first: Survey; record: FlowRecord | undefined; isAsked: boolean; warnings: readonly string[] },
 ): Promise<Convergence> {
   await recordOwned(host, first.owned);
   await forgetForeign(host);
@@ -246,7 +249,7 @@ async function nothingToDo(
     result: 'unchanged',
     whole: first.whole,
     steps: [],
-    warnings: first.warnings,
+    warnings: [...first.warnings, ...warnings],
     ...(first.stuck.length > 0 && { lost: first.stuck }),
     flowModel: () => flowModelOf(aim, first, record?.former),
   };

@@ -93,6 +93,14 @@ export const whole =
     return value as number;
   };
 
+/** A string of this form; `what` it has to be. */
+export const like =
+  (pattern: RegExp, what: string): Shape<string> =>
+  (value) => {
+    if (!pattern.test(string(value))) throw new ShapeError(`must be ${what}`);
+    return value as string;
+  };
+
 export const either =
   <A, B>(one: Shape<A>, other: Shape<B>): Shape<A | B> =>
   (value) => {

@@ -1,13 +1,55 @@
 // What the files that we keep have to look like. Written by us alone, and yet whatever lies there is looked at before it is believed: a
 // disk, an editor or a restore may have been at them.
 
-import { array, boolean, each, either, number, object, oneOf, optional, type Shape, string, whole } from '../shape.ts';
+import {
+  array,
+  boolean,
+  each,
+  either,
+  like,
+  number,
+  object,
+  oneOf,
+  optional,
+  type Shape,
+  string,
+  whole,
+} from '../shape.ts';
+import { TRIGGERS } from '../trigger.ts';
 
 /** Made when it is asked: a run with nothing to do needs two of these, and to make them all takes it 0.5 ms. */
 const later =
   <T>(make: () => Shape<T>): Shape<T> =>
   (value) =>
     make()(value);
+
+/**
+ * What becomes part of a path, of a unit's name or of a line that `ip` and iptables read is what this program could have written, and no
+ * more: else a record could name any file of the machine.
+ */
+const run = like(/^[0-9a-f]{8}$/, "a run's id");
+const time = like(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/, 'a time');
+const hash = like(/^[0-9a-f]{64}$/, 'a hash');
+/** As the kernel has it; of one that others made it may have what the schema does not let in. */
+const device = like(/^(?!\.{1,2}$)[^\0\t-\r /]{1,15}$/, 'the name of a device');
+const noDevice = oneOf('');
+const line = like(/^[^\0\n\r]*$/, 'one line');
+const words = like(/^[^\0\n\r-][^\0\n\r]*$/, 'words of ip');
+const spec = like(/^[0-9a-f.:]+(\/\d+)?( peer [0-9a-f.:]+(\/\d+)?)?$/i, 'an address');
+const dest = like(/^(default|[0-9.]+(\/\d+)?)$/, 'a network');
+const via = like(/^[0-9.]+$/, 'an address');
+const word = like(/^[^\0\s-]\S*$/, 'a word');
+const macAddress = like(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i, 'a MAC');
+const metric = whole(0, 2 ** 32 - 1);
+const uuid = like(/^[^\s\p{Cc}-]\P{Cc}*$/u, 'a UUID');
+const sysctlKey = like(/^net(\/(?!\.{1,2}(\/|$))[^\0/\n]+)+$/, 'the path of a sysctl');
+const sysctlValue = like(/^(-?\d{1,10})?$/, 'a number');
+const chainName = like(/^KYLIN-VR[^\s"]{0,24}$/, 'the name of a chain of ours');
+const hook = like(/^[A-Z]+$/, 'the name of a chain');
+const profilePath = like(
+  /^\/(etc\/sysconfig\/network-scripts|etc\/NetworkManager\/conf\.d|(etc|run|var\/run)\/NetworkManager\/system-connections)\/(?!\.{1,2}$)[^\0/]+$/,
+  'the path of a profile',
+);
 
 export const issue = object({
   file: optional(string),
@@ -30,7 +72,7 @@ const nicFields = {
   gateway: optional(string),
   name: optional(string),
   mtu: optional(number),
-  bridge: optional(object({ name: string, type: bridgeType })),
+  bridge: optional(object({ name: device, type: bridgeType })),
   keepAddresses: optional(array(string)),
 };
 
@@ -49,18 +91,25 @@ export const config = later(() =>
   }),
 );
 
-const place = { mac: string, on: optional(string), index: optional(number), device: optional(string) };
-const ownedAddress = object({ ...place, spec: string });
-const ownedRoute = object({ ...place, dest: string, via: string, metric: optional(number) });
+const place = { mac: string, on: optional(device), index: optional(number), device: optional(device) };
+const ownedAddress = object({ ...place, spec });
+const ownedRoute = object({ ...place, dest, via, metric: optional(metric) });
+const ownedFields = {
+  addresses: array(ownedAddress),
+  routes: array(ownedRoute),
+};
+const mtus = array(object({ mac: string, was: whole(0, 2 ** 31) }));
+const bridges = array(object({ name: device, type: bridgeType }));
+const ports = array(object({ mac: string, bridge: device, type: bridgeType }));
+const moved = array(line);
 
 export const owned = later(() =>
   object({
-    addresses: array(ownedAddress),
-    routes: array(ownedRoute),
-    mtus: optional(array(object({ mac: string, was: whole(0, 2 ** 31) }))),
-    bridges: optional(array(object({ name: string, type: bridgeType }))),
-    ports: optional(array(object({ mac: string, bridge: string, type: bridgeType }))),
-    moved: optional(array(string)),
+    ...ownedFields,
+    mtus: optional(mtus),
+    bridges: optional(bridges),
+    ports: optional(ports),
+    moved: optional(moved),
     boot: optional(string),
   }),
 );
@@ -68,35 +117,31 @@ export const owned = later(() =>
 const foreignFields = {
   kind: oneOf('address', 'route', 'neighbour'),
   family: oneOf(4, 6),
-  device: string,
-  words: string,
-  label: optional(string),
+  device: either(device, noDevice),
+  words,
+  label: optional(like(/^[^\0]*$/, 'a label')),
   global: optional(boolean),
   target: optional(string),
   protocol: optional(string),
 };
 
 const settings = {
-  sysctls: array(object({ key: string, value: string })),
-  links: array(object({ device: string, up: optional(boolean), mtu: optional(number) })),
+  sysctls: array(object({ key: sysctlKey, value: sysctlValue })),
+  links: array(object({ device, up: optional(boolean), mtu: optional(whole(0, 2 ** 31)) })),
 };
 
 const state = later(() =>
   object({
     ...settings,
-    bridges: array(object({ name: string, type: bridgeType, mac: optional(string) })),
-    ports: array(object({ device: string, bridge: string, type: bridgeType })),
-    released: array(string),
-    addresses: array(
-      object({ device: string, spec: string, foreign: optional(boolean), found: optional(object(foreignFields)) }),
-    ),
-    routes: array(
-      object({ dest: string, via: string, device: string, metric: number, protocol: string, source: optional(string) }),
-    ),
-    chains: array(object({ table, name: string, rules: array(string), ordered: boolean, heldBy: optional(string) })),
-    jumps: array(object({ table, hook: string, rule: string, place: oneOf('first', 'last', 'anywhere') })),
-    files: array(object({ path: string, content: string, mode: whole(0, 0o7777), device: optional(string) })),
-    profiles: array(object({ device: string, uuid: string })),
+    bridges: array(object({ name: device, type: bridgeType, mac: optional(macAddress) })),
+    ports: array(object({ device, bridge: device, type: bridgeType })),
+    released: array(device),
+    addresses: array(object({ device, spec, foreign: optional(boolean), found: optional(object(foreignFields)) })),
+    routes: array(object({ dest, via, device, metric, protocol: word, source: optional(via) })),
+    chains: array(object({ table, name: chainName, rules: array(line), ordered: boolean, heldBy: optional(string) })),
+    jumps: array(object({ table, hook, rule: line, place: oneOf('first', 'last', 'anywhere') })),
+    files: array(object({ path: profilePath, content: string, mode: whole(0, 0o7777), device: optional(device) })),
+    profiles: array(object({ device, uuid })),
   }),
 );
 
@@ -106,27 +151,36 @@ export const lost = array(object({ ...foreignFields, beside: optional(array(stri
 export const checkpoint = later(() =>
   object({
     renderer: oneOf('ifcfg', 'keyfile', 'none'),
-    bound: array(object({ ...nicFields, device: string, waitsFor: optional(string) })),
+    bound: array(object({ ...nicFields, device, waitsFor: optional(string) })),
     state,
-    owned: object({
-      addresses: array(ownedAddress),
-      routes: array(ownedRoute),
-      mtus: array(object({ mac: string, was: whole(0, 2 ** 31) })),
-      bridges: array(object({ name: string, type: bridgeType })),
-      ports: array(object({ mac: string, bridge: string, type: bridgeType })),
-      moved: array(string),
-    }),
+    owned: object({ ...ownedFields, mtus, bridges, ports, moved }),
     ways: optional(oneOf('today', 'as in 1.0')),
     stayed: optional(array(string)),
     at: optional(number),
     left: optional(object(settings)),
     others: optional(
       object({
-        devices: array(string),
-        standing: optional(object({ routes: array(string), neighbours: string })),
+        devices: array(device),
+        standing: optional(object({ routes: array(line), neighbours: string })),
         gone: optional(lost),
       }),
     ),
+  }),
+);
+
+export const PHASES = ['applying', 'waiting', 'confirmed', 'returning'] as const;
+
+export const pending = later(() =>
+  object({
+    run,
+    time,
+    trigger: oneOf(...TRIGGERS),
+    hash,
+    phase: oneOf(...PHASES),
+    /** As the command line takes them; a number beyond has no date. */
+    seconds: whole(0, 2 ** 31),
+    boot: string,
+    deadline: number,
   }),
 );
 
@@ -157,7 +211,7 @@ export const report = later(() =>
   object({
     id: string,
     command: oneOf('start', 'reload', 'confirm', 'rollback', 'edit'),
-    trigger: oneOf('boot', 'udev', 'timer', 'operator', 'agent'),
+    trigger: oneOf(...TRIGGERS),
     time: string,
     result: oneOf('unchanged', 'changed', 'rolled-back', 'failed'),
     steps: array(object({ kind: string, text: string })),

@@ -11,13 +11,10 @@ import { LARGEST } from '../config/position.ts';
 import type { Checkpoint } from '../converge.ts';
 import { AgentError } from '../errors.ts';
 import { hashOf } from '../hash.ts';
-import { number, object, oneOf, string, whole } from '../shape.ts';
-import { TRIGGERS, type Trigger } from '../trigger.ts';
+import type { Trigger } from '../trigger.ts';
 import type { Host } from './host.ts';
-import { checkpoint as checkpointShape, fitting } from './kept-shapes.ts';
+import { checkpoint as checkpointShape, fitting, type PHASES, pending as pendingShape } from './kept-shapes.ts';
 import { PATHS } from './paths.ts';
-
-const PHASES = ['applying', 'waiting', 'confirmed', 'returning'] as const;
 
 export type PendingChange = {
   /** The run that made it. */
@@ -38,22 +35,10 @@ export type PendingChange = {
   deadline: number;
 };
 
-const record = object({
-  run: string,
-  time: string,
-  trigger: oneOf(...TRIGGERS),
-  hash: string,
-  phase: oneOf(...PHASES),
-  /** As the command line takes them; a number beyond has no date. */
-  seconds: whole(0, 2 ** 31),
-  boot: string,
-  deadline: number,
-});
-
 /** Written in one piece by us alone: what is not that is not ours. */
 export async function readPending(host: Host): Promise<PendingChange | undefined> {
   const text = await host.read(PATHS.pending, { orNothing: true });
-  return text === undefined ? undefined : fitting(record, text);
+  return text === undefined ? undefined : fitting(pendingShape, text);
 }
 
 /** Before the first change: whatever happens from here on, the change is taken back unless it is confirmed. */

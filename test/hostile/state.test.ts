@@ -249,7 +249,13 @@ describe(`files of ours that are damaged (seed ${SEED})`, { concurrency: false }
 
   it('pending.json with any wrong value: no internal error, and a reload is possible', async () => {
     const waiting = JSON.stringify({
-      ...{ run: '01234567', time: '2026-01-01T00:00:00.000Z', trigger: 'operator', hash: 'a', phase: 'waiting' },
+      ...{
+        run: '01234567',
+        time: '2026-01-01T00:00:00.000Z',
+        trigger: 'operator',
+        hash: 'a'.repeat(64),
+        phase: 'waiting',
+      },
       ...{ seconds: 600, boot: await shell('cat /proc/sys/kernel/random/boot_id'), deadline: 1 },
     });
     await fc.assert(
