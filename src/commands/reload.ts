@@ -68,6 +68,7 @@ export async function runInTurn(
   // Once the event loop comes round, so pino loads while the first commands run, and not before them.
   const logger = new Promise(setImmediate).then(() => context.logger(options, 'file'));
   const line = progressLine(context);
+  const left = new Map<string, Error>();
   const {
     result: report,
     coalesced,
@@ -80,6 +81,7 @@ export async function runInTurn(
       timeoutMs: options.lockTimeout * 1000,
       onWait: (holder, waitedMs) =>
         context.stderr(shown`waiting for ${Math.round(waitedMs / 1000)} s: ${describeHolder(holder)}\n`),
+      onLeft: (path, why) => left.set(path, why),
       key: keyOf(request),
       serves: servesOf(request),
       shape: reportShape as Shape<Report>,
@@ -93,6 +95,7 @@ export async function runInTurn(
   const unit =
     isAutomatic(request.trigger) || request.command !== 'reload' ? undefined : await unitFaultOf(context.host());
   if (unit !== undefined) report.warnings.push({ message: unit });
+  for (const [path, why] of left) report.warnings.push({ message: `${path} is in the way, and stays: ${why.message}` });
   if (unrecorded !== undefined) report.warnings.push({ message: unrecorded.message });
   const show = await issuePrinter(context, options, report);
   if (!coalesced) logReport(await logger, report, show);

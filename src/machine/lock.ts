@@ -13,12 +13,15 @@
 //  5. rmdir of lock/ by anybody at any time is harmless: it succeeds only on an empty one, and the creator who had no
 //     record in it yet learns it when he writes it (ENOENT, or invariant 2).
 //  6. Work starts when no process carries the mark of an owner in dead/; only then are those files removed.
-//  7. A process that exits in the middle of its work keeps its record, on purpose: its children may still be writing,
+//  7. What nobody can move out of lock/ (immutable, a mount point), or lock/ itself where nobody can remove it, is passed over:
+//     invariant 2 needs no mkdir. A dead owner's record among it counts for 6 as if it were in dead/.
+//  8. A process that exits in the middle of its work keeps its record, on purpose: its children may still be writing,
 //     and the record is what tells the successor (who is in within a poll) to end them.
 //
 // Synchronous file operations: a waiting process has nothing else to do, and nothing can come between mkdir and record.
 
 import {
+  lstatSync,
   mkdirSync,
   readdirSync,
   realpathSync,
@@ -37,6 +40,7 @@ import { HostError, LockedError } from '../errors.ts';
 import { number, object, type Shape, string } from '../shape.ts';
 import {
   hasEnded,
+  isOwnerId,
   livingOwner,
   makeFolder,
   makeRoomForFolder,
@@ -59,6 +63,8 @@ export type LockOptions<T> = {
   timeoutMs: number;
   /** Called after a second of waiting, then every ten. */
   onWait?: (holder: Holder, waitedMs: number) => void;
+  /** Called, more than once, for what is in the way and can neither be moved nor removed: the lock is held without. */
+  onLeft?: (path: string, why: Error) => void;
   /** An answer that makes work needless; asked before every attempt and again inside. Once it has one, it keeps it. */
   instead?: () => T | undefined;
 };
@@ -110,7 +116,7 @@ export async function withLock<T>(options: LockOptions<T>, work: (held: Held) =>
   try {
     const answer = options.instead?.();
     if (answer !== undefined) return answer;
-    await endChildrenOfDead(options.dir);
+    await endChildrenOfDead(options);
     return await work({ marker: { [MARKER]: id } });
   } finally {
     leave();
@@ -151,24 +157,25 @@ export function readJson<T>(path: string, shape: Shape<T>): T | undefined {
 }
 
 /** Where the lock cannot be written the operator can mend that; every other failure stays what it is. */
-export function lockError(dir: string, error: unknown): unknown {
+function lockError(dir: string, error: unknown): unknown {
   const isOfSystem = error instanceof Error && 'syscall' in error;
   return isOfSystem ? new HostError(`nothing was changed: taking the lock in ${dir}`, error) : error;
 }
 
 /** Waits for the lock, or for an answer instead; gives the function that leaves it. */
 async function getIn<T>(options: LockOptions<T>, id: string): Promise<() => void> {
-  const { dir, timeoutMs, onWait, instead } = options;
+  const { dir, timeoutMs, onWait, onLeft, instead } = options;
   const started = monotonicMs();
-  const clearOwnerless = ownerlessWatch(dir);
+  const clearOwnerless = ownerlessWatch(options);
   let nextWordMs = FIRST_WORD_MS;
   for (;;) {
     if (instead?.() !== undefined) return () => {};
-    for (const folder of [dir, deadOf(dir)]) makeFolder(folder);
+    makeFolder(dir);
+    leaving(deadOf(dir), onLeft, () => makeFolder(deadOf(dir)));
     makeRoomForFolder(lockOf(dir));
-    const records = clearDead(dir);
-    clearOwnerless(records);
-    const leave = records === undefined ? enter(options, id) : undefined;
+    const { records, stuck } = clearDead(options);
+    const stays = clearOwnerless(records) || (stuck.length > 0 && records?.length === stuck.length);
+    const leave = records === undefined || stays ? enter(options, id, stays ? stuck : undefined) : undefined;
     if (leave) return leave;
 
     const waitedMs = monotonicMs() - started;
@@ -187,10 +194,9 @@ async function getIn<T>(options: LockOptions<T>, id: string): Promise<() => void
 /** Given all of node:fs it would make a copy, and with that load `fs.promises`: 1 ms. */
 const FILE_OPERATIONS = { mkdirSync, realpathSync, rmdirSync, statSync, utimesSync };
 
-/** One attempt (invariant 2); gives the function that leaves the lock, or undefined when another one was quicker. */
-function enter({ dir, command, trigger }: LockOptions<unknown>, id: string): (() => void) | undefined {
-  // ENOENT: the new directory was empty when somebody removed it (invariant 5).
-  const unlock = tolerate(['ELOCKED', 'ENOENT'], () =>
+/** ENOENT: the new directory was empty when somebody removed it (invariant 5). */
+const makeLock = (dir: string): (() => void) | undefined =>
+  tolerate(['ELOCKED', 'ENOENT'], () =>
     lockSync(dir, {
       lockfilePath: lockOf(dir),
       realpath: false,
@@ -202,6 +208,17 @@ function enter({ dir, command, trigger }: LockOptions<unknown>, id: string): (()
       onCompromised: () => {},
     }),
   );
+
+/**
+ * One attempt (invariant 2); gives the function that leaves the lock, or undefined when another one was quicker. `stuck`: the lock is
+ * there, and stays, with these in it (invariant 7).
+ */
+function enter(
+  { dir, command, trigger }: LockOptions<unknown>,
+  id: string,
+  stuck?: readonly string[],
+): (() => void) | undefined {
+  const unlock = stuck === undefined ? makeLock(dir) : () => {};
   if (!unlock) return undefined;
 
   // ENOTEMPTY: the record of one who came too late and is about to take it away, or died: whoever waits clears it.
@@ -213,7 +230,8 @@ function enter({ dir, command, trigger }: LockOptions<unknown>, id: string): (()
   try {
     alone = tolerate(['ENOENT'], () => {
       writeFileSync(own, JSON.stringify(record), { flag: 'wx', mode: 0o600 });
-      return readdirSync(lockOf(dir)).join() === id;
+      const others = readdirSync(lockOf(dir)).filter((name) => name !== id);
+      return others.every((name) => stuck?.includes(name));
     });
   } finally {
     if (!alone) {
@@ -229,30 +247,54 @@ function enter({ dir, command, trigger }: LockOptions<unknown>, id: string): (()
 }
 
 /**
- * Moves the records of dead owners out of the way (invariant 4), and with the last one the lock itself. Gives the
- * records that are left; undefined when there is no lock.
+ * Moves the records of dead owners out of the way (invariant 4), and with the last one the lock itself. What is nobody's record is
+ * removed. Gives the records that are left, undefined when there is no lock; and those of them that cannot be moved.
  */
-function clearDead(dir: string): string[] | undefined {
+function clearDead({ dir, onLeft }: LockOptions<unknown>): { records: string[] | undefined; stuck: string[] } {
   const names = list(lockOf(dir));
   const dead = names?.filter((name) => livingOwner(name) === undefined) ?? [];
-  if (dead.length === 0) return names;
-  for (const name of dead) {
-    tolerate(['ENOENT'], () => renameSync(join(lockOf(dir), name), join(deadOf(dir), name)));
+  if (dead.length === 0) return { records: names, stuck: [] };
+  const stuck = dead.filter((name) => !leaving(join(lockOf(dir), name), onLeft, () => putAway(dir, name)));
+  if (stuck.length === 0) removeIfEmpty(lockOf(dir));
+  return { records: list(lockOf(dir)), stuck };
+}
+
+function putAway(dir: string, name: string): void {
+  const [record, moved] = [join(lockOf(dir), name), join(deadOf(dir), name)];
+  try {
+    if (isOwnerId(name)) tolerate(['ENOENT'], () => renameSync(record, moved));
+    else removeFile(record, dir);
+  } catch (error) {
+    // Something else is there under its name, which is all that is asked for.
+    if (!isOwnerId(name) || lstatSync(moved, { throwIfNoEntry: false }) === undefined) throw error;
+    removeFile(record, dir);
   }
-  removeIfEmpty(lockOf(dir));
-  return list(lockOf(dir));
+}
+
+/** Whether it was done; where the system refuses, what is at the path stays, and that is said. */
+export function leaving(path: string, onLeft: LockOptions<unknown>['onLeft'], operation: () => void): boolean {
+  try {
+    operation();
+    return true;
+  } catch (error) {
+    if (!(error instanceof Error && 'syscall' in error)) throw error;
+    onLeft?.(path, error);
+    return false;
+  }
 }
 
 /**
  * A function that removes a lock whose creator was killed before he could write his record: one that is empty, and the
- * same one, each time this is called for a second. A creator who was only paused there finds out (invariant 5).
+ * same one, each time this is called for a second. A creator who was only paused there finds out (invariant 5). Gives whether it is
+ * such a one, and stays (invariant 7).
  */
-function ownerlessWatch(dir: string): (records: string[] | undefined) => void {
+function ownerlessWatch({ dir, onLeft }: LockOptions<unknown>): (records: string[] | undefined) => boolean {
   let seen = { identity: '', since: 0 };
   return (records) => {
     const identity = records?.length === 0 ? identityOf(lockOf(dir)) : '';
     if (identity !== seen.identity) seen = { identity, since: monotonicMs() };
-    if (identity !== '' && monotonicMs() - seen.since >= OWNERLESS_MS) removeIfEmpty(lockOf(dir));
+    if (identity === '' || monotonicMs() - seen.since < OWNERLESS_MS) return false;
+    return !leaving(lockOf(dir), onLeft, () => removeIfEmpty(lockOf(dir)));
   };
 }
 
@@ -263,8 +305,10 @@ function identityOf(path: string): string {
 }
 
 /** Ends, and sees the end of, every process that a dead holder started (invariant 6). */
-async function endChildrenOfDead(dir: string): Promise<void> {
-  const owners = readdirSync(deadOf(dir));
+async function endChildrenOfDead({ dir, onLeft }: LockOptions<unknown>): Promise<void> {
+  const moved = list(deadOf(dir)) ?? [];
+  const stuck = (list(lockOf(dir)) ?? []).filter((name) => isOwnerId(name) && livingOwner(name) === undefined);
+  const owners = [...moved.filter(isOwnerId), ...stuck];
   const marks = owners.map((owner) => `${MARKER}=${owner}`);
   const started = monotonicMs();
   let ending: ProcessStat[] = [];
@@ -282,7 +326,10 @@ async function endChildrenOfDead(dir: string): Promise<void> {
     }
     await sleep(RESCAN_MS);
   }
-  for (const owner of owners) removeFile(join(deadOf(dir), owner));
+  for (const name of moved) {
+    const path = join(deadOf(dir), name);
+    leaving(path, onLeft, () => removeFile(path, dir));
+  }
 }
 
 function lockedMessage(dir: string, waitedMs: number): string {

@@ -1,7 +1,8 @@
 // Processes as /proc shows them: which one it is, whether it lives, which ones carry a mark in their environment.
 // Synchronous, because /proc answers from memory: a scan of 300 processes takes milliseconds, with promises many times that.
 
-import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { sha1Of, shortName } from '../hash.ts';
 
 export type ProcessStat = { pid: number; name: string; state: string; threads: number; startTime: string };
@@ -56,9 +57,14 @@ export function newOwnerId(): string {
   return `${process.pid}-${readProcess(process.pid)?.startTime}-${bootId()}-${shortName()}`;
 }
 
+const OWNER = /^(\d+)-(\d+)-([0-9a-f]{8})-[0-9a-f]{8}$/;
+
+/** Whether a name is one of newOwnerId's, whoever lives. */
+export const isOwnerId = (name: string): boolean => OWNER.test(name);
+
 /** The process that made this id with newOwnerId; undefined when it has ended, or the text is no such id. */
 export function livingOwner(id: string): ProcessStat | undefined {
-  const [, pid, startTime, boot] = /^(\d+)-(\d+)-([0-9a-f]{8})-[0-9a-f]{8}$/.exec(id) ?? [];
+  const [, pid, startTime, boot] = OWNER.exec(id) ?? [];
   if (boot === undefined || boot !== bootId()) return undefined;
   const owner = readProcess(Number(pid));
   return owner && owner.startTime === startTime && !isZombie(owner) ? owner : undefined;
@@ -101,12 +107,23 @@ export function tolerate<T>(codes: readonly string[], operation: () => T): T | u
   }
 }
 
-/** Where it is there: a read-only file system refuses to remove what is not. Something that is no file goes as well. */
-export function removeFile(path: string): void {
+/**
+ * Where it is there: a read-only file system refuses to remove what is not. A folder goes too; one that something is in is moved to
+ * `aside`, since what is in it may be mounted there, and somebody else's.
+ */
+export function removeFile(path: string, aside: string = dirname(path)): void {
   const there = lstatSync(path, { throwIfNoEntry: false });
-  // Only for a folder: rmSync would load what removes those.
-  if (there?.isDirectory()) rmSync(path, { recursive: true, force: true });
+  if (there?.isDirectory()) removeFolder(path, aside);
   else if (there !== undefined) tolerate(['ENOENT'], () => unlinkSync(path));
+}
+
+function removeFolder(path: string, aside: string): void {
+  const isGone = tolerate(['ENOENT', 'ENOTEMPTY'], () => {
+    rmdirSync(path);
+    return true;
+  });
+  if (isGone) return;
+  tolerate(['ENOENT'], () => renameSync(path, join(aside, `${basename(path)}.${shortName()}.damaged`)));
 }
 
 /** A folder of ours, made where it is not there, for this user only. */

@@ -10,8 +10,8 @@ import { linkSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HostError } from '../errors.ts';
 import { array, object, type Shape, string } from '../shape.ts';
-import { type Held, type LockOptions, lockError, readJson, withLock } from './lock.ts';
-import { livingOwner, makeFolder, newOwnerId, removeFile } from './process.ts';
+import { type Held, type LockOptions, leaving, readJson, withLock } from './lock.ts';
+import { livingOwner, makeFolder, newOwnerId, removeFile, tolerate } from './process.ts';
 
 export type TurnRequest<R> = Omit<LockOptions<never>, 'instead'> & {
   /** What is asked for; `serves` of other runs judges by it. */
@@ -55,9 +55,10 @@ export async function takeTurn<R extends object>(
     return { result: result as unknown as R, coalesced: true };
   };
   try {
-    register(waitingDir, own, request.key, request.dir);
+    // Where that cannot be, nobody's run serves this request.
+    leaving(waitingDir, request.onLeft, () => register(waitingDir, own, request.key, request.dir));
     return await withLock({ ...request, instead }, async (held) => {
-      const waiting = listWaiting(waitingDir).filter((other) => other.id !== id && request.serves(other.key));
+      const waiting = listWaiting(waitingDir, request).filter((other) => other.id !== id && request.serves(other.key));
       const result = await run(held);
       try {
         record({ ...result, served: waiting.map((other) => other.id) }, request.dir, waitingDir);
@@ -67,18 +68,13 @@ export async function takeTurn<R extends object>(
       return { result, coalesced: false };
     });
   } finally {
-    removeFile(own);
-    removeFile(own + RESULT);
+    for (const path of [own, own + RESULT]) leaving(path, request.onLeft, () => removeFile(path, request.dir));
   }
 }
 
 function register(waitingDir: string, own: string, key: string, dir: string): void {
-  try {
-    for (const folder of [dir, waitingDir]) makeFolder(folder);
-    writeFileSync(own, JSON.stringify({ key }), { flag: 'wx', mode: 0o600 });
-  } catch (error) {
-    throw lockError(dir, error);
-  }
+  for (const folder of [dir, waitingDir]) makeFolder(folder);
+  writeFileSync(own, JSON.stringify({ key }), { flag: 'wx', mode: 0o600 });
 }
 
 function record<R extends object>(lastRun: LastRun<R>, dir: string, waitingDir: string): void {
@@ -101,14 +97,21 @@ function lastRunShape<R extends object>(shape: Shape<R>): Shape<LastRun<R>> {
 }
 
 /** Those who wait and have no answer yet; takes away what dead ones left. Only for the holder of the lock. */
-function listWaiting(waitingDir: string): { id: string; key: string }[] {
-  const names = readdirSync(waitingDir);
-  return names.flatMap((name) => {
+function listWaiting(
+  waitingDir: string,
+  { dir, onLeft }: Pick<TurnRequest<never>, 'dir' | 'onLeft'>,
+): { id: string; key: string }[] {
+  const names = new Set(tolerate(['ENOENT', 'ENOTDIR', 'ELOOP'], () => readdirSync(waitingDir)) ?? []);
+  return [...names].flatMap((name) => {
     const id = name.replace(RESULT, '');
-    if (!livingOwner(id)) removeFile(join(waitingDir, name));
-    if (name !== id || names.includes(id + RESULT)) return [];
+    const path = join(waitingDir, name);
+    if (!livingOwner(id)) {
+      leaving(path, onLeft, () => removeFile(path, dir));
+      return [];
+    }
+    if (name !== id || names.has(id + RESULT)) return [];
     // Undefined: just gone, or just coming and not yet complete; that one runs itself.
-    const request = readJson(join(waitingDir, id), waitingRecord);
+    const request = readJson(path, waitingRecord);
     return request ? [{ id, key: request.key }] : [];
   });
 }
