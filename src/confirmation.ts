@@ -1,7 +1,7 @@
 // A change that waits for its confirmation: kept, or taken back, whoever decides it. For the holder of the lock.
 
 import { NOTHING } from './config/config.ts';
-import type { Convergence } from './converge.ts';
+import type { Checkpoint, Convergence } from './converge.ts';
 import type { Renderer } from './dialects/renderer.ts';
 import { AgentError } from './errors.ts';
 import { setAside } from './machine/damaged.ts';
@@ -76,16 +76,42 @@ export async function takeBack(
   const found = await readCheckpoint(host);
   const damage =
     found === undefined ? await setAside(host, PATHS.checkpoint, 'what the change found is not known any more') : [];
-  const back =
-    found !== undefined && (await isOfThisBoot(host, change))
-      ? await (await import('./converge.ts')).restore(host, found)
-      : await takeBackAfterBoot(host, found?.state.files ?? [], renderer, scope);
+  const back = await goBack(host, change, found, renderer, scope).catch((error: unknown): Convergence => {
+    if (!(error instanceof AgentError)) throw error;
+    return { result: 'failed', whole: false, steps: [], warnings: [], error };
+  });
   back.warnings.push(...damage);
   if (back.error !== undefined) return back;
   if (unrecorded !== undefined) return { ...back, error: unrecorded };
   await removePending(host);
   await disarmTimer(host, change);
   return back;
+}
+
+async function goBack(
+  host: Host,
+  change: PendingChange,
+  found: Checkpoint | undefined,
+  renderer: Renderer,
+  scope: Scope,
+): Promise<Convergence> {
+  if (found === undefined || !(await isOfThisBoot(host, change)))
+    return takeBackAfterBoot(host, found?.state.files ?? [], renderer, scope);
+  const { restore } = await import('./converge.ts');
+  return restore(host, found);
+}
+
+/** The change is nobody's any more: no run tries again to take it back. Gives what to say. */
+export async function giveUp(host: Host, change: PendingChange): Promise<string[]> {
+  const said = await setAside(host, PATHS.checkpoint, 'what the change found could not be brought back');
+  try {
+    await removePending(host);
+    await disarmTimer(host, change);
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    said.push(error.message);
+  }
+  return said;
 }
 
 async function recordReturn(host: Host, change: PendingChange, why: string): Promise<void> {

@@ -4,7 +4,7 @@
 import { basename, dirname } from 'node:path';
 import { NO_NICS, NOTHING } from './config/config.ts';
 import type { Issue } from './config/issue.ts';
-import { keep, pendingChange, reasonOf, takeBack } from './confirmation.ts';
+import { giveUp, keep, pendingChange, reasonOf, takeBack } from './confirmation.ts';
 import type { Checkpoint, Convergence } from './converge.ts';
 import { AgentError, EXIT, type ExitStatus, isOfTheMoment, LockedError, NotNowError, UsageError } from './errors.ts';
 import { hashOf, sameBytes, shortName } from './hash.ts';
@@ -87,7 +87,7 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
     for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.backupOfBoot, PATHS.history])
       await removeTemporaries(host, folder);
     report.warnings.push(...(await putDamagedAside(host)).map((message) => ({ message })));
-    const change = await pendingChange(host);
+    const change = await changeUnderWay(host, request, report);
     if (request.command === 'confirm') await confirm(host, change, request.asked, report);
     else if (request.unconfirmed !== undefined && !(await isDue(host, change, request.unconfirmed)))
       report.result = 'unchanged';
@@ -106,6 +106,22 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
   if (report.exitStatus !== EXIT.ok && report.result !== 'rolled-back') report.result = 'failed';
   report.durationMs = Math.round(monotonicMs() - started);
   return report;
+}
+
+/** One that was confirmed, and cannot be made the last good configuration, keeps no machine that boots from what was that before. */
+async function changeUnderWay(host: Host, request: RunRequest, report: Report): Promise<PendingChange | undefined> {
+  try {
+    return await pendingChange(host);
+  } catch (error) {
+    if (request.command !== 'start' || !(error instanceof AgentError)) throw error;
+    fail(report, `${error.message}; the next run tries again`);
+    return undefined;
+  }
+}
+
+function fail(report: Report, message: string): void {
+  report.errors.push({ message });
+  report.exitStatus = EXIT.failed;
 }
 
 async function bringAbout(
@@ -192,17 +208,31 @@ async function end(host: Host, request: RunRequest, change: PendingChange, repor
     report.warnings.push({ message: `the change of ${change.time} (run ${change.run}) was taken back: ${why}` });
     return true;
   }
+  const { message } = back.error;
   // Who says what he wants must not be kept from it.
   if (request.command === 'reload' && !isAutomatic(request.trigger)) {
-    report.warnings.push({ message: `${back.error.message}: it is left as it is` });
-    await removePending(host);
-    await disarmTimer(host, change);
+    report.warnings.push({ message: `${message}: it is left as it is` });
+    await forget(host, change, report);
     return true;
   }
   if (!(back.error instanceof AgentError)) throw back.error;
-  report.errors.push({ message: `${back.error.message}; the next run tries again` });
-  report.exitStatus = EXIT.failed;
-  return false;
+  const isBack = back.result !== 'failed';
+  if (request.command !== 'start' || isBack) {
+    fail(report, `${message}; the next run tries again`);
+    return request.command === 'start';
+  }
+  // What cannot be taken back now cannot be at the next boot either, and a machine that boots has to become a router.
+  fail(
+    report,
+    `the change of ${change.time} (run ${change.run}) could not be taken back (${why}): ${message}; the last good configuration is ` +
+      'brought up all the same',
+  );
+  await forget(host, change, report);
+  return true;
+}
+
+async function forget(host: Host, change: PendingChange, report: Report): Promise<void> {
+  report.warnings.push(...(await giveUp(host, change)).map((message) => ({ message })));
 }
 
 const scopeOf = ({ command }: RunRequest): Scope => (command === 'start' ? 'boot' : 'whole');

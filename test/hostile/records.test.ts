@@ -132,4 +132,56 @@ describe('records that say what this program never wrote', { concurrency: false 
       await shell(`rm -f ${LIB}/*.damaged*`);
     }
   });
+
+  const unfit: [what: string, add: (found: Found) => void][] = [
+    [
+      'a rule that iptables does not take',
+      ({ state }) => state.chains?.push({ table: 'nat', name: 'KYLIN-VR-X', rules: ['-j NOWHERE'], ordered: true }),
+    ],
+    ['an address that is none', ({ state }) => state.addresses?.push({ device: 'eth1', spec: '999.1.1.1/24' })],
+  ];
+  for (const [what, add] of unfit)
+    it(`checkpoint.json with ${what}, and a change whose time is over: the last good configuration comes up`, async () => {
+      await lapsed();
+      const checkpoint = await readRecord('checkpoint');
+      add(checkpoint);
+      await writeRecord('checkpoint', checkpoint);
+      const text = await boots(69);
+      assert.match(
+        text,
+        /^error: the change of \S+ \(run [0-9a-f]{8}\) could not be taken back \(the run that applied it was killed\): the network could not be brought back to what it was before; the last good configuration is brought up all the same$/m,
+      );
+      assert.match(
+        text,
+        /checkpoint\.json is damaged, and put aside as \S+: what the change found could not be brought back$/m,
+      );
+      assert.match(text, /the last good configuration stays in force/);
+      await boots();
+      assert.doesNotMatch(await shell('ip -br address show dev eth1'), /10\.10\.1\.253/);
+    });
+
+  it('a change that was confirmed, and a record of it that cannot be removed: the last good configuration comes up', async () => {
+    await lapsed('confirmed');
+    await lab.configure(FIRST);
+    await shell(`cp ${LIB}/pending.json /run/theirs; mount --bind /run/theirs ${LIB}/pending.json`);
+    try {
+      assert.match(await boots(69), /^error: removing \S+pending\.json: EBUSY.*; the next run tries again$/m);
+    } finally {
+      await shell(`umount ${LIB}/pending.json`);
+    }
+  });
+
+  it('a change whose time is over, and a record of it that cannot be removed: the same, and a reload goes on', async () => {
+    await lapsed();
+    await shell(`cp ${LIB}/pending.json /run/theirs; mount --bind /run/theirs ${LIB}/pending.json`);
+    try {
+      assert.match(await boots(69), /^error: writing \S+pending\.json: EBUSY.*; the next run tries again$/m);
+      await lab.configure(FIRST);
+      const { status, text } = await kylin('reload');
+      assert.equal(status, 0, text);
+      assert.match(text, /^warning: removing \S+pending\.json: EBUSY/m);
+    } finally {
+      await shell(`umount ${LIB}/pending.json`);
+    }
+  });
 });
