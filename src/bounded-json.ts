@@ -17,18 +17,21 @@ export function parseBounded(text: string, bounds: Bounds): unknown {
   }
 }
 
+const codes = [...'"\\,[]{}'].map((character) => character.charCodeAt(0));
+const [QUOTE, BACKSLASH, COMMA, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = codes;
+
 function isWithin(text: string, { depth, values }: Bounds): boolean {
   let [level, count, inString] = [0, 0, false];
   for (let at = 0; at < text.length; at++) {
-    const character = text[at];
+    const character = text.charCodeAt(at);
     if (inString) {
-      if (character === '\\') at++;
-      else if (character === '"') inString = false;
-    } else if (character === '"') inString = true;
-    else if (character === '[' || character === '{') {
+      if (character === BACKSLASH) at++;
+      else if (character === QUOTE) inString = false;
+    } else if (character === QUOTE) inString = true;
+    else if (character === OPEN_ARRAY || character === OPEN_OBJECT) {
       if (++level > depth || ++count > values) return false;
-    } else if (character === ']' || character === '}') level--;
-    else if (character === ',' && ++count > values) return false;
+    } else if (character === CLOSE_ARRAY || character === CLOSE_OBJECT) level--;
+    else if (character === COMMA && ++count > values) return false;
   }
   return true;
 }

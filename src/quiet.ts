@@ -128,6 +128,9 @@ type Head = Omit<Memory, 'config' | 'conversation' | 'flowModel'> & {
   questions: [question: string, length: number][];
 };
 
+/** It has a question for each file and sysctl that is looked at, and the warnings. */
+const LONGEST_HEAD = 4 * 1024 * 1024;
+
 const head = object({
   program: string,
   asked: string,
@@ -163,6 +166,7 @@ function textFor({ config, conversation, flowModel, ...rest }: Memory): string {
 
 function memoryIn(text: string): Memory {
   let at = text.indexOf('\n') + 1;
+  if (at > LONGEST_HEAD) throw new Error('is too long');
   const { configLength, modelLength, questions, ...rest } = head(JSON.parse(text.slice(0, at))) as Head;
   const next = (length: number) => {
     at += length;

@@ -93,11 +93,11 @@ export const whole =
     return value as number;
   };
 
-/** A string of this form; `what` it has to be. */
+/** A string of this form. */
 export const like =
-  (pattern: RegExp, what: string): Shape<string> =>
+  (pattern: RegExp): Shape<string> =>
   (value) => {
-    if (!pattern.test(string(value))) throw new ShapeError(`must be ${what}`);
+    if (!pattern.test(string(value))) throw new ShapeError(`must be ${pattern}`);
     return value as string;
   };
 

@@ -157,6 +157,7 @@ export async function survey(
   const warnings = [
     ...nicWarnings(binding),
     ...profileWarnings(binding, renderer),
+    ...passedOverWarnings(machine),
     ...waiting.map(({ reason }) => reason),
     ...portWarnings(machine, binding, wanted),
     ...bridgeWarnings(wanted, observation),
@@ -484,6 +485,15 @@ function recordedPorts({ owned, links }: Machine): Port[] {
   return owned.ports.flatMap(({ mac, bridge, type }) =>
     (devicesOf.get(mac) ?? []).map((device) => ({ device, bridge, type })),
   );
+}
+
+function passedOverWarnings({ passedOver }: Machine): string[] {
+  if (passedOver.length === 0) return [];
+  const shown = passedOver.slice(0, 3).join(', ');
+  const more = passedOver.length > 3 ? ` and ${passedOver.length - 3} more` : '';
+  return [
+    `${shown}${more}: not looked at, since the profiles before have 32 MiB together; whether one is for a NIC of the file is not known: remove what is no profile`,
+  ];
 }
 
 /** Foreign addresses are left where they are. */

@@ -1,6 +1,7 @@
 // What the files that we keep have to look like. Written by us alone, and yet whatever lies there is looked at before it is believed: a
 // disk, an editor or a restore may have been at them.
 
+import { type Bounds, parseBounded } from '../bounded-json.ts';
 import {
   array,
   boolean,
@@ -27,28 +28,27 @@ const later =
  * What becomes part of a path, of a unit's name or of a line that `ip` and iptables read is what this program could have written, and no
  * more: else a record could name any file of the machine.
  */
-const run = like(/^[0-9a-f]{8}$/, "a run's id");
-const time = like(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/, 'a time');
-const hash = like(/^[0-9a-f]{64}$/, 'a hash');
+const run = like(/^[0-9a-f]{8}$/);
+const time = like(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/);
+const hash = like(/^[0-9a-f]{64}$/);
 /** As the kernel has it; of one that others made it may have what the schema does not let in. */
-const device = like(/^(?!\.{1,2}$)[^\0\t-\r /]{1,15}$/, 'the name of a device');
+const device = like(/^(?!\.{1,2}$)[^\0\t-\r /]{1,15}$/);
 const noDevice = oneOf('');
-const line = like(/^[^\0\n\r]*$/, 'one line');
-const words = like(/^[^\0\n\r-][^\0\n\r]*$/, 'words of ip');
-const spec = like(/^[0-9a-f.:]+(\/\d+)?( peer [0-9a-f.:]+(\/\d+)?)?$/i, 'an address');
-const dest = like(/^(default|[0-9.]+(\/\d+)?)$/, 'a network');
-const via = like(/^[0-9.]+$/, 'an address');
-const word = like(/^[^\0\s-]\S*$/, 'a word');
-const macAddress = like(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i, 'a MAC');
+const line = like(/^[^\0\n\r]*$/);
+const words = like(/^[^\0\n\r-][^\0\n\r]*$/);
+const spec = like(/^[0-9a-f.:]+(\/\d+)?( peer [0-9a-f.:]+(\/\d+)?)?$/i);
+const dest = like(/^(default|[0-9.]+(\/\d+)?)$/);
+const via = like(/^[0-9.]+$/);
+const word = like(/^[^\0\s-]\S*$/);
+const macAddress = like(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i);
 const metric = whole(0, 2 ** 32 - 1);
-const uuid = like(/^[^\s\p{Cc}-]\P{Cc}*$/u, 'a UUID');
-const sysctlKey = like(/^net(\/(?!\.{1,2}(\/|$))[^\0/\n]+)+$/, 'the path of a sysctl');
-const sysctlValue = like(/^(-?\d{1,10})?$/, 'a number');
-const chainName = like(/^KYLIN-VR[^\s"]{0,24}$/, 'the name of a chain of ours');
-const hook = like(/^[A-Z]+$/, 'the name of a chain');
+const uuid = like(/^[^\s\p{Cc}-]\P{Cc}*$/u);
+const sysctlKey = like(/^net(\/(?!\.{1,2}(\/|$))[^\0/\n]+)+$/);
+const sysctlValue = like(/^(-?\d{1,10})?$/);
+const chainName = like(/^KYLIN-VR[^\s"]{0,24}$/);
+const hook = like(/^[A-Z]+$/);
 const profilePath = like(
   /^\/(etc\/sysconfig\/network-scripts|etc\/NetworkManager\/conf\.d|(etc|run|var\/run)\/NetworkManager\/system-connections)\/(?!\.{1,2}$)[^\0/]+$/,
-  'the path of a profile',
 );
 
 export const issue = object({
@@ -119,7 +119,7 @@ const foreignFields = {
   family: oneOf(4, 6),
   device: either(device, noDevice),
   words,
-  label: optional(like(/^[^\0]*$/, 'a label')),
+  label: optional(like(/^[^\0]*$/)),
   global: optional(boolean),
   target: optional(string),
   protocol: optional(string),
@@ -240,10 +240,16 @@ export const loggedRun = later(() =>
   }),
 );
 
-/** Undefined where it is no JSON, or does not fit. */
-export function fitting<T>(shape: Shape<T>, text: string): T | undefined {
+/** Of text that is no longer than this nothing can be made that matters. */
+const SHORT = 2 ** 20;
+
+/** A record of 40,000 EIPs has 300,000 values, in five levels; what others have lost may be as many routes as a file holds. */
+const KEPT: Bounds = { depth: 16, values: 1_000_000 };
+
+/** Undefined where it is no JSON, does not fit, or has more in it than any that we write. */
+export function fitting<T>(shape: Shape<T>, text: string, bounds: Bounds = KEPT): T | undefined {
   try {
-    return shape(JSON.parse(text));
+    return shape(text.length <= SHORT ? JSON.parse(text) : parseBounded(text, bounds));
   } catch {
     return undefined;
   }

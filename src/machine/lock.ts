@@ -38,6 +38,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { lockSync } from 'proper-lockfile';
 import { HostError, LockedError } from '../errors.ts';
 import { number, object, type Shape, string } from '../shape.ts';
+import { fitting } from './kept-shapes.ts';
 import {
   hasEnded,
   isOwnerId,
@@ -150,7 +151,7 @@ export function describeHolder(holder: Holder): string {
 export function readJson<T>(path: string, shape: Shape<T>): T | undefined {
   try {
     const text = readRegular(path)?.toString();
-    return text === undefined ? undefined : shape(JSON.parse(text));
+    return text === undefined ? undefined : fitting(shape, text);
   } catch {
     return undefined;
   }

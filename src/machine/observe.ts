@@ -77,6 +77,8 @@ export type Machine = {
   strays: Stray[];
   unreadable: Unreadable[];
   files: File[];
+  /** Profiles that are not read. */
+  passedOver: string[];
   owned: Owned;
   /** Keys of the addresses that are recorded there. */
   ownedAddresses: ReadonlySet<string>;
@@ -114,12 +116,12 @@ export type Owned = {
 export async function readMachine(host: Host, asksOvs = false, record = readOwned(host)): Promise<Machine> {
   const nics = readNics(host);
   // What takes longest first: the start of each command holds up the next by 3 ms.
-  const [{ rules, held }, { onLinks, addresses, routes }, strays, files, owned, lost, resisting, ovs] =
+  const [{ rules, held }, { onLinks, addresses, routes }, strays, profiles, owned, lost, resisting, ovs] =
     await Promise.all([
       readWholeRules(host),
       nics,
       readStrays(host),
-      readProfiles(host),
+      readAllProfiles(host),
       record,
       readLost(host),
       readResisting(host),
@@ -136,7 +138,7 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
     printedRules: rules,
     strays,
     unreadable: await Promise.all(unreadableTables(rules).map((table) => readByNft(host, table))),
-    files,
+    ...profiles,
     owned,
     ownedAddresses: onDevices(owned.addresses, onLinks.links, ({ spec }, device) => addressKey({ device, spec })),
     lost,
@@ -257,27 +259,42 @@ export const NOTHING_OWNED: Owned = { addresses: [], routes: [], mtus: [], bridg
 /** Whichever of them we write ourselves: a stale keyfile would beat an ifcfg file of ours. */
 const PROFILES: readonly ProfileFolder[] = [ifcfgRenderer, keyfileRenderer, keyfilesOfBoot];
 
-export async function readProfiles(host: Host): Promise<File[]> {
-  const folders = PROFILES.map((each) => readFolder(host, each));
-  return (await Promise.all([...folders, readFile(host, UNMANAGED_PATH)])).flat();
+export const readProfiles = async (host: Host): Promise<File[]> => (await readAllProfiles(host)).files;
+
+/** `passedOver`: files that are not read, since those before them are too large together. */
+async function readAllProfiles(host: Host): Promise<{ files: File[]; passedOver: string[] }> {
+  const folders = await Promise.all(PROFILES.map((each) => profilePaths(host, each)));
+  const paths = [...folders.flat(), UNMANAGED_PATH];
+  const found = new Map((await Promise.all(paths.map((path) => host.info(path)))).map((info, n) => [paths[n], info]));
+  const rank = (path: string) => (mayBeOurs(path) ? 0 : MOST_OF_PROFILES) + (found.get(path)?.size ?? 0);
+  const [files, passedOver] = [new Map<string, File>(), [] as string[]];
+  let left = MOST_OF_PROFILES;
+  for (const path of [...paths].sort((one, other) => rank(one) - rank(other))) {
+    const info = found.get(path);
+    const most = Math.min(left, LONGEST_PROFILE);
+    const content = most > 0 ? await host.read(path, { most, orNothing: true }) : undefined;
+    if (info === undefined || info.directory) continue;
+    if (content !== undefined) files.set(path, { path, content, mode: info.mode });
+    else if (most < LONGEST_PROFILE) passedOver.push(path);
+    left -= content?.length ?? 0;
+  }
+  return { files: paths.flatMap((path) => files.get(path) ?? []), passedOver };
 }
 
-async function readFolder(host: Host, { folder, isProfile }: ProfileFolder): Promise<File[]> {
+async function profilePaths(host: Host, { folder, isProfile }: ProfileFolder): Promise<string[]> {
   if (folder === undefined) return [];
   const names = (await host.list(folder)).filter((name) => isProfile(name) || name.endsWith(TEMPORARY_SUFFIX));
-  return (await Promise.all(names.map((name) => readFile(host, join(folder, name))))).flat();
+  return names.map((name) => join(folder, name));
 }
 
-/** What has a profile's name and is none (a folder, a FIFO, a link to /dev/null) means nothing to NetworkManager either. */
-async function readFile(host: Host, path: string): Promise<File[]> {
-  const [content, info] = await Promise.all([
-    host.read(path, { most: LONGEST_PROFILE, orNothing: true }),
-    host.info(path),
-  ]);
-  return content === undefined || info === undefined || info.directory ? [] : [{ path, content, mode: info.mode }];
-}
+/** By its name: `kylin-vr-eth0.nmconnection`, `ifcfg-eth0`, `route-eth0`. */
+const mayBeOurs = (path: string): boolean =>
+  path === UNMANAGED_PATH || /^(kylin-vr-[^/]{1,15}\.nmconnection|(ifcfg|route)-[^/]{1,15})$/.test(basename(path));
 
-/** One of ours with 40,000 EIPs has 1.2 MB. */
+/** Bytes, of all of them: a machine of 300 NICs has 4 MB. */
+const MOST_OF_PROFILES = 32 * 1024 * 1024;
+
+/** Bytes. One of ours with 40,000 EIPs has 1.2 MB; of what is none (a folder, a FIFO, a link to /dev/null) NetworkManager reads nothing either. */
 const LONGEST_PROFILE = 4 * 1024 * 1024;
 
 /**

@@ -7,6 +7,7 @@
 //
 // Time is what /proc/uptime says (CLOCK_BOOTTIME): a wall clock that steps neither shortens nor lengthens the wait.
 
+import type { Bounds } from '../bounded-json.ts';
 import { LARGEST } from '../config/position.ts';
 import type { Checkpoint } from '../converge.ts';
 import { AgentError } from '../errors.ts';
@@ -82,11 +83,20 @@ export async function pendingBytes(host: Host, { hash }: PendingChange): Promise
 }
 
 /** Bytes. 217 for each route of others: a routing daemon has a million. */
-const MOST_FOUND = 512 * 1024 * 1024;
+const MOST_FOUND = 256 * 1024 * 1024;
 
+/** Of the memory that Node has: the text and what is in it are there together. */
+const SHARE = 0.35;
+
+/** Those routes, and what 40,000 EIPs come to. */
+const FOUND: Bounds = { depth: 16, values: 2_000_000 };
+
+/** Undefined also where it is damaged, or more than that. */
 export async function readCheckpoint(host: Host): Promise<Checkpoint | undefined> {
-  const text = await host.read(PATHS.checkpoint, { most: MOST_FOUND, orNothing: true });
-  return text === undefined ? undefined : (fitting(checkpointShape, text) as Checkpoint | undefined);
+  const { getHeapStatistics } = await import('node:v8');
+  const most = Math.min(MOST_FOUND, getHeapStatistics().heap_size_limit * SHARE);
+  const text = await host.read(PATHS.checkpoint, { most, orNothing: true });
+  return text === undefined ? undefined : (fitting(checkpointShape, text, FOUND) as Checkpoint | undefined);
 }
 
 /** Whether the time has run out, or nobody is there any more who waits: for the holder of the lock. */

@@ -184,4 +184,59 @@ describe('records that say what this program never wrote', { concurrency: false 
       await shell(`umount ${LIB}/pending.json`);
     }
   });
+
+  const lines: [what: string, make: string][] = [
+    ['of 300 MiB', 'truncate -s 300M "$0"'],
+    ['of 512 MiB', 'truncate -s 512M "$0"'],
+    ['of 170 MB of []', `perl -e 'print "["; print "[]," x 1000000 for 1 .. 56; print "[]]"' > "$0"`],
+    [
+      'of 250 MB of long texts',
+      `perl -e 'print "["; print chr(34), "a" x 130, chr(34), "," for 1 .. 1300000; print "[]]"' > "$0"`,
+    ],
+  ];
+  for (const [what, make] of lines)
+    it(`checkpoint.json ${what}, and a change whose time is over: the last good configuration comes up`, async () => {
+      await lapsed();
+      await shell(make, `${LIB}/checkpoint.json`);
+      assert.match(await boots(), /checkpoint\.json is damaged, and put aside/);
+    });
+
+  for (const [what, make] of [
+    ['of many values', `perl -e 'print "["; print "[]," x 10700000; print "[]]"' > "$0"`],
+    ['of values in each other', `perl -e 'print "[" x 16000000; print "]" x 16000000' > "$0"`],
+    [
+      'of many records',
+      `perl -e 'print q({"addresses":[); print q({"mac":"","spec":"1"},) x 1300000; print q({}]})' > "$0"`,
+    ],
+  ] as const)
+    it(`records and hints of 31 MiB ${what}: none is read`, async () => {
+      for (const path of [
+        ...['owned', 'pending', 'installed'].map((name) => `${LIB}/${name}.json`),
+        ...['flows', 'foreign', 'removed', 'last-run', 'parsed'].map((name) => `${RUN}/${name}.json`),
+        `${RUN}/quiet`,
+      ])
+        await shell(`rm -f "$0"; (umask 077; ${make})`, path);
+      const text = await boots();
+      assert.match(text, /owned\.json is damaged/);
+      assert.match(text, /pending\.json is damaged/);
+    });
+
+  it('300 profiles of 3.9 MiB each: ours are looked at, and what is not is named', async () => {
+    const folder = '/etc/NetworkManager/system-connections';
+    await shell(
+      `mkdir -p "$0"; cd "$0"; printf '[connection]\\nid=x\\ntype=ethernet\\n#' > /run/big; head -c 4000000 /dev/zero | tr '\\0' a >> /run/big; ` +
+        'for n in $(seq 300); do ln -s /run/big b$n.nmconnection; done; ' +
+        `printf '# Made by kylin-vr\\n[connection]\\nid=x\\n' > kylin-vr-gone.nmconnection`,
+      folder,
+    );
+    // The NIC itself is left to NetworkManager at boot.
+    const { status, text } = await kylin('start');
+    assert.equal(status, 0, text);
+    assert.match(text, /^- file \S+kylin-vr-gone\.nmconnection$/m);
+    assert.match(
+      text,
+      /^warning: (\S+b\d+\.nmconnection, ){2}\S+b\d+\.nmconnection and \d+ more: not looked at, since the profiles before have 32 MiB together; whether one is for a NIC of the file is not known: remove what is no profile$/m,
+    );
+    await shell('rm -r "$0" /run/big', folder);
+  });
 });
