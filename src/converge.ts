@@ -56,6 +56,7 @@ import {
   flowModelOf,
   recordedWorld,
   refuseUnreadable,
+  type Scope,
   type Survey,
   survey,
   translationIn,
@@ -146,7 +147,8 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   let isUnwritable = false;
   for (let round = 0; round < MOST_ROUNDS; round++) {
     try {
-      await recordOwned(host, union(current.machine.owned, current.owned));
+      const unrecorded = await recordOrSay(host, union(current.machine.owned, current.owned), scope);
+      if (round === 0) warnings.push(...unrecorded);
     } catch (error) {
       if (round === 0) throw error instanceof AgentError ? nothingChanged(error) : error;
       failure = asError(error);
@@ -210,7 +212,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   async function finished(found: Survey): Promise<Convergence> {
     const lost = lostIn(found.steps);
     if (!isAsked) await countRemovals(host, done.flatMap(foreignRemoved));
-    await shrinkOwned(host, found.owned, warnings);
+    if (!warnings.some(isUnrecorded)) await shrinkOwned(host, found.owned, warnings);
     warnings.push(...first.going, ...found.warnings);
     const convergence = withAlso(
       {
@@ -243,13 +245,13 @@ async function nothingToDo(
     warnings,
   }: { first: Survey; record: FlowRecord | undefined; isAsked: boolean; warnings: readonly string[] },
 ): Promise<Convergence> {
-  await recordOwned(host, first.owned);
+  const unrecorded = await recordOrSay(host, first.owned, aim.scope);
   await forgetForeign(host);
   const unchanged: Convergence = {
     result: 'unchanged',
     whole: first.whole,
     steps: [],
-    warnings: [...first.warnings, ...warnings],
+    warnings: [...first.warnings, ...warnings, ...unrecorded],
     ...(first.stuck.length > 0 && { lost: first.stuck }),
     flowModel: () => flowModelOf(aim, first, record?.former),
   };
@@ -664,6 +666,27 @@ function takenOver({ addresses }: Machine, desired: NetworkState, { owned, manag
     .filter((address) => wanted.has(addressKey(address)) && !owned.has(addressKey(address)))
     .map(({ device, spec }) => ({ device, spec, foreign: true }));
 }
+
+/**
+ * Gives what to say. A machine that boots becomes a router without a record, and nobody is kept from what he asks for by one that no
+ * run will ever replace: a mount point, or made immutable. Without room there may be some soon.
+ */
+async function recordOrSay(host: Host, owned: Owned, scope: Scope): Promise<string[]> {
+  try {
+    await recordOwned(host, owned);
+    return [];
+  } catch (error) {
+    if (!(error instanceof AgentError) || !(scope === 'boot' || isForGood(error))) throw error;
+    return [`${error.message}; ${UNRECORDED}`];
+  }
+}
+
+const UNRECORDED = 'addresses and routes of ours stay on a NIC that leaves the file before that is mended';
+
+const isUnrecorded = (warning: string): boolean => warning.endsWith(UNRECORDED);
+
+const isForGood = ({ cause }: AgentError): boolean =>
+  cause instanceof Error && 'code' in cause && (cause.code === 'EBUSY' || cause.code === 'EPERM');
 
 /** Of a record that still names more than is ours the next run makes the best: no reason to call a good change a failure. */
 async function shrinkOwned(host: Host, owned: Owned, warnings: string[]): Promise<void> {

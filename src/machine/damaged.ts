@@ -28,7 +28,10 @@ async function mendLastGood(host: Host): Promise<void> {
   for (const { path } of await readHistory(host)) {
     const bytes = await readEntryOf(host, path);
     if (bytes === undefined) continue;
-    await host.write(PATHS.lastGood, bytes, 0o600);
+    await host.write(PATHS.lastGood, bytes, 0o600).catch((error: unknown) => {
+      // It is found in the history all the same.
+      if (!(error instanceof AgentError)) throw error;
+    });
     return;
   }
 }

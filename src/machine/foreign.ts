@@ -13,6 +13,7 @@ import {
   parseForeignRoutes,
 } from '../dialects/foreign.ts';
 import { parsePrinted } from '../dialects/json.ts';
+import { AgentError } from '../errors.ts';
 import type { Standing } from '../network/return.ts';
 import { ROUTE_PROTOCOL } from '../network/state.ts';
 import type { Host } from './host.ts';
@@ -256,6 +257,9 @@ async function orphansOf(host: Host, lost: readonly Foreign[]): Promise<Foreign[
   });
 }
 
+/** Where it cannot go, what is on it is looked for once more by each run. */
 export async function forgetForeign(host: Host): Promise<void> {
-  await host.remove(PATHS.foreign);
+  await host.remove(PATHS.foreign).catch((error: unknown) => {
+    if (!(error instanceof AgentError)) throw error;
+  });
 }

@@ -239,4 +239,46 @@ describe('records that say what this program never wrote', { concurrency: false 
     );
     await shell('rm -r "$0" /run/big', folder);
   });
+
+  const names = [
+    'owned.json',
+    'pending.json',
+    'pending.yaml',
+    'checkpoint.json',
+    'last-good.yaml',
+    'refused',
+    'edited',
+  ];
+  const hints = ['flows.json', 'foreign.json', 'removed.json', 'invalid', 'parsed.json', 'quiet', 'last-run.json'];
+  for (const path of [...names.map((name) => `${LIB}/${name}`), ...hints.map((name) => `${RUN}/${name}`)])
+    it(`${path} as a mount point: start and reload say it, and do all else`, async () => {
+      await shell('echo theirs > /run/theirs; touch "$0"; mount --bind /run/theirs "$0"', path);
+      try {
+        // What has to be kept is not, and is tried again.
+        const expected = /last-good\.yaml|refused/.test(path) ? 69 : 0;
+        const said = await boots(expected);
+        await lab.configure(SECOND);
+        const { text } = await kylin('reload');
+        assert.match(await shell('ip -br -4 address show dev eth1'), /10\.10\.1\.253\/24/, text);
+        if (path.endsWith('owned.json'))
+          for (const each of [said, text])
+            assert.match(
+              each,
+              /^warning: writing \S+owned\.json: EBUSY.*; addresses and routes of ours stay on a NIC that leaves the file before that is mended$/m,
+            );
+        assert.equal(await shell('cat /run/theirs'), 'theirs');
+      } finally {
+        await shell('umount "$0"', path);
+      }
+    });
+
+  it('a disk that can only be read, at the boot after: the network comes up', async () => {
+    await shell(`sed -i 's/"boot":"[^"]*"/"boot":"another"/' ${LIB}/owned.json`);
+    await shell('mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"', LIB);
+    try {
+      assert.match(await boots(), /^warning: writing \S+owned\.json: EROFS.*before that is mended$/m);
+    } finally {
+      await shell('umount "$0"', LIB);
+    }
+  });
 });
