@@ -45,6 +45,7 @@ import {
   type Profile,
   routeTargetKey,
   type Sysctl,
+  type TableName,
 } from './network/state.ts';
 import { describe, isLate, type Step } from './network/step.ts';
 import type { Ways } from './network/translation.ts';
@@ -428,7 +429,7 @@ async function rollBack(
   const { done, warnings, failure } = attempt;
   // Nobody else had time to change anything.
   const { left: _, ...all } = checkpoint;
-  const back = await bringBack(host, renderer, all, first.observation.managers);
+  const back = await bringBack(host, renderer, all, first.observation.managers, first.machine.unreadable);
   warnings.push(...back.warnings, ...(await cutAfterwards(host, renderer, checkpoint)).warnings);
   const result = back.whole ? 'rolled-back' : 'failed';
   return { result, whole: first.whole, steps: done, warnings, error: failure };
@@ -496,11 +497,13 @@ async function bringBack(
   renderer: Renderer,
   checkpoint: Checkpoint,
   managers: Observation['managers'],
+  /** Tables that could not be read before the change either. */
+  unread: Machine['unreadable'] = [],
 ): Promise<{ whole: boolean; steps: Step[]; warnings: string[] }> {
   const warnings: string[] = [];
   let done: Step[] = [];
   try {
-    const look = lookBack(host, renderer, checkpoint, managers);
+    const look = lookBack(host, renderer, checkpoint, { managers, unread });
     const [found, before] = await Promise.all([look(), readStanding(host)]);
     let { steps: remaining, machine } = found;
     let failed: Outcome['failed'];
@@ -528,7 +531,9 @@ async function bringBack(
     warnings.push(...theirs.warnings, ...lost.map(cannotComeBack));
     // What still waits the next run does.
     remaining = remaining.filter((step) => step.kind !== 'put-back' && !isLate(step));
-    if (remaining.length === 0) {
+    const gone = unread.filter(({ table, chains }) => chains.length > 0 && isBare(table, machine));
+    warnings.push(...gone.map(cannotBeWritten));
+    if (remaining.length === 0 && gone.length === 0) {
       await shrinkOwned(
         host,
         union(checkpoint.owned, { ...NOTHING_OWNED, ...stillThere(machine, checkpoint.state) }),
@@ -537,12 +542,19 @@ async function bringBack(
       return { whole: true, steps: done, warnings };
     }
     if (failed !== undefined) warnings.push(`taking it back: ${failed.error.message}`);
-    warnings.push(`not taken back: ${shortList(remaining)}; the next reload tries again`);
+    if (remaining.length > 0) warnings.push(`not taken back: ${shortList(remaining)}; the next reload tries again`);
   } catch (error) {
     warnings.push(`taking it back: ${asError(error).message}; the next reload tries again`);
   }
   return { whole: false, steps: done, warnings };
 }
+
+/** Whether nothing of ours is in it any more. */
+const isBare = (table: TableName, { unreadable, rules }: Machine): boolean =>
+  ![...unreadable.flatMap((each) => each.chains.map(() => each)), ...rules.ours].some((each) => each.table === table);
+
+const cannotBeWritten = ({ table }: Machine['unreadable'][number]): string =>
+  `our chains in ${table} are gone, and iptables cannot write them as long as others have rules there that only nft can say`;
 
 const bringsForeign = (step: Step): boolean =>
   step.kind === 'add-route' ||
@@ -566,9 +578,14 @@ const nothingChanged = (error: AgentError): AgentError =>
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 /** Plans the way back. Where NetworkManager does not answer any more, what is not its matter is taken back all the same. */
-function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first: Observation['managers']) {
+function lookBack(
+  host: Host,
+  renderer: Renderer,
+  checkpoint: Checkpoint,
+  first: { managers: Observation['managers']; unread: Machine['unreadable'] },
+) {
   const { bound } = checkpoint;
-  let managers = first;
+  let { managers } = first;
   let answers = true;
   let back: NetworkState | undefined;
   return async (): Promise<{ steps: Step[]; machine: Machine; ours: Observation }> => {
@@ -581,8 +598,10 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
       host,
       checkpoint.state.bridges.some(({ type }) => type === 'ovs'),
     );
-    refuseUnreadable(machine, checkpoint.state, '');
-    const observation = await observe(host, machine, bound, checkpoint.state, renderer);
+    const known = new Set(first.unread.map(({ table }) => table));
+    refuseUnreadable({ unreadable: machine.unreadable.filter(({ table }) => !known.has(table)) }, checkpoint.state, '');
+    // What is left there was there: it stays.
+    const observation = { ...(await observe(host, machine, bound, checkpoint.state, renderer)), unreadable: [] };
     back ??= await stateBack(host, checkpoint, machine, observation);
     const asked = managers.size > 0 ? askManaged(host, Promise.resolve(managers)) : undefined;
     const managed = asked ? await observeManaged(host, machine, observation, asked) : observation;

@@ -220,7 +220,7 @@ function leftTo({ addresses, resisting }: Machine, { kept }: Observation, { boun
 
 /** What cannot be read cannot be changed; taking all of ours away works, by nft. */
 export function refuseUnreadable(
-  { unreadable }: Machine,
+  { unreadable }: Pick<Machine, 'unreadable'>,
   desired: Pick<NetworkState, 'chains'>,
   so = 'nothing was changed: ',
 ): void {
@@ -550,8 +550,12 @@ function profileWarnings({ bound }: NicBinding, { passesOver = () => undefined }
 }
 
 /** The kernel removes no chain that a rule leads to. Foreign rules are never changed. */
-function heldWarnings(desired: NetworkState, { state }: Observation): string[] {
-  return compare(desired.chains, state.chains, chainKey).extra.flatMap(({ table, name, heldBy }) =>
+function heldWarnings(desired: NetworkState, { state, unreadable }: Observation): string[] {
+  const extra = [
+    ...compare(desired.chains, state.chains, chainKey).extra,
+    ...unreadable.flatMap(({ table, chains }) => chains.map((chain) => ({ table, ...chain }))),
+  ];
+  return extra.flatMap(({ table, name, heldBy }) =>
     heldBy === undefined
       ? []
       : [

@@ -3,34 +3,49 @@
 import { UnsupportedError } from '../errors.ts';
 import type { Unreadable } from '../network/observation.ts';
 import { CHAIN_PREFIX, type TableName } from '../network/state.ts';
-import { array, number, type Of, object, optional, ShapeError, string } from '../shape.ts';
+import { anything, array, number, type Of, object, optional, ShapeError, string } from '../shape.ts';
 
 const listing = object({
   nftables: array(
     object({
-      chain: optional(object({ name: string })),
+      chain: optional(object({ name: string, hook: optional(string) })),
       rule: optional(object({ chain: string, handle: number, expr: optional(array(object({}))) })),
+      map: optional(object({ name: string, elem: optional(anything) })),
     }),
   ),
 });
+
+type Rule = { chain: string; handle: number; expr?: readonly object[] | undefined };
 
 /** Of `nft -j -a list table`, and of `nft -a list table`: the same in words. */
 export function parseNftTable(table: TableName, json: string, words: string): Unreadable {
   try {
     const { nftables } = listing(JSON.parse(json));
     const isOurs = (chain: string) => chain.startsWith(CHAIN_PREFIX);
-    const theirs = nftables.flatMap(({ rule }) => (rule === undefined || isOurs(rule.chain) ? [] : [rule]));
-    const strange = theirs.filter(isStrange).map(({ handle }) => handle);
-    const foreign = theirs.filter((rule) => !leadsToOurs(rule)).map(({ handle }) => handle);
+    const rules: Rule[] = nftables.flatMap(({ rule }) => rule ?? []);
+    const filled = new Set(rules.map(({ chain }) => chain));
+    const hooks = new Set(nftables.flatMap(({ chain }) => (chain?.hook === undefined ? [] : [chain.name])));
+    const isJump = (rule: Rule) => hooks.has(rule.chain) && BUILT_IN.includes(rule.chain) && isWordedAsOurs(rule);
+    const theirs = rules.filter(({ chain }) => !isOurs(chain));
+    const foreign = theirs.filter((rule) => !isJump(rule));
+    const strange = foreign.filter(isStrange);
+    const heldBy = new Map([
+      ...foreign.flatMap((rule) => chainsIn(rule).map((chain) => [chain, rule.chain] as const)),
+      ...nftables.flatMap(({ map }) => chainsIn(map?.elem).map((chain) => [chain, `map ${map?.name}`] as const)),
+    ]);
     return {
       table,
-      chains: nftables.flatMap(({ chain }) => (chain !== undefined && isOurs(chain.name) ? [chain.name] : [])),
-      jumps: nftables.flatMap(({ rule }) =>
-        rule !== undefined && !isOurs(rule.chain) && leadsToOurs(rule)
-          ? [{ chain: rule.chain, handle: rule.handle }]
-          : [],
+      chains: nftables.flatMap(({ chain }) => {
+        if (chain === undefined || !isOurs(chain.name)) return [];
+        const { name } = chain;
+        const holder = heldBy.get(name);
+        return [{ name, empty: !filled.has(name), ...(holder !== undefined && { heldBy: holder }) }];
+      }),
+      jumps: theirs.filter(isJump).map(({ chain, handle }) => ({ chain, handle })),
+      rules: worded(
+        (strange.length > 0 ? strange : foreign).map(({ handle }) => handle),
+        words,
       ),
-      rules: worded(strange.length > 0 ? strange : foreign, words),
     };
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof ShapeError)) throw error;
@@ -40,8 +55,27 @@ export function parseNftTable(table: TableName, json: string, words: string): Un
   }
 }
 
-/** A jump or goto anywhere in the rule. */
-const leadsToOurs = (rule: object): boolean => new RegExp(JUMP_TO_OURS, '').test(JSON.stringify(rule));
+const BUILT_IN: readonly string[] = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
+
+/** Only what jumps of ours ask: see nat.ts. One that asks for more is somebody's, and stays. */
+const isWordedAsOurs = ({ expr = [] }: Rule): boolean => {
+  const words = expr.map((statement) => JSON.stringify(statement));
+  return (
+    /^\{"jump":/.test(words.at(-1) ?? '') && chainsIn(expr.at(-1)).length > 0 && words.slice(0, -1).every(isOurWord)
+  );
+};
+
+const isOurWord = (statement: string): boolean =>
+  [
+    /^\{"counter":/,
+    /^\{"xt":\{"type":"match","name":"conntrack"\}\}$/,
+    /^\{"match":\{"op":"(==|in)","left":\{"ct":\{"key":"state"\}\},/,
+    /^\{"match":\{"op":"!=","left":\{"(meta":\{"key":"l4proto"|payload":\{"protocol":"ip","field":"protocol")\}\},"right":"icmp"\}\}$/,
+  ].some((ours) => ours.test(statement));
+
+/** Chains of ours that a rule or an element leads to, by a jump or a goto anywhere in it. */
+const chainsIn = (what: unknown): string[] =>
+  [...(JSON.stringify(what) ?? '').matchAll(JUMP_TO_OURS)].map(([, chain = '']) => chain);
 
 const JUMP_TO_OURS = new RegExp(`"(?:jump|goto)":\\{"target":"(${CHAIN_PREFIX}[^"]*)"`, 'g');
 
@@ -67,12 +101,17 @@ function worded(handles: readonly number[], words: string): string[] {
   return handles.flatMap((handle) => lines.get(handle) ?? []);
 }
 
+/** Whether anything of ours is there that can go. */
+export const canGo = ({ chains, jumps }: Unreadable): boolean =>
+  jumps.length > 0 || chains.some(({ heldBy, empty }) => heldBy === undefined || !empty);
+
 /** The input of `nft -f`, which is one transaction: jumps first, and chains when nothing leads to them. */
 export function renderNftRemoval({ table, chains, jumps }: Unreadable): string {
+  const leaving = chains.filter(({ heldBy }) => heldBy === undefined);
   return [
     ...jumps.map(({ chain, handle }) => `delete rule ip ${table} ${chain} handle ${handle}`),
-    ...chains.map((chain) => `flush chain ip ${table} ${chain}`),
-    ...chains.map((chain) => `delete chain ip ${table} ${chain}`),
+    ...chains.map(({ name }) => `flush chain ip ${table} ${name}`),
+    ...leaving.map(({ name }) => `delete chain ip ${table} ${name}`),
     '',
   ].join('\n');
 }
@@ -95,8 +134,7 @@ export function parseLookups(json: string): (Lookup | undefined)[] {
     if (rule === undefined) return [];
     const asks = JSON.stringify(rule.expr ?? []);
     if (!/"(?:set|map|vmap)":|"@/.test(asks)) return [undefined];
-    const leadsTo = [...asks.matchAll(JUMP_TO_OURS)].map(([, chain = '']) => chain);
-    return [{ handle: rule.handle, isVerdict: asks.includes('"vmap":'), leadsTo }];
+    return [{ handle: rule.handle, isVerdict: asks.includes('"vmap":'), leadsTo: chainsIn(rule.expr) }];
   });
 }
 

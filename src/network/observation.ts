@@ -19,8 +19,8 @@ export type Claim = { path: string; to: string; reason: string; content: string;
 /** A table that iptables cannot read, since somebody put rules into it that only nft can say: what of it is ours, as nft has it. */
 export type Unreadable = {
   table: TableName;
-  chains: readonly string[];
-  /** Rules of other chains that lead into ours. */
+  chains: readonly { name: string; empty: boolean; heldBy?: string }[];
+  /** Rules of built-in chains that lead into ours, in our words. */
   jumps: readonly { chain: string; handle: number }[];
   /** Some of those that are not ours, in nft's words. */
   rules: readonly string[];

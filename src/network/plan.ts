@@ -2,6 +2,7 @@
 
 import type { Foreign } from '../dialects/foreign.ts';
 import { asManagerReads } from '../dialects/ifcfg.ts';
+import { canGo } from '../dialects/nft.ts';
 import { profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
@@ -105,7 +106,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...now,
     ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
     ...observation.unreadable
-      .filter(({ chains }) => chains.length > 0)
+      .filter(canGo)
       .map((unreadable): Step => ({ kind: 'remove-unreadable-rules', unreadable })),
     ...opening,
     ...carried('ip', changes),

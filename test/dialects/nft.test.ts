@@ -7,6 +7,7 @@ import { parseNftTable, renderNftRemoval } from '../../src/dialects/nft.ts';
 const LISTED = JSON.stringify({
   nftables: [
     { metainfo: { version: '1.0.6' } },
+    { chain: { family: 'ip', table: 'nat', name: 'PREROUTING', handle: 7, hook: 'prerouting' } },
     { chain: { family: 'ip', table: 'nat', name: 'KYLIN-VR-DNAT', handle: 1 } },
     { chain: { family: 'ip', table: 'nat', name: 'KYLIN-VRRP', handle: 2 } },
     { rule: { chain: 'PREROUTING', handle: 3, expr: [{ counter: {} }, { jump: { target: 'KYLIN-VR-DNAT' } }] } },
@@ -21,7 +22,7 @@ const WORDS =
 it('of a table that iptables cannot read our chains, the rules that lead to them, and what is strange are known', () => {
   assert.deepEqual(parseNftTable('nat', LISTED, WORDS), {
     table: 'nat',
-    chains: ['KYLIN-VR-DNAT'],
+    chains: [{ name: 'KYLIN-VR-DNAT', empty: false }],
     jumps: [{ chain: 'PREROUTING', handle: 3 }],
     rules: ['dnat to ip daddr map @theirs'],
   });

@@ -21,6 +21,7 @@ export type Tools = {
 const REAL = {
   ip: '/bin/ip',
   conntrack: '/mnt/real/conntrack',
+  nft: '/mnt/real/nft',
   arping: '/usr/bin/arping',
   nmcli: '/usr/bin/nmcli',
   busctl: '/usr/bin/busctl',
@@ -46,7 +47,7 @@ export async function recordTools(router: Router): Promise<Tools> {
   await shell(`
     mount -t tmpfs tmpfs /mnt
     mkdir /mnt/upper /mnt/work /mnt/real /mnt/before /mnt/input
-    cp /usr/sbin/conntrack /mnt/real
+    cp /usr/sbin/conntrack /usr/sbin/nft /mnt/real
     mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=/mnt/upper,workdir=/mnt/work /usr/sbin
     rm -f ${Object.keys(REAL)
       .map((tool) => `/usr/sbin/${tool}`)

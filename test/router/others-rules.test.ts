@@ -5,6 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLab, type Lab } from '../lab/lab.ts';
 import { elastic } from '../lab/table.ts';
+import { recordTools } from '../lab/tools.ts';
 
 for (const iptables of ['nft', 'legacy'] as const)
   describe(`beside others' rules, iptables-${iptables}`, { concurrency: false }, () => {
@@ -148,6 +149,100 @@ describe('rules that iptables-save cannot print', { concurrency: true }, () => {
       await nft(`flush chain ip ${table} ${chain}`);
       await lab.configure(elastic.config);
       assert.equal((await lab.kylin('reload')).status, 0);
+    });
+});
+
+describe('in a table that only nft can read if_list: [] takes ours away, and nothing of others', {
+  concurrency: true,
+}, () => {
+  const CASES: [what: string, theirs: string, left: RegExp, warning: string][] = [
+    [
+      'an element of a map leads to a chain of ours',
+      `add map ip nat theirs { type ipv4_addr : verdict ; }
+       add element ip nat theirs { 192.0.2.7 : jump KYLIN-VR-DNAT }`,
+      /192\.0\.2\.7 : jump KYLIN-VR-DNAT/,
+      'an element of the foreign map theirs leads to it; take that away',
+    ],
+    [
+      'a rule of a chain of theirs does',
+      `add chain ip nat theirs
+       add rule ip nat theirs ip saddr 192.0.2.7 counter jump KYLIN-VR-DNAT`,
+      /chain theirs \{\n\s+ip saddr 192\.0\.2\.7 counter jump KYLIN-VR-DNAT/,
+      'a rule of the foreign chain theirs leads to it; take that away',
+    ],
+    [
+      'a map without a name does',
+      `add chain ip nat theirs
+       add rule ip nat theirs ip saddr vmap { 192.0.2.7 : jump KYLIN-VR-DNAT, 192.0.2.9 : accept }`,
+      /ip saddr vmap \{ 192\.0\.2\.7 : jump KYLIN-VR-DNAT/,
+      'a rule of the foreign chain theirs leads to it; take that away',
+    ],
+    [
+      'a rule of a built-in chain does that asks what ours never ask',
+      'insert rule ip nat PREROUTING ip saddr 192.0.2.7 jump KYLIN-VR-DNAT',
+      /ip saddr 192\.0\.2\.7 jump KYLIN-VR-DNAT/,
+      'a rule of the foreign chain PREROUTING leads to it; take that away',
+    ],
+  ];
+  for (const [what, theirs, left, warning] of CASES)
+    it(`${what}: the chain stays, empty, and is said`, async (t) => {
+      const lab = await createLab();
+      t.after(() => lab.close());
+      await lab.configure(elastic.config);
+      assert.equal((await lab.kylin('reload')).status, 0);
+      const script = `${theirs}\nadd rule ip nat PREROUTING dnat to ip daddr map { 192.0.2.9 : 192.0.2.8 }\n`;
+      await lab.router.run(['nft', '-f', '-'], { input: script, check: true });
+      await lab.configure('if_list: []\n');
+      for (const result of ['changed', 'unchanged']) {
+        const { status, stdout } = await lab.kylin('reload', '--json');
+        const report = JSON.parse(stdout);
+        assert.deepEqual([status, report.result], [0, result], stdout);
+        assert.deepEqual(
+          report.warnings.map(({ message }: { message: string }) => message),
+          [`the chain KYLIN-VR-DNAT stays in nat, empty: ${warning}`],
+        );
+      }
+      const rules = (await lab.router.run(['nft', 'list', 'ruleset'])).stdout.replace(/ packets \d+ bytes \d+/g, '');
+      assert.match(rules, left);
+      assert.deepEqual(rules.match(/chain KYLIN-VR-\S+ \{\n\t\}/g), ['chain KYLIN-VR-DNAT {\n\t}']);
+      assert.equal(rules.match(/KYLIN-VR-/g)?.length, 2);
+      const { stdout } = await lab.router.run(['ip', '-4', '-o', 'address', 'show', 'eth0']);
+      assert.equal(stdout, '');
+    });
+});
+
+describe('if_list: [] that fails beside a table that only nft can read', { concurrency: true }, () => {
+  const CASES = [
+    ['nft', 'case "$*" in "-f -") exit 1 ;; esac', 'rolled-back', /^$/],
+    [
+      'ip',
+      `case "$*" in *json*-b*) n=$(cat /mnt/n 2> /dev/null || echo 0); echo $((n + 1)) > /mnt/n
+        [ $n != 1 ] || { echo 'made to fail' >&2; exit 4; } ;; esac`,
+      'failed',
+      /^our chains in nat are gone, and iptables cannot write them as long as others have rules there that only nft can say$/,
+    ],
+  ] as const;
+  for (const [tool, script, result, warning] of CASES)
+    it(`gives the addresses back, and says what cannot come back: ${result}`, async (t) => {
+      const lab = await createLab();
+      t.after(() => lab.close());
+      await lab.configure(elastic.config);
+      assert.equal((await lab.kylin('reload')).status, 0);
+      const addresses = async () => (await lab.router.run(['ip', '-4', '-o', 'address', 'show'])).stdout;
+      const before = await addresses();
+      const rule = 'add rule ip nat PREROUTING dnat to ip daddr map { 192.0.2.9 : 192.0.2.8 }';
+      await lab.router.run(['nft', rule], { check: true });
+      const tools = await recordTools(lab.router);
+      await tools.before(tool, script);
+      await lab.configure('if_list: []\n');
+      const { status, stdout } = await lab.kylin('reload', '--json');
+      const report = JSON.parse(stdout);
+      assert.deepEqual([status, report.result], [69, result], stdout);
+      assert.match(report.warnings.map(({ message }: { message: string }) => message).join(), warning);
+      assert.equal(await addresses(), before);
+      await tools.before(tool);
+      assert.equal((await lab.kylin('reload')).status, 0);
+      assert.doesNotMatch((await lab.router.run(['nft', 'list', 'ruleset'])).stdout, /KYLIN-VR-/);
     });
 });
 
