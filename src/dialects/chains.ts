@@ -97,15 +97,19 @@ const listing = object({
   nftables: array(
     object({
       chain: optional(
-        object({ name: string, hook: optional(string), type: optional(string), policy: optional(string) }),
+        object({ name: string, hook: optional(string), prio: optional(number), policy: optional(string) }),
       ),
       rule: optional(object({ chain: string, handle: number, expr: array(anything) })),
     }),
   ),
 });
 
-/** Of `nft -j list table`. */
-export function parseNftForward({ family, name }: NftTable, json: string): Walk[] {
+/** Of `nft -j list table`. `isKnown`: chains that something else has read. */
+export function parseNftForward(
+  { family, name }: NftTable,
+  json: string,
+  isKnown: (chain: string, hook: string, priority: number) => boolean = () => false,
+): Walk[] {
   const { nftables } = listing(JSON.parse(json));
   const chains = new Map<string, WalkRule[]>();
   for (const { chain, rule } of nftables) {
@@ -113,7 +117,7 @@ export function parseNftForward({ family, name }: NftTable, json: string): Walk[
     if (rule !== undefined) chains.get(rule.chain)?.push(...nftRules(rule));
   }
   return nftables.flatMap(({ chain }): Walk[] =>
-    chain?.hook === 'forward'
+    chain?.hook === 'forward' && !isKnown(chain.name, chain.hook, chain.prio ?? 0)
       ? [
           {
             where: `table ${family} ${name}, chain ${chain.name}`,

@@ -73,13 +73,54 @@ export function parseNftTables(json: string): NftTable[] {
   );
 }
 
+/** Of `nft list tables`: 1.0.6 prints half of the JSON where a table is dormant. */
+export const tablesInWords = (text: string): NftTable[] =>
+  [...text.matchAll(/^table (\S+) (\S+)$/gm)].map(([, family = '', name = '']) => ({ family, name, flagged: true }));
+
+/** A chain that the kernel asks. */
+export type BaseChain = { family: string; table: string; name: string; hook: string; priority: number };
+
+const chains = object({
+  nftables: array(
+    object({
+      chain: optional(
+        object({ family: string, table: string, name: string, hook: optional(string), prio: optional(number) }),
+      ),
+    }),
+  ),
+});
+
+/** Of `nft -j list chains`. */
+export function parseBaseChains(json: string): BaseChain[] {
+  return chains(JSON.parse(json)).nftables.flatMap(({ chain }) => {
+    if (chain?.hook === undefined) return [];
+    const { family, table, name, hook, prio = 0 } = chain;
+    return [{ family, table, name, hook, priority: prio }];
+  });
+}
+
+/** By table of iptables. */
+const PRIORITIES: Record<string, number> = { raw: -300, mangle: -150, filter: 0, security: 50 };
+
+/** Its keeping place in nft. */
+export const isOfIptables = ({ family, name }: { family: string; name: string }): boolean =>
+  family === 'ip' && (name === 'nat' || name in PRIORITIES);
+
+/** Whether a chain there is one of iptables' own. Others iptables-save passes over, or prints as if they were empty. */
+export function isBuiltIn({ table, name, hook, priority }: Omit<BaseChain, 'family'>): boolean {
+  const ofNat = hook === 'prerouting' || hook === 'output' ? -100 : 100;
+  return name === hook.toUpperCase() && priority === (table === 'nat' ? ofNat : PRIORITIES[table]);
+}
+
 /** Of `nft list table`, which says it right. */
 export const isDormant = (text: string): boolean => /^\tflags .*\bdormant\b/m.test(text);
 
 const listing = object({
   nftables: array(
     object({
-      chain: optional(object({ name: string, hook: optional(string), policy: optional(string) })),
+      chain: optional(
+        object({ name: string, hook: optional(string), prio: optional(number), policy: optional(string) }),
+      ),
       rule: optional(object({ chain: string, handle: number, expr: array(anything) })),
     }),
   ),
@@ -94,11 +135,16 @@ const HOOKS: Record<string, readonly string[]> = {
 
 export const canStop = ({ family }: NftTable): boolean => family in HOOKS;
 
-/** Of `nft -j list table`. */
-export function parseNftFilters({ family, name }: NftTable, json: string): Filter[] {
+/** Of `nft -j list table`. `isKnown`: chains that something else has read. */
+export function parseNftFilters(
+  { family, name }: NftTable,
+  json: string,
+  isKnown: (chain: string, hook: string, priority: number) => boolean = () => false,
+): Filter[] {
   const { nftables } = listing(JSON.parse(json));
   return nftables.flatMap(({ chain }): Filter[] => {
     if (chain?.hook === undefined || !HOOKS[family]?.includes(chain.hook)) return [];
+    if (isKnown(chain.name, chain.hook, chain.prio ?? 0)) return [];
     const rules = nftables.flatMap(({ rule }) => (rule?.chain === chain.name ? [nftRule(rule)] : []));
     const where = `table ${family} ${name}, chain ${chain.name} (${chain.hook})`;
     return [{ where, drops: chain.policy === 'drop', rules }];
@@ -126,6 +172,11 @@ function nftRule({ handle, expr }: { handle: number; expr: readonly unknown[] })
     else if (['accept', 'jump', 'goto', 'return', 'vmap', 'queue'].some((name) => name in each))
       found.verdict = 'other';
     else if ('limit' in each || 'quota' in each) found.narrow = true;
+    else if ('xt' in each) {
+      // A match or a target of iptables, of which nft says the name only.
+      found.narrow = true;
+      found.verdict = 'other';
+    }
   }
   return found;
 }

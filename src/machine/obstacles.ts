@@ -4,11 +4,15 @@ import type { Config } from '../config/config.ts';
 import { parseForward, parseNftForward } from '../dialects/chains.ts';
 import {
   canStop,
+  isBuiltIn,
   isDormant,
+  isOfIptables,
   type NftTable,
+  parseBaseChains,
   parseNftFilters,
   parseNftTables,
   parseSavedFilters,
+  tablesInWords,
 } from '../dialects/filters.ts';
 import { AgentError } from '../errors.ts';
 import { FIREWALLD_POLICY } from '../installation/tree.ts';
@@ -26,9 +30,6 @@ import { type Probe, stopOf, type Walk } from '../network/walk.ts';
 import { ShapeError } from '../shape.ts';
 import type { Survey } from '../survey.ts';
 import type { Host } from './host.ts';
-
-/** iptables keeps its tables there. */
-const OF_IPTABLES = ['raw', 'mangle', 'nat', 'filter', 'security'];
 
 export async function findObstacles(
   host: Host,
@@ -80,22 +81,59 @@ async function readNft(host: Host, rules: string): Promise<Nft> {
   const found: Nft = { dormant: [], filters: [], walks: [] };
   const isThere = rules.includes('(nf_tables)') || /^nf_tables /m.test((await host.read('/proc/modules')) ?? '');
   if (!isThere || (await host.which('nft')) === undefined) return found;
-  // Without the elements of named sets: a blocklist has a hundred thousand.
-  const list = async ({ family, name }: NftTable, ...options: string[]) =>
-    (await host.run(['nft', ...options, '-t', 'list', 'table', family, name])).stdout;
-  try {
-    for (const table of parseNftTables((await host.run(['nft', '-j', 'list', 'tables'])).stdout)) {
-      const isOfIptables = table.family === 'ip' && OF_IPTABLES.includes(table.name);
-      const sleeps = table.flagged && isDormant(await list(table));
-      if (isOfIptables && sleeps) found.dormant.push(table.name);
-      if (isOfIptables || sleeps || !canStop(table)) continue;
-      const listing = await list(table, '-j');
-      found.filters.push(...parseNftFilters(table, listing));
-      if (table.family !== 'arp') found.walks.push(...parseNftForward(table, listing));
-    }
-  } catch (error) {
-    // Somebody's table has just gone, or it is another nft.
-    if (!(error instanceof AgentError || error instanceof SyntaxError || error instanceof ShapeError)) throw error;
-  }
+  const tables = await orNothing([], () => readTables(host));
+  const known = tables.some(isOfIptables) ? await orNothing(undefined, () => knownChains(host, rules)) : undefined;
+  for (const table of tables) await orNothing(undefined, () => lookInto(host, table, known, found));
   return found;
+}
+
+/** Somebody's table has just gone, or it is another nft. */
+async function orNothing<T>(nothing: T, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!(error instanceof AgentError || error instanceof SyntaxError || error instanceof ShapeError)) throw error;
+    return nothing;
+  }
+}
+
+async function readTables(host: Host): Promise<NftTable[]> {
+  try {
+    return parseNftTables((await host.run(['nft', '-j', 'list', 'tables'])).stdout);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return tablesInWords((await host.run(['nft', 'list', 'tables'])).stdout);
+  }
+}
+
+/** Of the tables that iptables has in nft: which chains others have there, and what iptables-save has said. */
+type Known = {
+  others: ReadonlySet<string>;
+  isKnown: (table: string) => (...chain: [string, string, number]) => boolean;
+};
+
+async function knownChains(host: Host, rules: string): Promise<Known> {
+  const isRead = (table: string) => rules.includes('(nf_tables)') && rules.includes(`\n*${table}\n`);
+  const isKnown = (table: string) => (name: string, hook: string, priority: number) =>
+    isRead(table) && isBuiltIn({ table, name, hook, priority });
+  const chains = parseBaseChains((await host.run(['nft', '-j', 'list', 'chains'])).stdout);
+  const others = chains.filter(
+    ({ family, table, name, hook, priority }) =>
+      isOfIptables({ family, name: table }) && !isKnown(table)(name, hook, priority),
+  );
+  return { others: new Set(others.map(({ table }) => table)), isKnown };
+}
+
+async function lookInto(host: Host, table: NftTable, known: Known | undefined, found: Nft): Promise<void> {
+  // Without the elements of named sets: a blocklist has a hundred thousand.
+  const list = async (...options: string[]) =>
+    (await host.run(['nft', ...options, '-t', 'list', 'table', table.family, table.name])).stdout;
+  const shared = isOfIptables(table);
+  const sleeps = table.flagged && isDormant(await list());
+  if (shared && sleeps) found.dormant.push(table.name);
+  if (sleeps || !canStop(table) || (shared && !known?.others.has(table.name))) return;
+  const listing = await list('-j');
+  const isKnown = shared ? known?.isKnown(table.name) : undefined;
+  found.filters.push(...parseNftFilters(table, listing, isKnown));
+  if (table.family !== 'arp') found.walks.push(...parseNftForward(table, listing, isKnown));
 }
