@@ -429,7 +429,13 @@ async function rollBack(
   const { done, warnings, failure } = attempt;
   // Nobody else had time to change anything.
   const { left: _, ...all } = checkpoint;
-  const back = await bringBack(host, renderer, all, first.observation.managers, first.machine.unreadable);
+  const back = await bringBack(
+    host,
+    renderer,
+    all,
+    first.observation.managers,
+    first.machine.unreadable.filter(({ stray }) => !stray),
+  );
   warnings.push(...back.warnings, ...(await cutAfterwards(host, renderer, checkpoint)).warnings);
   const result = back.whole ? 'rolled-back' : 'failed';
   return { result, whole: first.whole, steps: done, warnings, error: failure };

@@ -167,6 +167,7 @@ export async function survey(
       (await host.info(FIREWALLD_POLICY)) !== undefined,
     ),
     ...heldWarnings(desired, observation),
+    ...unseenWarnings(observation),
     ...(await initscriptsWarnings(host, renderer, wanted)),
     ...(await rivalWarnings(host, binding.bound, machine.links)),
     ...staying,
@@ -224,7 +225,7 @@ export function refuseUnreadable(
   desired: Pick<NetworkState, 'chains'>,
   so = 'nothing was changed: ',
 ): void {
-  const [first] = unreadable;
+  const [first] = unreadable.filter(({ stray }) => !stray);
   if (first === undefined || desired.chains.length === 0) return;
   const { table, rules } = first;
   const shown = rules.length === 0 ? '' : ` (${rules.slice(0, 2).join('; ')})`;
@@ -561,6 +562,16 @@ function heldWarnings(desired: NetworkState, { state, unreadable }: Observation)
       : [
           `the chain ${name} stays in ${table}, empty: ${/^map /.test(heldBy) ? 'an element of the foreign' : 'a rule of the foreign chain'} ${heldBy} leads to it; take that away`,
         ],
+  );
+}
+
+function unseenWarnings({ unreadable }: Observation): string[] {
+  return unreadable.flatMap(({ table, stray, unseen }) =>
+    stray && unseen
+      ? [
+          `the other iptables backend cannot read its table ${table}, where rules of ours may be left: install nft, which can (nftables)`,
+        ]
+      : [],
   );
 }
 

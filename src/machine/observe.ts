@@ -36,6 +36,7 @@ import {
   addressKey,
   type Bridge,
   bridgeKey,
+  CHAIN_PREFIX,
   chainKey,
   type File,
   hostPart,
@@ -116,19 +117,27 @@ export type Owned = {
 export async function readMachine(host: Host, asksOvs = false, record = readOwned(host)): Promise<Machine> {
   const nics = readNics(host);
   // What takes longest first: the start of each command holds up the next by 3 ms.
-  const [{ rules, held }, { onLinks, addresses, routes }, strays, profiles, owned, lost, resisting, ovs] =
-    await Promise.all([
-      readWholeRules(host),
-      nics,
-      readStrays(host),
-      readAllProfiles(host),
-      record,
-      readLost(host),
-      readResisting(host),
-      Promise.all([record, asksOvs || nics]).then(([known, found]) =>
-        found === true || namesOvs(known) || mayHavePorts(found.onLinks.links) ? readOvs(host) : undefined,
-      ),
-    ]);
+  const [
+    { rules, held },
+    { onLinks, addresses, routes },
+    { strays, unreadable },
+    profiles,
+    owned,
+    lost,
+    resisting,
+    ovs,
+  ] = await Promise.all([
+    readWholeRules(host),
+    nics,
+    readStrays(host),
+    readAllProfiles(host),
+    record,
+    readLost(host),
+    readResisting(host),
+    Promise.all([record, asksOvs || nics]).then(([known, found]) =>
+      found === true || namesOvs(known) || mayHavePorts(found.onLinks.links) ? readOvs(host) : undefined,
+    ),
+  ]);
   return {
     ...onLinks,
     printedAddresses: addresses,
@@ -137,7 +146,7 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
     rules: withHolders(parseSave(rules), held),
     printedRules: rules,
     strays,
-    unreadable: await Promise.all(unreadableTables(rules).map((table) => readByNft(host, table))),
+    unreadable: [...(await Promise.all(unreadableTables(rules).map((table) => readByNft(host, table)))), ...unreadable],
     ...profiles,
     owned,
     ownedAddresses: onDevices(owned.addresses, onLinks.links, ({ spec }, device) => addressKey({ device, spec })),
@@ -171,13 +180,16 @@ const showNics = (host: Host) => host.run(['ip', '-json', '-details', '-b', '-']
  * All tables at once: one by one takes twice the time, since iptables-nft-save lists them all for each. Where that fails for a
  * foreign table, or for want of any (an old iptables-legacy-save without /proc/net/ip_tables_names), ours one by one.
  */
-async function readRules(host: Host): Promise<string> {
-  const save = async (...table: string[]) => (await host.run(['iptables-save', ...table])).stdout;
+async function readRules(host: Host, tool = 'iptables-save'): Promise<string> {
+  const save = async (...table: string[]) => (await host.run([tool, ...table])).stdout;
   try {
     return await save();
   } catch (error) {
     if (!(error instanceof CommandError) || error.exitCode === undefined) throw error;
-    const byNft = (await usesNft(host)) && (await host.which('nft')) !== undefined;
+    const byNft =
+      tool === 'iptables-save'
+        ? (await usesNft(host)) && (await host.which('nft')) !== undefined
+        : tool === 'iptables-nft-save';
     let saved = '';
     for (const table of TABLES)
       saved += await save('-t', table).catch((failure: unknown) => {
@@ -198,9 +210,13 @@ const usesNft = async (host: Host): Promise<boolean> =>
 /** With what iptables-save leaves out of rules that are not ours, and whom of our chains they lead to: nft is asked where there are any. */
 async function readWholeRules(host: Host): Promise<{ rules: string; held: Map<string, string> }> {
   const rules = await readRules(host);
+  return (await usesNft(host)) ? completed(host, rules) : { rules, held: new Map() };
+}
+
+async function completed(host: Host, rules: string): Promise<{ rules: string; held: Map<string, string> }> {
   const held = new Map<string, string>();
   const chains = foreignChains(rules);
-  if (chains.size === 0 || !(await usesNft(host)) || (await host.which('nft')) === undefined) return { rules, held };
+  if (chains.size === 0 || (await host.which('nft')) === undefined) return { rules, held };
   const found = await Promise.all(
     [...chains].map(async ([key, count]): Promise<[string, ReturnType<typeof parseLookups>]> => {
       const [table = '', chain = ''] = key.split(' ');
@@ -301,23 +317,30 @@ const LONGEST_PROFILE = 4 * 1024 * 1024;
  * Our chains in the backend that `iptables-restore` is not: left there when the guest's default was switched.
  * The legacy tables are looked at only where the kernel has them: asking for them would load them.
  */
-async function readStrays(host: Host): Promise<Stray[]> {
+async function readStrays(host: Host): Promise<{ strays: Stray[]; unreadable: Unreadable[] }> {
+  const none = { strays: [], unreadable: [] };
   const restore = await host.which('iptables-restore');
   // Where it is missing, nothing tells which backend is not in use; what has to run it says so.
-  if (restore === undefined) return [];
+  if (restore === undefined) return none;
   const inUse = basename(restore);
   const other = inUse.includes('nft') ? 'iptables-legacy' : 'iptables-nft';
-  if (other === 'iptables-legacy' && !((await host.read('/proc/net/ip_tables_names')) ?? '').trim()) return [];
-  if ((await host.which(`${other}-save`)) === undefined) return [];
-  const { stdout } = await host.run([`${other}-save`]);
-  const { ours, hooks } = parseSave(stdout);
+  if (other === 'iptables-legacy' && !((await host.read('/proc/net/ip_tables_names')) ?? '').trim()) return none;
+  if ((await host.which(`${other}-save`)) === undefined) return none;
+  const saved = await readRules(host, `${other}-save`);
+  const isWhole = other === 'iptables-legacy' || !saved.includes(`:${CHAIN_PREFIX}`);
+  const { rules, held } = isWhole ? { rules: saved, held: new Map() } : await completed(host, saved);
+  const { ours, hooks } = withHolders(parseSave(rules), held);
   const chains = ours.filter(canShrink);
-  return chains.length === 0 ? [] : [{ restore: `${other}-restore`, chains, hooks }];
+  const unread = await Promise.all(unreadableTables(saved).map((table) => readByNft(host, table)));
+  return {
+    strays: chains.length === 0 ? [] : [{ restore: `${other}-restore`, chains, hooks }],
+    unreadable: unread.map((table) => ({ ...table, stray: true })),
+  };
 }
 
 /** Without nft nothing is known of it. */
 async function readByNft(host: Host, table: TableName): Promise<Unreadable> {
-  if ((await host.which('nft')) === undefined) return { table, chains: [], jumps: [], rules: [] };
+  if ((await host.which('nft')) === undefined) return { table, chains: [], jumps: [], rules: [], unseen: true };
   const [json, text] = await Promise.all([
     host.run(['nft', '-j', '-a', 'list', 'table', 'ip', table]),
     host.run(['nft', '-a', 'list', 'table', 'ip', table]),

@@ -24,6 +24,9 @@ export type Unreadable = {
   jumps: readonly { chain: string; handle: number }[];
   /** Some of those that are not ours, in nft's words. */
   rules: readonly string[];
+  /** Of the backend that is not in use; `unseen`: there is no nft to read it. */
+  stray?: true;
+  unseen?: true;
 };
 
 /** Our chains and jumps in the iptables backend that is not in use. */

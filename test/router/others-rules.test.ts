@@ -246,6 +246,67 @@ describe('if_list: [] that fails beside a table that only nft can read', { concu
     });
 });
 
+describe('rules of ours in the backend that is not in use any more', { concurrency: true }, () => {
+  const switched = async (lab: Lab) => {
+    await lab.configure(elastic.config);
+    assert.equal((await lab.kylin('reload')).status, 0);
+    const script = `for tool in iptables iptables-save iptables-restore; do
+      ln -sfn /usr/sbin/$(echo $tool | sed s/tables/tables-legacy/) /etc/alternatives/$tool
+    done`;
+    await lab.router.run(['sh', '-ec', script], { check: true });
+  };
+  const listed = async (lab: Lab) => (await lab.router.run(['nft', 'list', 'ruleset'])).stdout;
+
+  for (const rule of [
+    'nat PREROUTING dnat to ip daddr map { 192.0.2.9 : 192.0.2.8 }',
+    'mangle FORWARD meta mark set 5',
+  ])
+    it(`go, where only nft can read their table too: ${rule}`, async (t) => {
+      const lab = await createLab();
+      t.after(() => lab.close());
+      await switched(lab);
+      await lab.router.run(['nft', `add rule ip ${rule}`], { check: true });
+      for (const result of ['changed', 'unchanged']) {
+        const { status, stdout } = await lab.kylin('reload', '--json');
+        assert.deepEqual([status, JSON.parse(stdout).result], [0, result], stdout);
+      }
+      assert.doesNotMatch(await listed(lab), /KYLIN-VR-/);
+      assert.match((await lab.router.run(['iptables-legacy-save'])).stdout, /KYLIN-VR-/);
+      assert.match((await lab.kylin('status')).stdout, /^in sync$/m);
+    });
+
+  it('are said where there is no nft', async (t) => {
+    const lab = await createLab();
+    t.after(() => lab.close());
+    await switched(lab);
+    await lab.router.run(['nft', 'add rule ip nat PREROUTING dnat to ip daddr map { 192.0.2.9 : 192.0.2.8 }'], {
+      check: true,
+    });
+    await recordTools(lab.router);
+    await lab.router.run(['rm', '/usr/sbin/nft'], { check: true });
+    const { status, stdout } = await lab.kylin('reload', '--json');
+    assert.deepEqual(
+      [status, ...JSON.parse(stdout).warnings.map(({ message }: { message: string }) => message)],
+      [
+        0,
+        'the other iptables backend cannot read its table nat, where rules of ours may be left: install nft, which can (nftables)',
+      ],
+    );
+  });
+
+  it('a map of others without a name stays, with the chain that it leads to', async (t) => {
+    const lab = await createLab();
+    t.after(() => lab.close());
+    await switched(lab);
+    const rule = 'insert rule ip filter FORWARD ip saddr vmap { 192.0.2.7 : jump KYLIN-VR-FORWARD }';
+    await lab.router.run(['nft', rule], { check: true });
+    assert.equal((await lab.kylin('reload')).status, 0);
+    const rules = await listed(lab);
+    assert.match(rules, /ip saddr vmap \{ 192\.0\.2\.7 : jump KYLIN-VR-FORWARD \}/);
+    assert.deepEqual(rules.match(/chain KYLIN-VR-\S+/g), ['chain KYLIN-VR-FORWARD']);
+  });
+});
+
 describe('a change is taken back over a table that only nft can read', { concurrency: true }, () => {
   for (const how of ['rollback', 'reload --trigger timer'])
     it(`not before that is gone, with the cause, and no rule comes twice: ${how}`, async (t) => {
