@@ -28,6 +28,7 @@ import {
 } from './machine/observe.ts';
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
 import { speaksOfIpv6 } from './machine/sysctl-d.ts';
+import { refuseTaken } from './machine/taken-names.ts';
 import { bindBridges, bridgesOf, type Waiting } from './network/bridges.ts';
 import { type Abilities, asCarrier, desiredAddresses, desiredState } from './network/desired.ts';
 import { elasticAddresses } from './network/elastic.ts';
@@ -150,6 +151,7 @@ export async function survey(
       steps = planSteps(desired, observation);
     }
   }
+  await refuseTaken(host, steps);
   const { staying, going } = await addressWarnings(host, machine.addresses, {
     left: leftTo(machine, observation, binding),
     removed: steps.flatMap((step) => (step.kind === 'remove-address' && step.foreign ? [step.address] : [])),

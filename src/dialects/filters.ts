@@ -77,8 +77,8 @@ export function parseNftTables(json: string): NftTable[] {
 export const tablesInWords = (text: string): NftTable[] =>
   [...text.matchAll(/^table (\S+) (\S+)$/gm)].map(([, family = '', name = '']) => ({ family, name, flagged: true }));
 
-/** A chain that the kernel asks. */
-export type BaseChain = { family: string; table: string; name: string; hook: string; priority: number };
+/** With a hook, one that the kernel asks. */
+export type NftChain = { family: string; table: string; name: string; hook?: string; priority?: number };
 
 const chains = object({
   nftables: array(
@@ -91,11 +91,11 @@ const chains = object({
 });
 
 /** Of `nft -j list chains`. */
-export function parseBaseChains(json: string): BaseChain[] {
+export function parseNftChains(json: string): NftChain[] {
   return chains(JSON.parse(json)).nftables.flatMap(({ chain }) => {
-    if (chain?.hook === undefined) return [];
+    if (chain === undefined) return [];
     const { family, table, name, hook, prio = 0 } = chain;
-    return [{ family, table, name, hook, priority: prio }];
+    return [{ family, table, name, ...(hook !== undefined && { hook, priority: prio }) }];
   });
 }
 
@@ -107,9 +107,9 @@ export const isOfIptables = ({ family, name }: { family: string; name: string })
   family === 'ip' && (name === 'nat' || name in PRIORITIES);
 
 /** Whether a chain there is one of iptables' own. Others iptables-save passes over, or prints as if they were empty. */
-export function isBuiltIn({ table, name, hook, priority }: Omit<BaseChain, 'family'>): boolean {
+export function isBuiltIn({ table, name, hook, priority }: Omit<NftChain, 'family'>): boolean {
   const ofNat = hook === 'prerouting' || hook === 'output' ? -100 : 100;
-  return name === hook.toUpperCase() && priority === (table === 'nat' ? ofNat : PRIORITIES[table]);
+  return name === hook?.toUpperCase() && priority === (table === 'nat' ? ofNat : PRIORITIES[table]);
 }
 
 /** Of `nft list table`, which says it right. */

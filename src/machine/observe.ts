@@ -204,7 +204,7 @@ async function readRules(host: Host, tool = 'iptables-save'): Promise<string> {
 /** Of iptables-nft-save: "Parsing nftables rule failed". */
 const CANNOT_SAY = 3;
 
-const usesNft = async (host: Host): Promise<boolean> =>
+export const usesNft = async (host: Host): Promise<boolean> =>
   basename((await host.which('iptables-restore')) ?? '').includes('nft');
 
 /** With what iptables-save leaves out of rules that are not ours, and whom of our chains they lead to: nft is asked where there are any. */

@@ -8,7 +8,7 @@ import {
   isDormant,
   isOfIptables,
   type NftTable,
-  parseBaseChains,
+  parseNftChains,
   parseNftFilters,
   parseNftTables,
   parseSavedFilters,
@@ -116,10 +116,10 @@ async function knownChains(host: Host, rules: string): Promise<Known> {
   const isRead = (table: string) => rules.includes('(nf_tables)') && rules.includes(`\n*${table}\n`);
   const isKnown = (table: string) => (name: string, hook: string, priority: number) =>
     isRead(table) && isBuiltIn({ table, name, hook, priority });
-  const chains = parseBaseChains((await host.run(['nft', '-j', 'list', 'chains'])).stdout);
+  const chains = parseNftChains((await host.run(['nft', '-j', 'list', 'chains'])).stdout);
   const others = chains.filter(
-    ({ family, table, name, hook, priority }) =>
-      isOfIptables({ family, name: table }) && !isKnown(table)(name, hook, priority),
+    ({ family, table, name, hook, priority = 0 }) =>
+      hook !== undefined && isOfIptables({ family, name: table }) && !isKnown(table)(name, hook, priority),
   );
   return { others: new Set(others.map(({ table }) => table)), isKnown };
 }

@@ -307,6 +307,36 @@ describe('rules of ours in the backend that is not in use any more', { concurren
   });
 });
 
+describe('a chain of theirs that has the name of one that is needed', { concurrency: true }, () => {
+  const CASES = [
+    ['nat', 'PREROUTING', '', 'it has no hook'],
+    ['filter', 'FORWARD', 'type filter hook forward priority 10;', 'its hook is forward, its priority 10'],
+    ['nat', 'KYLIN-VR-DNAT', 'type nat hook prerouting priority 100;', 'its hook is prerouting, its priority 100'],
+  ] as const;
+  for (const [table, name, hook, how] of CASES)
+    it(`is refused with its cause, and its cure works: ${table} ${name}, ${how}`, async (t) => {
+      const lab = await createLab();
+      t.after(() => lab.close());
+      const script = `add table ip ${table}\nadd chain ip ${table} ${name} ${hook === '' ? '' : `{ ${hook} }`}\n`;
+      await lab.router.run(['nft', '-f', '-'], { input: script, check: true });
+      const listed = async () => (await lab.router.run(['nft', 'list', 'ruleset'])).stdout;
+      const before = await listed();
+      await lab.configure(elastic.config);
+      const said =
+        `nothing was changed: the chain ${name} in the table ip ${table} is somebody's, and not what iptables needs by that name (${how}): ` +
+        `give it another one (nft rename chain ip ${table} ${name} NAME), then run kylin-vr reload`;
+      for (const args of [['plan'], ['reload'], ['status']]) {
+        const { status, stderr } = await lab.kylin(...args);
+        assert.equal(status, 69, args.join(' '));
+        assert.ok(stderr.includes(said), stderr);
+        assert.equal(await listed(), before);
+      }
+      await lab.router.run(['nft', 'rename', 'chain', 'ip', table, name, 'theirs'], { check: true });
+      assert.equal((await lab.kylin('reload')).status, 0);
+      assert.match((await lab.kylin('status')).stdout, /^in sync$/m);
+    });
+});
+
 describe('a change is taken back over a table that only nft can read', { concurrency: true }, () => {
   for (const how of ['rollback', 'reload --trigger timer'])
     it(`not before that is gone, with the cause, and no rule comes twice: ${how}`, async (t) => {
