@@ -82,7 +82,7 @@ export async function recordTools(router: Router): Promise<Tools> {
 
 /** What only looks. */
 const READS =
-  /^(ip (-\S+ )*((address|link|route|neigh) show\b|-b -)|iptables(-nft|-legacy)?-save\b|iptables-restore --test\b|conntrack -L\b)/;
+  /^(ip (-\S+ )*((address|link|route|neigh) show\b|-b -)|iptables(-nft|-legacy)?-save\b|iptables-restore --test\b|conntrack -L\b|nft (-\S+ )*list\b)/;
 
 export const writes = (calls: readonly Call[]): string[] =>
   calls.map(({ command }) => command).filter((command) => !READS.test(command));
