@@ -13,7 +13,7 @@ import {
   type WalkRule,
 } from '../network/walk.ts';
 import { anything, array, number, object, optional, string } from '../shape.ts';
-import { GOES_ON, type NftTable, ruleText, withoutComment } from './filters.ts';
+import { type Around, GOES_ON, type NftTable, ruleText, withoutComment } from './filters.ts';
 import { linesOf } from './iptables.ts';
 
 /** FORWARD of filter. Ours are last there, or are about to be. Of text that parseSave has read. */
@@ -104,11 +104,11 @@ const listing = object({
   ),
 });
 
-/** Of `nft -j list table`. `isKnown`: chains that something else has read. */
+/** Of `nft -j list table`. */
 export function parseNftForward(
   { family, name }: NftTable,
   json: string,
-  isKnown: (chain: string, hook: string, priority: number) => boolean = () => false,
+  { isKnown = () => false }: Around = {},
 ): Walk[] {
   const { nftables } = listing(JSON.parse(json));
   const chains = new Map<string, WalkRule[]>();

@@ -7,7 +7,7 @@ import { anything, array, number, object, optional, string } from '../shape.ts';
 import { savedLines } from './iptables.ts';
 
 /** What forwarded packets come by; the one in filter has a warning of its own. */
-const SAVED = ['raw PREROUTING', 'mangle PREROUTING', 'mangle FORWARD', 'mangle POSTROUTING'];
+const SAVED = ['raw PREROUTING', 'mangle PREROUTING', 'mangle FORWARD', 'mangle POSTROUTING', 'security FORWARD'];
 
 /** Targets that let the next rule see the packet. */
 export const GOES_ON =
@@ -100,7 +100,7 @@ export function parseNftChains(json: string): NftChain[] {
 }
 
 /** By table of iptables. */
-const PRIORITIES: Record<string, number> = { raw: -300, mangle: -150, filter: 0, security: 50 };
+const PRIORITIES: Record<string, number> = { raw: -300, mangle: -150, filter: 0, security: 150 };
 
 /** Its keeping place in nft. */
 export const isOfIptables = ({ family, name }: { family: string; name: string }): boolean =>
@@ -126,28 +126,54 @@ const listing = object({
   ),
 });
 
-/** By family: what forwarded packets come by; of ARP, the questions and answers. */
+/** By family: what forwarded packets come by; of ARP, the questions and answers; of a bridge, what it takes in and sends itself. */
 const HOOKS: Record<string, readonly string[]> = {
   ip: ['prerouting', 'forward', 'postrouting'],
-  inet: ['prerouting', 'forward', 'postrouting'],
+  inet: ['ingress', 'prerouting', 'forward', 'postrouting'],
   arp: ['input', 'output'],
+  netdev: ['ingress', 'egress'],
+  bridge: ['prerouting', 'input', 'output', 'postrouting'],
 };
+
+/** Chains there are asked for some devices. */
+export const isOnDevices = ({ family }: NftTable): boolean => family === 'netdev' || family === 'inet';
+
+/** Of `nft list table`: the devices of each such chain, which nft 1.0.6 leaves out of its JSON. */
+export function devicesOfChains(text: string): Map<string, string[]> {
+  const found = [...text.matchAll(CHAIN_ON_DEVICES)].map(([, name = '', many, one = '']): [string, string[]] => [
+    name,
+    (many ?? one).split(',').map((device) => device.trim().replaceAll('"', '')),
+  ]);
+  return new Map(found);
+}
+
+const CHAIN_ON_DEVICES =
+  /\n\tchain (\S+) \{\n(?:\t\tcomment .*\n)?\t\ttype \S+ hook (?:ingress|egress) devices? (?:= \{ (.*?) \}|(\S+))/g;
 
 export const canStop = ({ family }: NftTable): boolean => family in HOOKS;
 
-/** Of `nft -j list table`. `isKnown`: chains that something else has read. */
-export function parseNftFilters(
-  { family, name }: NftTable,
-  json: string,
-  isKnown: (chain: string, hook: string, priority: number) => boolean = () => false,
-): Filter[] {
+export type Around = {
+  /** Chains that something else has read. */
+  isKnown?: ((chain: string, hook: string, priority: number) => boolean) | undefined;
+  /** By chain: see devicesOfChains. */
+  devicesOf?: ReadonlyMap<string, readonly string[]>;
+  /** Devices by the name of their group. */
+  groups?: ReadonlyMap<string, readonly string[]>;
+};
+
+/** Of `nft -j list table`. */
+export function parseNftFilters({ family, name }: NftTable, json: string, around: Around = {}): Filter[] {
+  const { isKnown = () => false, devicesOf = new Map(), groups = new Map() } = around;
   const { nftables } = listing(JSON.parse(json));
   return nftables.flatMap(({ chain }): Filter[] => {
     if (chain?.hook === undefined || !HOOKS[family]?.includes(chain.hook)) return [];
     if (isKnown(chain.name, chain.hook, chain.prio ?? 0)) return [];
-    const rules = nftables.flatMap(({ rule }) => (rule?.chain === chain.name ? [nftRule(rule)] : []));
+    const rules = nftables.flatMap(({ rule }) => (rule?.chain === chain.name ? [nftRule(rule, groups)] : []));
     const where = `table ${family} ${name}, chain ${chain.name} (${chain.hook})`;
-    return [{ where, drops: chain.policy === 'drop', rules }];
+    const filter: Filter = { where, drops: chain.policy === 'drop', rules };
+    if (family === 'bridge') return [{ ...filter, at: 'ports' }];
+    if (!/gress$/.test(chain.hook)) return [filter];
+    return [{ ...filter, at: 'links', devices: devicesOf.get(chain.name) ?? [] }];
   });
 }
 
@@ -159,7 +185,9 @@ const leftSide = object({
 
 export const ruleText = (handle: number): string => `the rule with handle ${handle} (nft -a list ruleset)`;
 
-function nftRule({ handle, expr }: { handle: number; expr: readonly unknown[] }): FilterRule {
+type Groups = ReadonlyMap<string, readonly string[]>;
+
+function nftRule({ handle, expr }: { handle: number; expr: readonly unknown[] }, groups: Groups): FilterRule {
   const found: FilterRule = {
     text: ruleText(handle),
     verdict: 'go on',
@@ -167,7 +195,7 @@ function nftRule({ handle, expr }: { handle: number; expr: readonly unknown[] })
   };
   for (const each of expr) {
     if (typeof each !== 'object' || each === null) continue;
-    if ('match' in each) narrowBy(found, each.match);
+    if ('match' in each) narrowBy(found, each.match, groups);
     else if ('drop' in each || 'reject' in each || 'notrack' in each) found.verdict = 'stop';
     else if (['accept', 'jump', 'goto', 'return', 'vmap', 'queue'].some((name) => name in each))
       found.verdict = 'other';
@@ -181,13 +209,18 @@ function nftRule({ handle, expr }: { handle: number; expr: readonly unknown[] })
   return found;
 }
 
-function narrowBy(rule: FilterRule, text: unknown): void {
+function narrowBy(rule: FilterRule, text: unknown, groups: Groups): void {
   try {
     const { op, left, right } = match(text);
     const { meta, payload } = leftSide(left);
     const isDevice = meta !== undefined && /^[io]if(name)?$/.test(meta.key);
-    const isAddress = payload?.protocol === 'ip' && (payload.field === 'saddr' || payload.field === 'daddr');
-    if (isDevice && op === '==' && rule.devices === undefined) rule.devices = itemsOf(right).map(String);
+    const isGroup = meta !== undefined && /^[io]ifgroup$/.test(meta.key);
+    const kind = meta === undefined ? `${payload?.protocol} ${payload?.field}` : meta.key;
+    const isAddress = ADDRESS.test(kind);
+    if (op === '==' && itemsOf(right).some((value) => WIDE[kind]?.includes(String(value)))) return;
+    if (isGroup && op === '==' && rule.devices === undefined)
+      rule.devices = itemsOf(right).flatMap((group) => groups.get(String(group)) ?? []);
+    else if (isDevice && op === '==' && rule.devices === undefined) rule.devices = itemsOf(right).map(String);
     else if (isAddress && op === '==' && rule.addresses === undefined) rule.addresses = itemsOf(right).flatMap(spansIn);
     else if (!((isDevice || isAddress) && op === '!=')) rule.narrow = true;
   } catch {
@@ -195,6 +228,16 @@ function narrowBy(rule: FilterRule, text: unknown): void {
     rule.narrow = true;
   }
 }
+
+const ADDRESS = /^(ip [sd]addr|arp [sd]addr ip)$/;
+
+/** What asks for all of IPv4, or for all of ARP, without which nobody finds anybody. */
+const WIDE: Record<string, readonly string[]> = {
+  protocol: ['ip', 'arp'],
+  nfproto: ['ipv4'],
+  'ether type': ['ip', 'arp'],
+  'arp operation': ['request', 'reply'],
+};
 
 const set = object({ set: array(anything) });
 

@@ -68,6 +68,16 @@ export function parseNics(text: string): { addresses: string; routes: string } {
   return { addresses, routes };
 }
 
+const groups = array(object({ ifname: optional(string), group: optional(string) }));
+
+/** Of `ip -json address show`: the devices of each group of links. */
+export function parseGroups(json: string): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const { ifname = '', group = 'default' } of groups(JSON.parse(json)))
+    found.set(group, [...(found.get(group) ?? []), ifname]);
+  return found;
+}
+
 /** Reads `ip -json -details address show`. Addresses: IPv4 of global scope. Throws where it is not what ip prints. */
 export function parseAddresses(json: string): { links: ObservedLink[]; addresses: ObservedAddress[] } {
   const links: ObservedLink[] = [];

@@ -98,12 +98,15 @@ export function parseNatRules(text: string): Record<string, string[]> {
 
 const RULE = /^((?:\[\d+:\d+\] )?-A (\S+)) ?(.*)$/s;
 
+/** In which others' rules matter: see filters.ts. */
+const WITH_CHAINS: readonly string[] = [...TABLES, 'raw', 'security'];
+
 /** Chains of others, as `table chain`, that have rules of theirs, with how many rules they have in all. */
 export function foreignChains(text: string): Map<string, number> {
   const found = new Map<string, { count: number; foreign: boolean }>();
-  let table: TableName | undefined;
+  let table: string | undefined;
   for (const line of savedLines(text)) {
-    if (line.startsWith('*')) table = TABLES.find((known) => line === `*${known}`);
+    if (line.startsWith('*')) table = WITH_CHAINS.find((known) => line === `*${known}`);
     const [, , chain = '', rule = ''] = (table !== undefined && RULE.exec(line)) || [];
     if (chain === '' || chain.startsWith(CHAIN_PREFIX)) continue;
     const before = found.get(`${table} ${chain}`);

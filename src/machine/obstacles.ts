@@ -3,10 +3,13 @@
 import type { Config } from '../config/config.ts';
 import { parseForward, parseNftForward } from '../dialects/chains.ts';
 import {
+  type Around,
   canStop,
+  devicesOfChains,
   isBuiltIn,
   isDormant,
   isOfIptables,
+  isOnDevices,
   type NftTable,
   parseNftChains,
   parseNftFilters,
@@ -14,6 +17,7 @@ import {
   parseSavedFilters,
   tablesInWords,
 } from '../dialects/filters.ts';
+import { parseGroups } from '../dialects/iproute.ts';
 import { AgentError } from '../errors.ts';
 import { FIREWALLD_POLICY } from '../installation/tree.ts';
 import { carrierOf } from '../network/nics.ts';
@@ -30,6 +34,7 @@ import { type Probe, stopOf, type Walk } from '../network/walk.ts';
 import { ShapeError } from '../shape.ts';
 import type { Survey } from '../survey.ts';
 import type { Host } from './host.ts';
+import type { Machine } from './observe.ts';
 
 export async function findObstacles(
   host: Host,
@@ -39,7 +44,7 @@ export async function findObstacles(
 ): Promise<string[]> {
   const { bound } = binding;
   if (bound.length === 0) return [];
-  const { dormant, filters, walks } = await readNft(host, machine.printedRules);
+  const { dormant, filters, walks } = await readNft(host, machine);
   const policy = (await host.info(FIREWALLD_POLICY)) !== undefined;
   return [
     ...nicObstacles(bound, machine.links),
@@ -58,7 +63,7 @@ export async function findStops(
   addresses: readonly string[],
 ): Promise<string[]> {
   const bound = binding.bound.filter((nic) => [probe.in, probe.out].includes(carrierOf(nic)));
-  const { dormant, filters, walks } = await readNft(host, machine.printedRules);
+  const { dormant, filters, walks } = await readNft(host, machine);
   return [
     ...nicObstacles(bound, machine.links),
     ...arpObstacles(await host.sysctl('net/ipv4/conf/all/arp_ignore')),
@@ -77,13 +82,14 @@ const asleep = (name: string): string =>
 type Nft = { dormant: string[]; filters: Filter[]; walks: Walk[] };
 
 /** Where nft has nothing to say it is not asked: that would load nf_tables. */
-async function readNft(host: Host, rules: string): Promise<Nft> {
+async function readNft(host: Host, { printedRules: rules, printedAddresses }: Machine): Promise<Nft> {
   const found: Nft = { dormant: [], filters: [], walks: [] };
   const isThere = rules.includes('(nf_tables)') || /^nf_tables /m.test((await host.read('/proc/modules')) ?? '');
   if (!isThere || (await host.which('nft')) === undefined) return found;
   const tables = await orNothing([], () => readTables(host));
   const known = tables.some(isOfIptables) ? await orNothing(undefined, () => knownChains(host, rules)) : undefined;
-  for (const table of tables) await orNothing(undefined, () => lookInto(host, table, known, found));
+  const groups = await orNothing(new Map(), async () => parseGroups(printedAddresses));
+  for (const table of tables) await orNothing(undefined, () => lookInto(host, table, { known, groups }, found));
   return found;
 }
 
@@ -124,7 +130,12 @@ async function knownChains(host: Host, rules: string): Promise<Known> {
   return { others: new Set(others.map(({ table }) => table)), isKnown };
 }
 
-async function lookInto(host: Host, table: NftTable, known: Known | undefined, found: Nft): Promise<void> {
+async function lookInto(
+  host: Host,
+  table: NftTable,
+  { known, groups }: { known: Known | undefined; groups: ReadonlyMap<string, readonly string[]> },
+  found: Nft,
+): Promise<void> {
   // Without the elements of named sets: a blocklist has a hundred thousand.
   const list = async (...options: string[]) =>
     (await host.run(['nft', ...options, '-t', 'list', 'table', table.family, table.name])).stdout;
@@ -133,7 +144,11 @@ async function lookInto(host: Host, table: NftTable, known: Known | undefined, f
   if (shared && sleeps) found.dormant.push(table.name);
   if (sleeps || !canStop(table) || (shared && !known?.others.has(table.name))) return;
   const listing = await list('-j');
-  const isKnown = shared ? known?.isKnown(table.name) : undefined;
-  found.filters.push(...parseNftFilters(table, listing, isKnown));
-  if (table.family !== 'arp') found.walks.push(...parseNftForward(table, listing, isKnown));
+  const around: Around = {
+    groups,
+    isKnown: shared ? known?.isKnown(table.name) : undefined,
+    ...(isOnDevices(table) && listing.includes('gress"') && { devicesOf: devicesOfChains(await list()) }),
+  };
+  found.filters.push(...parseNftFilters(table, listing, around));
+  if (table.family === 'ip' || table.family === 'inet') found.walks.push(...parseNftForward(table, listing, around));
 }

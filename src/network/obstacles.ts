@@ -12,7 +12,15 @@ import { mayStop, type Probe, stopOf, type Walk } from './walk.ts';
 export type Span = { from: number; to: number };
 
 /** A chain of others that the kernel asks, as far as it goes by devices and addresses. */
-export type Filter = { where: string; drops: boolean; rules: readonly FilterRule[] };
+export type Filter = {
+  where: string;
+  drops: boolean;
+  rules: readonly FilterRule[];
+  /** `links`: it sees what NICs and bridges take in or send; `ports`: what bridges do. Undefined: what is routed, and ARP. */
+  at?: 'links' | 'ports';
+  /** It is asked for these alone. */
+  devices?: readonly string[];
+};
 
 export type FilterRule = {
   /** In the words of the tool, or where to find it. */
@@ -41,9 +49,15 @@ export function filterObstacles(
   bound: readonly BoundNic[],
   filters: readonly Filter[],
 ): string[] {
-  const ours: Ours = { devices: new Set(bound.map(carrierOf)), addresses };
+  const carriers = bound.map(carrierOf);
+  const onBridges = bound.filter(({ bridge }) => bridge?.type === 'linux').map(({ device }) => device);
+  const devices = {
+    routed: new Set(carriers),
+    links: new Set([...carriers, ...bound.map(({ device }) => device)]),
+    ports: new Set(onBridges),
+  };
   return filters.flatMap((filter) => {
-    const what = stopIn(filter, ours);
+    const what = stopIn(filter, { devices: devices[filter.at ?? 'routed'], addresses });
     return what === undefined ? [] : [`rules of others stop packets that are for us: ${filter.where}: ${what}`];
   });
 }
@@ -103,7 +117,8 @@ const isOfFirewalld = ({ where, chains }: Walk): boolean =>
 
 export const spanOf = (network: Network): Span => ({ from: network.base, to: lastOf(network) });
 
-function stopIn({ drops, rules }: Filter, ours: Ours): string | undefined {
+function stopIn({ drops, rules, devices }: Filter, ours: Ours): string | undefined {
+  if (ours.devices.size === 0 || devices?.some((device) => ours.devices.has(device)) === false) return undefined;
   for (const rule of rules) {
     if (rule.verdict === 'other') return undefined;
     if (rule.verdict === 'stop' && !rule.narrow && concerns(rule, ours)) return rule.text;

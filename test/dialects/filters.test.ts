@@ -2,7 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseNftForward } from '../../src/dialects/chains.ts';
-import { isDormant, parseNftFilters, parseNftTables, parseSavedFilters } from '../../src/dialects/filters.ts';
+import {
+  devicesOfChains,
+  isDormant,
+  parseNftFilters,
+  parseNftTables,
+  parseSavedFilters,
+} from '../../src/dialects/filters.ts';
 import { stopOf } from '../../src/network/walk.ts';
 import { ShapeError } from '../../src/shape.ts';
 
@@ -49,6 +55,43 @@ test('rules of iptables go by devices and addresses, or ask for more', () => {
 test('a table is dormant by what nft says in words', () => {
   assert.ok(isDormant('table ip nat {\n\tflags dormant\n\n\tchain a {\n\t}\n}\n'));
   assert.ok(!isDormant('table ip nat {\n\tflags owner\n\tcomment "flags dormant"\n}\n'));
+});
+
+test('rules of nft go by groups of links, all of IPv4, and ARP', () => {
+  const equal = (left: object, right: unknown) => ({ match: { op: '==', left, right } });
+  const meta = (key: string) => ({ meta: { key } });
+  const payload = (protocol: string, field: string) => ({ payload: { protocol, field } });
+  const rules = [
+    [equal(meta('iifgroup'), 'default')],
+    [equal(meta('iifgroup'), 7)],
+    [equal(meta('protocol'), { set: ['ip', 'arp'] })],
+    [equal(meta('protocol'), 'ip6')],
+    [equal(payload('arp', 'operation'), 'reply')],
+    [equal(payload('arp', 'saddr ip'), '192.0.2.1')],
+    [{ match: { ...equal(meta('protocol'), 'ip').match, op: '!=' } }],
+    [{ xt: { type: 'match', name: 'recent' } }],
+  ].map((expr, handle) => ({ rule: { chain: 'c', handle, expr: [...expr, { drop: null }] } }));
+  const json = JSON.stringify({ nftables: [{ chain: { name: 'c', hook: 'egress', prio: 0 } }, ...rules] });
+  const devicesOf = devicesOfChains(
+    'table netdev t {\n\tchain c {\n\t\ttype filter hook egress devices = { "eth0", eth1 } priority filter; policy accept;\n\t}\n}\n',
+  );
+  const around = { devicesOf, groups: new Map([['default', ['eth0']]]) };
+  const [filter] = parseNftFilters({ family: 'netdev', name: 't', flagged: false }, json, around);
+  assert.deepEqual([filter?.at, filter?.devices], ['links', ['eth0', 'eth1']]);
+  const wide = { verdict: 'stop', narrow: false };
+  assert.deepEqual(
+    filter?.rules.map(({ text: _, ...rule }) => rule),
+    [
+      { ...wide, devices: ['eth0'] },
+      { ...wide, devices: [] },
+      wide,
+      { ...wide, narrow: true },
+      wide,
+      { ...wide, addresses: [{ from: 0xc0000201, to: 0xc0000201 }] },
+      { ...wide, narrow: true },
+      { ...wide, narrow: true },
+    ],
+  );
 });
 
 test('whatever nft prints is read or refused', () => {

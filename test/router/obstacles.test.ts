@@ -128,6 +128,111 @@ NFT`,
     /^rules of others stop packets that are for us: table ip raw, chain PREROUTING \(prerouting\): the rule with handle \d+ /,
   ],
   [
+    'a policy of what comes in by a NIC',
+    `nft -f - <<'NFT'
+      table netdev theirs {
+        chain entering { type filter hook ingress device "eth0" priority 0; policy drop; }
+      }
+NFT`,
+    'nft delete table netdev theirs',
+    `${STOPPED}table netdev theirs, chain entering (ingress): its policy is drop, and no rule lets anything pass`,
+  ],
+  [
+    'a policy of what goes out by one of two NICs',
+    `ip link add eth9x type veth peer name eth9y
+     nft -f - <<'NFT'
+      table netdev theirs {
+        chain leaving { type filter hook egress devices = { "eth9x", "eth1" } priority 0; policy drop; }
+      }
+NFT`,
+    'nft delete table netdev theirs; ip link del eth9x',
+    `${STOPPED}table netdev theirs, chain leaving (egress): its policy is drop, and no rule lets anything pass`,
+  ],
+  [
+    'a drop of an EIP where a NIC takes it in',
+    `nft -f - <<'NFT'
+      table netdev theirs {
+        chain entering {
+          type filter hook ingress device "eth0" priority 0
+          ip daddr 203.0.113.50 counter drop
+        }
+      }
+NFT`,
+    'nft delete table netdev theirs',
+    /^rules of others stop packets that are for us: table netdev theirs, chain entering \(ingress\): the rule with handle \d+ /,
+  ],
+  [
+    'a drop of IPv4 where a NIC takes it in, in a table of both families',
+    `nft -f - <<'NFT'
+      table inet theirs {
+        chain entering {
+          type filter hook ingress device "eth0" priority 0
+          meta protocol ip drop
+        }
+      }
+NFT`,
+    'nft delete table inet theirs',
+    /table inet theirs, chain entering \(ingress\): the rule with handle \d+ /,
+  ],
+  [
+    'a drop of a group of links',
+    `nft -f - <<'NFT'
+      table inet theirs {
+        chain onward {
+          type filter hook prerouting priority -200
+          iifgroup default drop
+        }
+      }
+NFT`,
+    'nft delete table inet theirs',
+    /table inet theirs, chain onward \(prerouting\): the rule with handle \d+ /,
+  ],
+  [
+    'a drop of IPv4 of a NIC',
+    `nft -f - <<'NFT'
+      table inet theirs {
+        chain onward {
+          type filter hook prerouting priority -200
+          meta protocol ip iif "eth0" drop
+        }
+      }
+NFT`,
+    'nft delete table inet theirs',
+    /table inet theirs, chain onward \(prerouting\): the rule with handle \d+ /,
+  ],
+  [
+    'a drop of questions of ARP',
+    `nft -f - <<'NFT'
+      table arp theirs {
+        chain asked {
+          type filter hook input priority 0
+          arp operation request drop
+        }
+      }
+NFT`,
+    'nft delete table arp theirs',
+    /table arp theirs, chain asked \(input\): the rule with handle \d+ /,
+  ],
+  [
+    'a drop of ARP for an EIP',
+    `nft -f - <<'NFT'
+      table arp theirs {
+        chain asked {
+          type filter hook input priority 0
+          arp daddr ip 203.0.113.50 drop
+        }
+      }
+NFT`,
+    'nft delete table arp theirs',
+    /table arp theirs, chain asked \(input\): the rule with handle \d+ /,
+  ],
+  [
+    'a drop in the table security of iptables',
+    'iptables -t security -A FORWARD -j DROP',
+    'iptables -t security -F',
+    `${STOPPED}security FORWARD: -j DROP`,
+  ],
+  [
     'a table that is dormant',
     `nft 'table ip nat { flags dormant; }'`,
     'nft add table ip nat',
@@ -155,6 +260,40 @@ const POLICIES: [what: string, make: string, undo: string][] = [
       }
 NFT`,
     'nft delete chain ip filter forward; nft delete chain ip filter input; nft delete chain ip filter unused',
+  ],
+  [
+    'drops where NICs take in and send, of other NICs, addresses and kinds',
+    `ip link add eth9x type veth peer name eth9y
+     nft delete table ip raw 2> /dev/null || true
+     nft -f - <<'NFT'
+      table netdev theirs {
+        chain entering { type filter hook ingress device "eth9x" priority 0; policy drop; }
+        chain leaving {
+          type filter hook egress device "eth1" priority 0
+          ip daddr 192.0.2.0/24 drop
+          ether type ip6 drop
+          vlan id 5 drop
+        }
+      }
+      table inet theirs {
+        chain onward {
+          type filter hook prerouting priority -200
+          iifgroup 7 drop
+          iifgroup != default drop
+          meta protocol ip6 iif "eth0" drop
+        }
+      }
+      table bridge theirs {
+        chain entering { type filter hook input priority 0; policy drop; }
+      }
+      table ip raw {
+        chain PREROUTING {
+          type filter hook prerouting priority -300
+          ip saddr { 192.0.2.66, 192.0.2.67 } drop
+        }
+      }
+NFT`,
+    'for of in netdev inet bridge; do nft delete table $of theirs; done; nft delete table ip raw; ip link del eth9x',
   ],
   [
     'a firewall in a table of nft',
@@ -237,4 +376,46 @@ NFT`);
       await shell(make);
       assert.deepEqual([await said(), await isReached()], [quiet, true]);
     });
+});
+
+it('on a bridge of ours, drops of what its ports take in and send are said', async (t) => {
+  const lab = await createLab();
+  t.after(() => lab.close());
+  const traffic = createTraffic(lab);
+  await lab.configure(elastic.config.replace(/gateway: [\d.]+/, '$&, bridge: br-ex, bridge-type: linux'));
+  assert.equal((await lab.kylin('reload')).status, 0);
+  const reaches = async () => {
+    await lab.host('out').run(['ip', 'neigh', 'flush', 'all'], { check: true });
+    const pong = await traffic.ping('out', EIPS.v);
+    return pong.reached && pong.hops > 0;
+  };
+  const warnings = async () => {
+    const { stdout } = await lab.kylin('status', '--json');
+    return JSON.parse(stdout).warnings.map(({ message }: { message: string }) => message);
+  };
+  assert.deepEqual([await warnings(), await reaches()], [[], true]);
+  for (const [table, said] of [
+    [
+      'table bridge theirs {\nchain entering { type filter hook input priority 0; policy drop; }\n}\n',
+      /table bridge theirs, chain entering \(input\): its policy is drop/,
+    ],
+    [
+      'table bridge theirs {\nchain leaving { type filter hook output priority 0; policy drop; }\n}\n',
+      /table bridge theirs, chain leaving \(output\): its policy is drop/,
+    ],
+    [
+      'table bridge theirs {\nchain whole {\ntype filter hook prerouting priority 0\niifname "eth0" drop\n}\n}\n',
+      /table bridge theirs, chain whole \(prerouting\): the rule with handle/,
+    ],
+    [
+      'table netdev theirs {\nchain entering { type filter hook ingress device "eth0" priority 0; policy drop; }\n}\n',
+      /table netdev theirs, chain entering \(ingress\): its policy is drop/,
+    ],
+  ] as const) {
+    await lab.router.run(['nft', '-f', '-'], { input: table, check: true });
+    const [first = '', ...more] = await warnings();
+    assert.match(first, said);
+    assert.deepEqual([more, await reaches()], [[], false]);
+    await lab.router.run(['nft', 'delete', 'table', ...table.split(' ').slice(1, 3)], { check: true });
+  }
 });

@@ -211,6 +211,18 @@ describe('in a table that only nft can read if_list: [] takes ours away, and not
     });
 });
 
+it('without nft a rule that iptables-save prints empty is shown so', async (t) => {
+  const lab = await createLab();
+  t.after(() => lab.close());
+  await lab.configure(elastic.config);
+  assert.equal((await lab.kylin('reload')).status, 0);
+  const rule = 'insert rule ip nat PREROUTING ip daddr vmap { 192.0.2.7 : accept }';
+  await lab.router.run(['nft', rule], { check: true });
+  await recordTools(lab.router);
+  await lab.router.run(['rm', '/usr/sbin/nft'], { check: true });
+  assert.match((await lab.kylin('status')).stdout, /nat PREROUTING +rule +\(a rule that only nft can show\)/);
+});
+
 describe('if_list: [] that fails beside a table that only nft can read', { concurrency: true }, () => {
   const CASES = [
     ['nft', 'case "$*" in "-f -") exit 1 ;; esac', 'rolled-back', /^$/],
