@@ -7,7 +7,7 @@ import type { Issue } from './config/issue.ts';
 import type { Convergence } from './converge.ts';
 import { AgentError } from './errors.ts';
 import { readKept } from './machine/config-file.ts';
-import { type Answers, askAgain, type Conversation, isQuestion, noting } from './machine/conversation.ts';
+import { type Answers, askAgain, type Conversation, isConversation, noting } from './machine/conversation.ts';
 import { hasNoFlows, readFlowRecord, writeFlowRecord } from './machine/flow-record.ts';
 import type { Host } from './machine/host.ts';
 import { fitting, flowModel as flowModelShape, issue } from './machine/kept-shapes.ts';
@@ -91,7 +91,8 @@ export async function rememberQuiet(
   const { result, flowModel, ...rest } = convergence;
   if (BUNDLE === undefined || result !== 'unchanged' || flowModel === undefined) return;
   const conversation = heard();
-  if (conversation === undefined) return;
+  // What the next run would not ask again is not worth keeping.
+  if (conversation === undefined || !isConversation(conversation)) return;
   const memory: Memory = {
     program: BUNDLE.id,
     asked: askedBy(request),
@@ -175,7 +176,8 @@ function memoryIn(text: string): Memory {
   const config = next(configLength);
   const flowModel = next(modelLength);
   const conversation = questions.map(([question, length]): [string, string] => [question, next(length)]);
-  if (at !== text.length || !conversation.every(([question]) => isQuestion(question))) throw new Error('is cut off');
+  if (at !== text.length) throw new Error('is cut off');
+  if (!isConversation(conversation)) throw new Error('asks what no run asks');
   return { ...rest, config, flowModel, conversation };
 }
 

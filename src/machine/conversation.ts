@@ -2,6 +2,7 @@
 // ask the same again, all at once and early, and see whether anything is different.
 
 import type { Host } from './host.ts';
+import { areQuestions } from './questions.ts';
 
 /** Questions (a reading call of Host with its arguments, JSON), each with what was said. */
 export type Conversation = readonly (readonly [question: string, said: string])[];
@@ -11,11 +12,9 @@ export type Answers = Map<string, Promise<unknown>>;
 
 const READING = ['run', 'which', 'read', 'list', 'info', 'readLink', 'sysctl'] as const;
 
-/** Whether a text is one that was taken down here. */
-export function isQuestion(text: string): boolean {
-  const question: unknown = JSON.parse(text);
-  return Array.isArray(question) && READING.some((name) => name === question[0]);
-}
+/** Whether all of it may be asked again. */
+export const isConversation = (conversation: Conversation): boolean =>
+  areQuestions(conversation.map(([question]): unknown => JSON.parse(question)));
 
 type Reading = Record<(typeof READING)[number], (...args: unknown[]) => Promise<unknown>>;
 

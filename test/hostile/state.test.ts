@@ -34,6 +34,26 @@ const KINDS: [kind: string, make: string][] = [
   ['600 MB', 'truncate -s 600M "$0"'],
 ];
 
+const LOOKS = ['ip', '-json', '-details', '-b', '-'];
+
+/** What no run asks: it has no end, or changes something. */
+const ODD_QUESTIONS: [kind: string, questions: unknown[]][] = [
+  ['a read without an end', [['read', '/proc/kmsg']]],
+  ['a read without an end, by another path', [['read', '/run/../proc/kmsg']]],
+  ['a sysctl that is none', [['sysctl', 'net/../../kmsg']]],
+  ['a command that waits', [['run', ['sleep', '1000']]]],
+  ['a command that prints for ever', [['run', ['yes']]]],
+  ['a command that is none', [['run', null]]],
+  ['a command that changes something', [['run', ['touch', '/run/made']]]],
+  ['a word of a command that changes something', [['run', ['ip', 'link', 'add', 'made', 'type', 'dummy']]]],
+  ['input that changes something', [['run', LOOKS, { input: 'address show\nlink add made type dummy\n' }]]],
+  ['a command that follows', [['run', ['ip', 'monitor']]]],
+  ['more time than a command has', [['run', ['iptables-save'], { timeoutMs: 1e9 }]]],
+  ['more commands than a run asks', Array.from({ length: 3000 }, (_, n) => ['run', ['iptables-save', '-t', `t${n}`]])],
+  ['a question many times', Array.from({ length: 100_000 }, () => ['read', '/etc/hostname'])],
+  ['a call that writes', [['remove', '/etc/hostname']]],
+];
+
 /** JSON that is whole and wrong: another value in place of one of those that are there, or of all. */
 function wrongValues(text: string): fc.Arbitrary<string> {
   const right: unknown = JSON.parse(text);
@@ -196,6 +216,26 @@ describe(`files of ours that are damaged (seed ${SEED})`, { concurrency: false }
     await lab.router.write(path, right, 0o600);
     await shell('conntrack -D -p udp -s 10.10.1.9');
   });
+
+  for (const [kind, questions] of ODD_QUESTIONS)
+    it(`what is remembered of a run with nothing to do, with ${kind}: nothing of it is asked`, async () => {
+      const path = `${RUN}/quiet`;
+      await lab.configure(FIRST);
+      await shell('rm -rf "$0"', path);
+      for (let tries = 0; tries < 2; tries++) assert.equal((await kylin('reload')).status, 0);
+      const [head = '', ...texts] = ((await lab.router.read(path)) ?? '').split('\n');
+      const memory = JSON.parse(head);
+      assert.ok(memory.questions.length > 5);
+      const more = questions.map((question) => [JSON.stringify(question), 0]);
+      const spoilt = JSON.stringify({ ...memory, questions: [...more, ...memory.questions] });
+      await shell('ip address flush dev eth1; ip link delete made 2> /dev/null || true');
+      await lab.router.write(path, [spoilt, ...texts].join('\n'), 0o600);
+      const begun = performance.now();
+      assert.equal((await kylin('reload')).status, 0);
+      assert.ok(performance.now() - begun < 20_000);
+      await isReached();
+      assert.equal(await shell('ls -d /run/made /sys/class/net/made 2> /dev/null || true'), '');
+    });
 
   it('owned.json that is damaged is put aside, with what that means', async () => {
     await lab.router.write(`${LIB}/owned.json`, '[]', 0o600);

@@ -122,3 +122,24 @@ describe('a run that finds what the last one with nothing to do found', { concur
     await reload();
   });
 });
+
+it('is remembered among profiles, initscripts and rules of others as well', async (t) => {
+  const lab = await createLab({ networkScripts: true });
+  t.after(() => lab.close());
+  const run = (script: string) => lab.router.run(['sh', '-ec', script], { check: true });
+  await run(`
+    touch /etc/sysconfig/network-scripts/ifup-eth
+    mkdir -p /run/network /etc/network/interfaces.d; echo eth1=eth1 > /run/network/ifstate
+    echo 'iface eth1 inet manual' > /etc/network/interfaces.d/eth1
+    iptables-nft -N OTHERS
+    nft add set ip filter blocked '{ type ipv4_addr; }'; nft add rule ip filter OTHERS ip saddr @blocked drop
+    iptables-legacy -t nat -N OTHERS`);
+  await lab.configure(elastic.config);
+  for (let tries = 0; tries < 4; tries++) {
+    assert.equal((await lab.kylin('reload')).status, 0);
+    await sleep(1000);
+  }
+  const { stdout } = await run(`head -n 1 ${QUIET}`);
+  for (const asked of ['interfaces.d/eth1', 'ifcfg-eth1', 'iptables-legacy-save', 'list\\",\\"chain'])
+    assert.ok(stdout.includes(asked), `${asked}: ${stdout}`);
+});
