@@ -1,6 +1,6 @@
 // Loggers: JSON lines in the log file for what is kept; the journal; JSON lines on standard error for who asks for them.
 
-import { closeSync, constants, fchmodSync, fstatSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fstatSync, mkdirSync, openSync, type Stats, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import type { Level, Logger, StreamEntry } from 'pino';
 import { HostError } from '../errors.ts';
@@ -83,21 +83,36 @@ function openLog(file: string): number {
     const { uid, mode } = fstatSync(opened);
     if (uid !== 0 || (mode & 0o022) !== 0)
       throw new Error(`others than root can write ${folder}: chown root ${folder} && chmod 0750 ${folder}`);
-    const log = open(
-      file,
-      `/proc/self/fd/${opened}/${basename(file)}`,
-      O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK,
-      'it',
-    );
-    const stat = fstatSync(log);
-    // A new one, whatever the umask.
-    if (stat.isFile() && stat.size === 0 && (stat.mode & 0o777) !== LOG_MODE) fchmodSync(log, LOG_MODE);
-    if (stat.isFile()) return log;
-    closeSync(log);
-    throw new Error('it is no regular file: remove it');
+    return checked(file, open(file, `/proc/self/fd/${opened}/${basename(file)}`, FLAGS, 'it'));
   } finally {
     closeSync(opened);
   }
+}
+
+const FLAGS = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK;
+
+/** Closed where it is none to write to. */
+function checked(file: string, log: number): number {
+  try {
+    const stat = fstatSync(log);
+    const odd = oddityOf(file, stat);
+    if (odd !== undefined) throw new Error(odd);
+    // A new one, whatever the umask.
+    if (stat.size === 0 && (stat.mode & 0o777) !== LOG_MODE) fchmodSync(log, LOG_MODE);
+    return log;
+  } catch (error) {
+    closeSync(log);
+    throw error;
+  }
+}
+
+/** By another name it may be any file of root's; what others can write they can have written. */
+function oddityOf(file: string, stat: Stats): string | undefined {
+  if (!stat.isFile()) return 'it is no regular file: remove it';
+  if (stat.nlink > 1) return `it has ${stat.nlink} names (hard links): remove it`;
+  if (stat.uid !== 0) return `it is not root's: remove it, or chown root ${file}`;
+  if ((stat.mode & 0o022) !== 0) return `it can be written by others than root: remove it, or chmod 0640 ${file}`;
+  return undefined;
 }
 
 /** With words for what is in the place of a file or folder of ours, `what`. */

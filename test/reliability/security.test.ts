@@ -164,6 +164,26 @@ describe('a run as root', { concurrency: false }, () => {
       [`rm -f ${log}; mkfifo ${log}`, 'it is no regular file: remove it', `rm ${log}`],
       [`rm -f ${log}; mkdir ${log}`, 'it is no regular file: remove it', `rmdir ${log}`],
       [
+        `rm -f ${log}; echo a secret > /var/victim; chmod 0600 /var/victim; ln /var/victim ${log}`,
+        `it has 2 names (hard links): remove it`,
+        `test "$(cat /var/victim)" = "a secret"; rm ${log}`,
+      ],
+      [
+        `: > /var/victim; ln /var/victim ${log}`,
+        `it has 2 names (hard links): remove it`,
+        `test "$(stat -c '%a %s' /var/victim)" = "600 0"; rm ${log}`,
+      ],
+      [
+        `: > ${log}; chown 1000 ${log}`,
+        `it is not root's: remove it, or chown root ${log}`,
+        `test "$(stat -c %s ${log})" = 0; rm ${log}`,
+      ],
+      ...['0666', '0660', '0602'].map((mode): [string, string, string] => [
+        `: > ${log}; chmod ${mode} ${log}`,
+        `it can be written by others than root: remove it, or chmod 0640 ${log}`,
+        `test "$(stat -c %s ${log})" = 0; rm ${log}`,
+      ]),
+      [
         'chmod 0770 /var/log/kylin-vr',
         'others than root can write /var/log/kylin-vr: chown root /var/log/kylin-vr && chmod 0750 /var/log/kylin-vr',
         'chmod 0750 /var/log/kylin-vr',
