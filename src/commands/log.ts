@@ -5,18 +5,32 @@ import { EXIT, type ExitStatus } from '../errors.ts';
 import { followRuns, type LoggedRun, readRuns } from '../machine/log-file.ts';
 import { PATHS } from '../machine/paths.ts';
 import { shown, shownJson } from '../visible.ts';
-import { type Context, count, type GlobalOptions, needRoot, painter, paintStep, printJson } from './context.ts';
+import {
+  type Context,
+  count,
+  type GlobalOptions,
+  needRoot,
+  painter,
+  paintStep,
+  printJson,
+  problem,
+} from './context.ts';
 
 export type LogCommandOptions = GlobalOptions & { number: number; follow: boolean };
 
 export async function log(context: Context, options: LogCommandOptions): Promise<ExitStatus> {
   needRoot(context, 'log');
-  const runs = await readRuns(PATHS.log, options.number);
-  if (options.json && !options.follow) printJson(context, { runs });
-  else for (const run of runs) show(context, options, run);
+  const warnings: { message: string }[] = [];
+  const runs = await readRuns(PATHS.log, options.number, (message) => warnings.push({ message }));
+  const say = (message: string) => context.stderr(shown`${problem(context, 'warning')}: ${message}\n`);
+  if (options.json && !options.follow) printJson(context, { runs, ...(warnings.length > 0 && { warnings }) });
+  else {
+    for (const { message } of warnings) say(message);
+    for (const run of runs) show(context, options, run);
+  }
   if (runs.length === 0 && !options.json) context.stdout(shown`no run is logged yet\n`);
   if (options.follow && !context.unread?.())
-    for await (const run of followRuns(PATHS.log)) {
+    for await (const run of followRuns(PATHS.log, say)) {
       show(context, options, run);
       if (context.unread?.()) break;
     }
