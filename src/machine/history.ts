@@ -1,7 +1,7 @@
 // What was applied well, and what was taken back: the last good configuration, those before it, and the one that automatic
 // runs must not apply again. Only for the holder of the lock, reading excepted.
 
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { LARGEST } from '../config/position.ts';
 import { sameBytes } from '../hash.ts';
 import { isTrigger, type Trigger } from '../trigger.ts';
@@ -22,7 +22,10 @@ const MOST_KEPT = 10;
  * `000007-20240501T100000Z-operator-1a2b3c4d.yaml`: one file each, so that an entry is whole or not there. The first number
  * gives the order, which a clock that steps does not. Do not change: an upgrade would forget what was applied before.
  */
-const NAME = /^(\d+)-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-([a-z]+)-([0-9a-f]+)\.yaml$/;
+const NAME = /^(\d{1,9})-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-([a-z]+)-([0-9a-f]+)\.yaml$/;
+
+/** Of nine digits none is higher, and no router comes so far: a file of that number, or of more digits, is not of ours. */
+const HIGHEST = 999_999_999;
 
 /** The configurations that were applied well, the newest first. */
 export async function readHistory(host: Host): Promise<Entry[]> {
@@ -53,17 +56,21 @@ export async function promote(host: Host, bytes: Uint8Array, origin: Origin): Pr
 }
 
 async function remember(host: Host, bytes: Uint8Array, { time, trigger, run }: Origin): Promise<void> {
-  const entries = await readHistory(host);
+  const all = await readHistory(host);
+  // Behind one of the highest number none would have a name.
+  const entries = all.filter(({ path }) => orderOf(path) < HIGHEST);
   const [newest] = entries;
   const known = newest && (await readEntryOf(host, newest.path));
   // A run that was killed had come so far already.
   if (known !== undefined && sameBytes(known, bytes)) return;
-  const order = newest === undefined ? 1 : Number(NAME.exec(newest.path.slice(PATHS.history.length + 1))?.[1]) + 1;
+  const order = newest === undefined ? 1 : orderOf(newest.path) + 1;
   const at = `${time.slice(0, 19).replace(/[-:]/g, '')}Z`;
   const name = `${String(order).padStart(6, '0')}-${at}-${trigger}-${run}.yaml`;
   await host.write(join(PATHS.history, name), bytes, 0o600);
-  for (const { path } of entries.slice(MOST_KEPT - 1)) await host.remove(path);
+  for (const entry of all) if (!entries.slice(0, MOST_KEPT - 1).includes(entry)) await host.remove(entry.path);
 }
+
+const orderOf = (path: string): number => Number(NAME.exec(basename(path))?.[1]);
 
 /** The configuration that automatic runs leave alone until its bytes change, or until it is tried again, and why. */
 export type Refusal = { hash: string; why: string; retry?: Retry };

@@ -165,6 +165,33 @@ describe('rollback', { concurrency: true }, () => {
     assert.equal(await lab.router.read(LAST_GOOD), texts[3]);
   });
 
+  it('files of numbers that no run gave make none of later ones nameless', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    const text = (n: number) => `# ${n}\n${nics}`;
+    const reload = async (n: number) => {
+      await lab.configure(text(n));
+      assert.equal((await json(lab, 'reload')).status, 0);
+    };
+    await reload(0);
+    const odd = ['9'.repeat(23), '9'.repeat(400), '9007199254740993', '0'.repeat(30), '1000000000', '999999999'];
+    for (const [n, number] of odd.entries()) {
+      // The names of files end at 255 bytes.
+      const name = `${number.slice(0, 200)}-20240101T000000Z-operator-abcdef01.yaml`;
+      await shell(lab, `cp ${LAST_GOOD} ${LIB}/history/${name}`);
+      await reload(2 * n + 1);
+      await reload(2 * n + 2);
+      await shell(lab, `rm -f ${LIB}/history/${name}`);
+      const names = (await shell(lab, `ls ${LIB}/history`)).trim().split('\n');
+      assert.ok(
+        names.every((each) => /^\d{6}-\d{8}T\d{6}Z-operator-[0-9a-f]{8}\.yaml$/.test(each)),
+        names.join('\n'),
+      );
+      assert.equal((await json(lab, 'rollback')).status, 0);
+      assert.equal(await lab.router.read(LAST_GOOD), text(2 * n + 1));
+    }
+  });
+
   it('to what there is not, or with nothing before: 64 or 69, and nothing changes', async (t) => {
     const lab = await createLab();
     t.after(() => lab.close());
