@@ -7,7 +7,7 @@
 //   character; all of scripts that run to the left; marks without a letter, and the fourth on one.
 // Never as it is, for it looks like ASCII and is not:
 //   full-width and mathematical letters and digits, digits of other scripts, spaces, letters of Lisu, Cherokee and dead scripts,
-//   phonetic ones, Roman numerals of one letter, punctuation that somebody takes for ASCII's.
+//   phonetic ones, two in one, Roman numerals of one letter, punctuation that somebody takes for ASCII's.
 // By what stands beside it:
 //   full-width punctuation, dashes, quotation marks and the wide space stay where their run touches Chinese, Japanese or Korean text;
 //   a letter that is neither Latin nor of those stays in a word of its own kind, not in one with an ASCII letter in it, nor in one
@@ -141,8 +141,11 @@ const patterns = once(() => {
   // Where Unicode has, and will put, all that runs to the left (DerivedBidiClass.txt: R, AL and AN), with marks and signs among it.
   const leftward = '\\u0590-\\u08ff\\ufb1d-\\ufdff\\ufe70-\\ufeff\\u{10800}-\\u{10fff}\\u{1e800}-\\u{1efff}';
 
+  // With a shape that nobody sees: Braille, Tifinagh, Khitan, a note, hieroglyphs.
+  const blank = '\\u2800\\u2d7f\\u{13440}-\\u{13442}\\u{16fe4}\\u{1d159}';
+
   const hidden = new RegExp(
-    `[\\p{Cc}\\p{Cf}\\p{Cs}\\p{Co}\\p{Cn}\\p{Zl}\\p{Zp}\\p{Default_Ignorable_Code_Point}\\u2800${leftward}]`,
+    `[\\p{Cc}\\p{Cf}\\p{Cs}\\p{Co}\\p{Cn}\\p{Zl}\\p{Zp}\\p{Default_Ignorable_Code_Point}${blank}${leftward}]`,
     'gu',
   );
   const marks = /(?<=\p{M}{3})\p{M}+|(?<![\p{L}\p{N}\p{M}])\p{M}+/gu;
@@ -150,14 +153,17 @@ const patterns = once(() => {
   const lookalike = new RegExp(
     `(?![0-9 \\u3000])[${[
       '\\p{Nd}\\p{Zs}\\p{Script=Lisu}\\p{Script=Cherokee}\\p{Script=Coptic}\\p{Script=Deseret}\\p{Script=Gothic}\\p{Script=Old_Italic}',
-      // Full-width and mathematical letters; of the letter-like symbols those that are letters.
-      '\\uff21-\\uff3a\\uff41-\\uff5a\\u{1d400}-\\u{1d7ff}\\u210a-\\u2113\\u2115\\u2119-\\u211d\\u2124\\u2128\\u212a\\u212c-\\u2134\\u2139\\u2145-\\u2149',
-      // Latin: ligatures, dotless, long, clicks, phonetic, modifiers.
-      '\\u0131\\u0138\\u017f\\u0184\\u0185\\u0196\\u01a6-\\u01a8\\u01bc\\u01bd\\u01bf\\u01c0-\\u01c3\\u0237\\u0250-\\u02ff\\u1d00-\\u1dbf\\u2c60-\\u2c7f\\ufb00-\\ufb06\\ua720-\\ua7ff\\uab30-\\uab6f',
+      // Full-width, outlined and mathematical letters; of the letter-like symbols those that are letters.
+      '\\uff21-\\uff3a\\uff41-\\uff5a\\u{1ccd6}-\\u{1ccef}\\u{1d400}-\\u{1d7ff}\\u210a-\\u2113\\u2115\\u2119-\\u211d\\u2124\\u2128\\u212a\\u212c-\\u2134\\u2139\\u2145-\\u2149',
+      // Latin: ligatures, two letters in one, dotless, long, clicks, phonetic, modifiers.
+      '\\u0131-\\u0133\\u0138\\u017f\\u0184\\u0185\\u0196\\u01a6-\\u01a8\\u01bc\\u01bd\\u01bf\\u01c0-\\u01c3\\u01c7-\\u01cc\\u01f1-\\u01f3\\u0237\\u0250-\\u02ff\\u1d00-\\u1dbf\\u2071\\u207f\\u2090-\\u209c\\u2c60-\\u2c7f\\ufb00-\\ufb06\\ua720-\\ua7ff\\uab30-\\uab6f\\u{10780}-\\u{107bf}\\u{1df00}-\\u{1dfff}',
       // Ⅰ Ⅴ Ⅹ Ⅼ Ⅽ Ⅾ Ⅿ, great and small.
       '\\u2160\\u2164\\u2169\\u216c-\\u2170\\u2174\\u2179\\u217c-\\u217f',
-      // Of other scripts and of mathematics: : ; . | / \\ - * ~ < > ' `
-      '\\u00b4\\u037e\\u0387\\u055d\\u0589\\u2024\\u2032\\u2035\\u2039\\u203a\\u2043\\u2044\\u204e\\u205a\\u2212\\u2215-\\u2217\\u2223\\u2236\\u223c\\u2500\\u2502\\u29f5\\u29f8\\ufe50-\\ufe6b',
+      // Of other scripts, of mathematics and of ornament: : ; . , | / \\ - = * ~ < > ( ) ' " `
+      '\\u00b4\\u037e\\u0384\\u0385\\u0387\\u055a\\u055b\\u055d\\u0589\\u16eb-\\u16ed\\u1803\\u1809\\u1fbd\\u1fbf-\\u1fc1\\u1fcd-\\u1fcf\\u1fdd-\\u1fdf\\u1fed-\\u1fef\\u1ffd\\u1ffe',
+      '\\u2024\\u2032-\\u2037\\u2039\\u203a\\u2043\\u2044\\u204e\\u204f\\u2053\\u2057\\u205a\\u2212\\u2215-\\u2217\\u2223\\u2236\\u223c\\u23af\\u23b8-\\u23bd\\u23d0',
+      '\\u2500-\\u2503\\u2550\\u2571\\u2572\\u2574\\u2576\\u2578\\u257a\\u2758\\u2759\\u275b-\\u275f\\u2768-\\u2775\\u27cb\\u27cd\\u27e8\\u27e9\\u29f5\\u29f8\\u29f9',
+      '\\u2a74-\\u2a76\\u2e00-\\u2e39\\u2e3c-\\u2e7f\\ufe50-\\ufe6b\\uffe8\\u{1d23a}\\u{1d23b}\\u{1f100}-\\u{1f10a}',
     ].join('')}]`,
     'gu',
   );
@@ -165,7 +171,7 @@ const patterns = once(() => {
   const cjk =
     '\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}\\p{Script=Bopomofo}\\p{Script=Hangul}\\u3001-\\u303f\\u30fb\\u30fc';
   const wide =
-    '\\uff01-\\uff0f\\uff1a-\\uff20\\uff3b-\\uff40\\uff5b-\\uff65\\uffe0-\\uffe6\\u2010-\\u2015\\u2018-\\u201f\\u3000';
+    '\\uff01-\\uff0f\\uff1a-\\uff20\\uff3b-\\uff40\\uff5b-\\uff65\\uffe0-\\uffe6\\u2010-\\u2015\\u2018-\\u201f\\u2025\\u203c\\u2047-\\u2049\\u2488-\\u249b\\u2e3a\\u2e3b\\u3000\\ufe10-\\ufe19\\ufe30-\\ufe4f';
   const punctuation = new RegExp(`(?<![${cjk}${wide}])[${wide}]+(?![${cjk}${wide}])`, 'gu');
 
   const word = /[\p{L}\p{M}\p{N}_]+/gu;

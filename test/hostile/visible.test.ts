@@ -132,6 +132,35 @@ describe('text from elsewhere', () => {
     assert.equal(shownLines('a\u001b\nb').shown, 'a␛\nb');
   });
 
+  it('is shown by number inside ASCII where Unicode itself takes it for a sign of ASCII, or for one that looks like it', () => {
+    // Raised, lowered, in a frame: nobody takes those for what is in them.
+    const isDistinct = /[ªº²³¹\u2070\u2074-\u207e\u2080-\u208e\u2460-\u2487\u249c-\u24ff\u{1f10b}-\u{1f1ff}]/u;
+    const isShown = (char: string) => visible(`e${char}h`).includes(char);
+    const shownAsTheyAre: string[] = [];
+    for (let code = 0x80; code < 0x110000; code++) {
+      const char = String.fromCodePoint(code);
+      const plain = char.normalize('NFKC');
+      if (plain === char || /[\ud800-\udfff]/.test(char) || isDistinct.test(char)) continue;
+      const isLookalike = [...plain].length === 1 && (/^[ -~]$/.test(plain) || !isShown(plain));
+      if (isLookalike && isShown(char)) shownAsTheyAre.push(`${char} U+${code.toString(16)}`);
+    }
+    assert.deepEqual(shownAsTheyAre, []);
+  });
+
+  it('is shown by number inside ASCII where it looks like signs of ASCII, or like nothing', () => {
+    const signs = [
+      ...['`\u1fef\u1ffd', "'\u1fbd\u055a\u275b\u275c", '"\u2033\u2036\u2057\u275d', ':\ufe13\u16ec', ';\ufe14\u204f'],
+      ...['!\ufe15', '?\ufe16', ',\ufe10\u2e32', '[\ufe47', ']\ufe48', '(\u2768\ufe35', ')\u2769', '<\u276e\u27e8'],
+      ...['_\ufe4d\ufe4e\ufe4f\ufe33', '|\uffe8\u2503\u2758\u23d0', '/\u2571\u27cb', '\\\u2572\u27cd\u29f9'],
+      ...['-\u2501\u2574\u23af\u2e3a', '=\u2550\u2e40', '==\u2a75', '..\u2025', '!!\u203c', '??\u2047', '1.\u2488'],
+      ...['ij\u0132\u0133', 'lj\u01c7\u01c8\u01c9', 'nj\u01ca\u01cb\u01cc', 'dz\u01f1\u01f2\u01f3', 'n\u207f\u2099'],
+      ...['A\u{1ccd6}', 'Z\u{1ccef}', 'q\u{107a5}', '\u{1d159}\u{16fe4}\u2d7f\u{13441}'],
+    ];
+    for (const char of signs.flatMap((each) => [...each].filter((part) => part > '~')))
+      assert.equal(visible(`e${char}h`), `e<U+${char.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0')}>h`);
+    for (const text of ['内网︓备用', '真的⁇', '二〇二六——⸺', 'm² 5ª nº ① №', 'Ⅱ期']) assert.equal(visible(text), text);
+  });
+
   it('is wrapped so that a terminal breaks no line, and that none but the first begins at its edge', () => {
     const ofLength = fc.tuple(fc.string({ unit: 'binary', maxLength: 300 }), fc.constantFrom('', '中文，'.repeat(40)));
     fc.assert(
