@@ -266,7 +266,7 @@ describe('on a router', { concurrency: false }, () => {
     await tools.before('ip');
     assert.equal(ended.status, 69);
     isSaid(
-      'writing /var/lib/kylin-vr/pending.json: EROFS: …; make it writable (findmnt; dmesg tells of a faulty disk); the change cannot wait for its confirmation, and the next run takes it back: kylin-vr rollback does it now',
+      'writing /var/lib/kylin-vr/checkpoint.json: EROFS: …; make it writable (findmnt; dmesg tells of a faulty disk); the change cannot wait for its confirmation, and the next run takes it back: kylin-vr rollback does it now',
       (JSON.parse(ended.stdout) as { errors: { message: string }[] }).errors[0]?.message ?? '',
     );
   });
