@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NOTHING } from './config/config.ts';
-import { aged, foreignKey, foreignText, withWords } from './dialects/foreign.ts';
+import { aged, foreignKey, foreignText, parseForeignAddresses, withWords } from './dialects/foreign.ts';
 import { profileUuid, type Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT, VerifyError } from './errors.ts';
 import { settleLeft } from './left.ts';
@@ -40,6 +40,7 @@ import {
   type Address,
   addressKey,
   emptyState,
+  isOurRoute,
   type NetworkState,
   type Port,
   type Profile,
@@ -622,8 +623,31 @@ async function stateBack(
   observation: Observation,
 ): Promise<NetworkState> {
   const { state } = toReturn(withAge(checkpoint, await uptimeOf(host)), machine.addresses, observation);
-  return withForeign(settingsToReturn(state, checkpoint.left, observation.state), observation, machine);
+  const settled = settingsToReturn(state, checkpoint.left, observation.state);
+  const back = checkpoint.left === undefined ? settled : withoutDowns(settled, usedByOthers(machine, observation));
+  return withForeign(back, observation, machine);
 }
+
+/**
+ * Links that somebody else uses: what is on them he may have put there while the change waited. With a link that goes down the kernel
+ * takes its IPv6 and its routes away.
+ */
+function usedByOthers({ links, printedAddresses, routes }: Machine, { owned, ownedRoutes }: Observation): Set<string> {
+  const up = new Set(links.flatMap(({ device, up }) => (up ? [device] : [])));
+  // What a router's advertisements bring came with the link.
+  const addresses = parseForeignAddresses(printedAddresses, up, owned).filter(
+    ({ global, family, words }) => global && (family === 4 || !/ valid_lft \d/.test(words)),
+  );
+  const foreign = routes.filter((route) => !isOurRoute(route, ownedRoutes));
+  return new Set([...addresses, ...foreign].map(({ device }) => device));
+}
+
+const withoutDowns = (state: NetworkState, used: ReadonlySet<string>): NetworkState => ({
+  ...state,
+  links: state.links.map(({ up, ...link }) =>
+    up === false && used.has(link.device) ? link : { ...link, ...(up !== undefined && { up }) },
+  ),
+});
 
 /** With the foreign addresses that are there when the return begins, and that it might take along. */
 function withForeign(

@@ -5,7 +5,7 @@ import type { Foreign } from '../dialects/foreign.ts';
 import { AgentError, EXIT } from '../errors.ts';
 import type { BoundNic, NicBinding, ObservedLink } from './nics.ts';
 import { movedKey } from './observation.ts';
-import { type Bridge, type BridgeType, bridgeKey, type Port } from './state.ts';
+import { type Bridge, type BridgeType, bridgeKey, type Port, portKey } from './state.ts';
 
 /** What Open vSwitch says; `silent`: why it says nothing. */
 export type OpenVSwitch = { bridges: { name: string; ports: string[] }[] } | { silent: string };
@@ -108,15 +108,16 @@ function takenBy(
   ports: readonly Port[],
   recorded: readonly Port[],
 ): string | undefined {
-  if (recorded.some((port) => port.device === device)) return undefined;
+  const ours = recorded.filter((each) => each.device === device);
   const port = ports.find((each) => each.device === device);
+  if (port !== undefined && ours.some((each) => portKey(each) === portKey(port))) return undefined;
   if (port !== undefined)
     return (
       `somebody made it a port of the bridge ${port.bridge}, which takes what comes in by it: say bridge: ${port.bridge} and ` +
       `bridge-type: ${port.type} where that is meant, or take it out with ${takeOut(port)}`
     );
   const master = links.find((link) => link.device === device)?.master;
-  if (master === undefined) return undefined;
+  if (master === undefined || (master === OVS_MASTER && ours.some(({ type }) => type === 'ovs'))) return undefined;
   return master === OVS_MASTER
     ? 'somebody made it a port of Open vSwitch, which does not say of which bridge: say bridge: NAME where that is meant, or take it ' +
         `out with ovs-vsctl del-port ${device}`

@@ -386,6 +386,23 @@ ${eip(EIPS.x, x)}`;
       assert.doesNotMatch(await shell(lab, 'iptables-save'), /KYLIN/);
     });
 
+    it('a NIC that others put into another bridge meanwhile gets nothing when the key goes, and is in error', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      await reload(lab, onBridge(config));
+      await shell(lab, `${kind.removePort(NIC)}; ip link add brz up type bridge; ip link set ${NIC} master brz`);
+      const { warnings } = await reload(lab, config);
+      assert.ok(
+        warnings.some(({ message }) => message.includes('is left as it is: somebody made it a port of the bridge brz')),
+        JSON.stringify(warnings),
+      );
+      assert.equal(await shell(lab, `ip -4 -o address show dev ${NIC}`), '');
+      assert.equal((await lab.kylin('status')).status, 2);
+      await shell(lab, `ip link set ${NIC} nomaster; ip link delete brz`);
+      await reload(lab, config);
+      assert.match(await shell(lab, `ip -4 -o address show dev ${NIC}`), new RegExp(uplink));
+    });
+
     it('a NIC that is a port elsewhere is refused, with the cure', async (t) => {
       const lab = await kind.createLab();
       t.after(() => lab.close());

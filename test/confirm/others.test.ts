@@ -257,6 +257,38 @@ describe('what others have where a change is taken back', { concurrency: true },
     assert.equal(there, 'br-op 10.9.9.1/32\nbr-op 10.9.9.3/32\neth2 10.9.9.2/24\neth2 10.9.9.3/24\n');
   });
 
+  it('a NIC that was down stays up where somebody uses it by now, and goes down where nobody does', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    await shell(lab, 'ip link set eth2 down');
+    await apply(lab, small);
+    const isUp = async () => /[<,]UP[,>]/.test(await shell(lab, 'ip -o link show dev eth2'));
+    for (const [use, used] of [
+      [
+        'ip -6 address add 2001:db8::5/64 dev eth2 nodad; ip -6 route add 2001:db8:9::/48 via 2001:db8::9 dev eth2',
+        true,
+      ],
+      [
+        'ip -6 address flush dev eth2; ip address add 172.29.0.1/24 dev eth2; ip route add 172.31.9.0/24 via 172.29.0.9',
+        true,
+      ],
+      ['true', false],
+    ] as const) {
+      await shell(lab, 'ip address flush dev eth2; ip link set eth2 down');
+      await apply(lab, one, '--confirm-within', '600');
+      assert.equal(await isUp(), true);
+      await shell(lab, use);
+      const there = () =>
+        shell(
+          lab,
+          '{ ip -6 -o address show dev eth2 scope global; ip -6 route show dev eth2; ip route show 172.31.9.0/24; } | grep -v fe80',
+        );
+      const before = used ? await there() : '';
+      await takeBack(lab, 'rollback');
+      assert.deepEqual([await isUp(), used ? await there() : ''], [used, before], use);
+    }
+  });
+
   it('a route that others put meanwhile through what the change brought goes with that, and the way back is whole', async (t) => {
     const lab = await createLab({ networkScripts: true });
     t.after(() => lab.close());

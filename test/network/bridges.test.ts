@@ -88,8 +88,24 @@ describe('a NIC with a bridge', () => {
         ]);
     });
 
+    it('is held also where others took it from where we had put it', () => {
+      const ours = { recorded: [port('eth0', 'br-ex', 'linux')] };
+      const [, reason = ''] = held({ links: master('br0', 'bridge'), ...ours });
+      assert.match(String(reason), /^somebody made it a port of the bridge br0, /);
+      const [, bond = ''] = held({ links: master('bond0', 'bond'), ...ours });
+      assert.match(String(bond), /^it belongs to bond0, /);
+    });
+
     it('is not where it is free, or where we put it', () => {
       assert.deepEqual(held({}), [1]);
+      assert.deepEqual(
+        held({
+          links: master('ovs-system', 'openvswitch'),
+          ovs: silent,
+          recorded: [port('eth0', 'br-ex', 'ovs')],
+        }),
+        [1],
+      );
       assert.deepEqual(held({ links: master('br0', 'bridge'), recorded: [port('eth0', 'br0', 'linux')] }), [1]);
     });
   });
