@@ -15,6 +15,7 @@ export const NIC_RULES: readonly Rule[] = [
   { severity: 'warnings', find: nicAddressIsNoHost },
   { severity: 'warnings', find: furtherGateway },
   { severity: 'warnings', find: bridgeTypeAlone },
+  { severity: 'warnings', find: mtuEndsIpv6 },
 ];
 
 function* macTwice({ nics }: Draft) {
@@ -100,5 +101,19 @@ function* bridgeTypeAlone({ nics }: Draft) {
   for (const nic of nics) {
     if (nic.has('bridge-type') && !nic.has('bridge'))
       yield issue(nic.at('bridge-type'), 'means nothing without bridge');
+  }
+}
+
+/** IPV6_MIN_MTU: the kernel takes all of IPv6 away from a link with less, and does not bring it back. */
+const LEAST_OF_IPV6 = 1280;
+
+function* mtuEndsIpv6({ nics }: Draft) {
+  for (const nic of nics) {
+    const { mtu } = nic.value;
+    if (mtu !== undefined && mtu < LEAST_OF_IPV6)
+      yield issue(
+        nic.at('mtu'),
+        `below ${LEAST_OF_IPV6} the kernel takes IPv6 away from the NIC, with its addresses and routes`,
+      );
   }
 }

@@ -163,7 +163,7 @@ const fileOf = (config: Config, old: boolean): string =>
 const configs: fc.Arbitrary<Config> = fc
   .record({
     subnets: fc.integer({ min: 1, max: 5 }),
-    mtu: fc.option(fc.integer({ min: 576, max: 65535 }), { nil: undefined }),
+    mtu: fc.option(fc.integer({ min: 1280, max: 65535 }), { nil: undefined }),
     name: fc.option(fc.stringMatching(/^[A-Za-z._-][A-Za-z0-9 ._-]{0,20}[A-Za-z]$/), { nil: undefined }),
     bridge: fc.option(
       fc.constantFrom({ name: 'br-ex', type: 'ovs' as const }, { name: 'br0.7', type: 'linux' as const }),

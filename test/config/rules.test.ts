@@ -88,6 +88,16 @@ const cases: Case[] = [
     warnings: ['5:73 if_list[3].bridge_type: means nothing without bridge'],
   },
   {
+    title: 'an MTU that is too small for IPv6 is a warning',
+    yaml: nics(
+      'ipaddr: 10.0.3.1, prefix: 24, mac: 52:54:00:00:00:04, mtu: 1279',
+      'ipaddr: 10.0.4.1, prefix: 24, mac: 52:54:00:00:00:05, mtu: 1280',
+    ),
+    warnings: [
+      '5:65 if_list[3].mtu: below 1280 the kernel takes IPv6 away from the NIC, with its addresses and routes',
+    ],
+  },
+  {
     title: 'an address that is to be kept is not ours',
     yaml: file(
       '  - {ipaddr: 10.0.3.1, prefix: 24, mac: 52:54:00:00:00:04, keep-addresses: [10.0.3.9, 10.0.3.1/24, 192.0.2.20]}',
