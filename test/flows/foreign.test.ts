@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Flow } from '../../src/dialects/conntrack.ts';
 import { ADDRESSES, createLab, type HostName, type Lab } from '../lab/lab.ts';
 import { createNamespace, type Namespace } from '../lab/namespace.ts';
@@ -167,11 +168,13 @@ const isAs =
     return true;
   };
 
-/** The first packet may find no neighbour yet. */
+/** The first packet may find no neighbour yet, or a server that is about to start. */
 async function retried<T>(attempt: () => Promise<T>): Promise<T> {
-  try {
-    return await attempt();
-  } catch {
-    return attempt();
-  }
+  for (let tries = 1; ; tries++)
+    try {
+      return await attempt();
+    } catch (error) {
+      if (tries === 50) throw error;
+      await sleep(100);
+    }
 }
