@@ -24,7 +24,7 @@ const VARIANTS = {
     file: 'src/machine/lock.ts',
     replace: [
       ['const leave = await getIn(options, id)', 'const leave = await Promise.resolve(() => {})'],
-      ['await endChildrenOfDead(options.dir);', ''],
+      ['await endChildrenOfDead(options);', ''],
     ],
   },
   /** A minute is long for a test. */
