@@ -79,8 +79,11 @@ export function parseSave(text: string): SavedRules {
 export const incompatible = (table: TableName): string => `# Table \`${table}' is incompatible, use 'nft' tool.\n`;
 
 /** Tables with rules that only nft can say: iptables-nft-save prints nothing of them, and ends with 0 all the same. */
-export const unreadableTables = (text: string): TableName[] =>
-  TABLES.filter((table) => text.split('\n').some((line) => line.startsWith(`# Table \`${table}' is incompatible`)));
+export function unreadableTables(text: string): TableName[] {
+  if (!text.includes('# Table ')) return [];
+  const lines = text.split('\n');
+  return TABLES.filter((table) => lines.some((line) => line.startsWith(`# Table \`${table}' is incompatible`)));
+}
 
 /** Of nat: the built-in chains, with our jumps, and the foreign ones. */
 export function parseNatRules(text: string): Record<string, string[]> {
@@ -101,12 +104,16 @@ const RULE = /^((?:\[\d+:\d+\] )?-A (\S+)) ?(.*)$/s;
 /** In which others' rules matter: see filters.ts. */
 const WITH_CHAINS: readonly string[] = [...TABLES, 'raw', 'security'];
 
+const OUR_RULE = `-A ${CHAIN_PREFIX}`;
+
 /** Chains of others, as `table chain`, that have rules of theirs, with how many rules they have in all. */
 export function foreignChains(text: string): Map<string, number> {
   const found = new Map<string, { count: number; foreign: boolean }>();
   let table: string | undefined;
   for (const line of savedLines(text)) {
     if (line.startsWith('*')) table = WITH_CHAINS.find((known) => line === `*${known}`);
+    // Nearly all of them are ours.
+    if (line.startsWith(OUR_RULE)) continue;
     const [, , chain = '', rule = ''] = (table !== undefined && RULE.exec(line)) || [];
     if (chain === '' || chain.startsWith(CHAIN_PREFIX)) continue;
     const before = found.get(`${table} ${chain}`);

@@ -1,5 +1,6 @@
 // What `install` puts on a guest: the same paths as the package, so that neither hides the other. Pure.
 
+import { PATHS } from '../machine/paths.ts';
 import type { Source } from '../machine/payload.ts';
 
 /** What is at a path. Content is one character a byte, so that a record of it gives back every byte. */
@@ -16,7 +17,7 @@ export type Wanted = { path: string; entry: Entry; reason?: string; forGood?: tr
 
 export const ABSENT: Entry = { kind: 'absent' };
 
-export const UNIT_FOLDER = '/usr/lib/systemd/system';
+export const UNIT_FOLDER = PATHS.units;
 export const PROGRAM = '/usr/bin/kylin-vr';
 
 /** Where units look for `node`: the PATH that systemd gives them. */

@@ -1,5 +1,6 @@
 // Files of ours that something was at: put aside under NAME.damaged, and said, so that no run fails by them. For the holder of the lock.
 
+import { join } from 'node:path';
 import { AgentError } from '../errors.ts';
 import { readEntryOf, readHistory } from './history.ts';
 import type { Host } from './host.ts';
@@ -12,15 +13,24 @@ export async function putDamagedAside(host: Host): Promise<string[]> {
   for (const path of FOLDERS)
     if ((await host.info(path)) !== undefined && !(await host.info(`${path}/`))?.directory)
       warnings.push(...(await setAside(host, path, 'it is no folder, nor leads to one')));
-  for (const path of FILES) {
+  const there = new Set((await Promise.all([PATHS.lib, PATHS.run].map((folder) => pathsIn(host, folder)))).flat());
+  for (const path of FILES.filter((each) => there.has(each))) {
     const found = await host.info(path);
     if (found !== undefined && !found.regular) warnings.push(...(await setAside(host, path, 'it is no file')));
     if (found !== undefined && path === PATHS.lastGood) await mendLastGood(host);
   }
-  if ((await host.info(PATHS.pending)) !== undefined && (await readPending(host)) === undefined)
+  if (
+    there.has(PATHS.pending) &&
+    (await host.info(PATHS.pending)) !== undefined &&
+    (await readPending(host)) === undefined
+  )
     warnings.push(...(await setAside(host, PATHS.pending, 'whether a change waits for its confirmation is not known')));
   return warnings;
 }
+
+/** Two folders are read sooner than fifteen files are asked for of which most are not there. */
+const pathsIn = async (host: Host, folder: string): Promise<string[]> =>
+  (await host.list(folder)).map((name) => join(folder, name));
 
 /** What it was is the newest of the history, too. */
 async function mendLastGood(host: Host): Promise<void> {

@@ -3,6 +3,7 @@
 export const PATHS = {
   config: '/etc/kylin-vr/kylin-vr.yaml',
   run: '/run/kylin-vr',
+  units: '/usr/lib/systemd/system',
   lib: '/var/lib/kylin-vr',
   /** The last configuration that was applied well. */
   lastGood: '/var/lib/kylin-vr/last-good.yaml',
