@@ -64,6 +64,20 @@ for (const iptables of ['nft', 'legacy'] as const)
     });
   });
 
+/** Everything of ours goes but what is said, each time. */
+async function takenDownBut(lab: Lab, said: string[]): Promise<void> {
+  await lab.configure('if_list: []\n');
+  for (const result of ['changed', 'unchanged']) {
+    const { status, stdout } = await lab.kylin('reload', '--json');
+    const report = JSON.parse(stdout);
+    assert.deepEqual([status, report.result], [0, result], stdout);
+    assert.deepEqual(
+      report.warnings.map(({ message }: { message: string }) => message),
+      said,
+    );
+  }
+}
+
 it('a chain of ours that an element of a map leads to stays, empty, and is said; all else of ours goes', async (t) => {
   const lab = await createLab();
   t.after(() => lab.close());
@@ -72,18 +86,9 @@ it('a chain of ours that an element of a map leads to stays, empty, and is said;
   const script = `add map ip filter theirs { type ipv4_addr : verdict ; }
     add element ip filter theirs { 198.51.100.1 : jump KYLIN-VR-FORWARD-TO }\n`;
   await lab.router.run(['nft', '-f', '-'], { input: script, check: true });
-  await lab.configure('if_list: []\n');
-  for (const result of ['changed', 'unchanged']) {
-    const { status, stdout } = await lab.kylin('reload', '--json');
-    const report = JSON.parse(stdout);
-    assert.deepEqual([status, report.result], [0, result], stdout);
-    assert.deepEqual(
-      report.warnings.map(({ message }: { message: string }) => message),
-      [
-        'the chain KYLIN-VR-FORWARD-TO stays in filter, empty: an element of the foreign map theirs leads to it; take that away',
-      ],
-    );
-  }
+  await takenDownBut(lab, [
+    'the chain KYLIN-VR-FORWARD-TO stays in filter, empty: an element of the foreign map theirs leads to it; take that away',
+  ]);
   const { stdout } = await lab.router.run(['iptables-save']);
   assert.deepEqual(
     stdout.split('\n').filter((line) => line.includes('KYLIN-VR-')),
@@ -100,19 +105,10 @@ it('a chain of ours that a map without a name leads to stays, empty, and is said
     insert rule ip filter FORWARD ip saddr vmap { 192.0.2.7 : goto KYLIN-VR-FORWARD-TO, 192.0.2.8 : drop }\n`;
   await lab.router.run(['nft', '-f', '-'], { input: script, check: true });
   assert.equal(JSON.parse((await lab.kylin('reload', '--json')).stdout).result, 'unchanged');
-  await lab.configure('if_list: []\n');
-  for (const result of ['changed', 'unchanged']) {
-    const { status, stdout } = await lab.kylin('reload', '--json');
-    const report = JSON.parse(stdout);
-    assert.deepEqual([status, report.result], [0, result], stdout);
-    assert.deepEqual(
-      report.warnings.map(({ message }: { message: string }) => message),
-      [
-        'the chain KYLIN-VR-FORWARD-TO stays in filter, empty: a rule of the foreign chain FORWARD leads to it; take that away',
-        'the chain KYLIN-VR-DNAT stays in nat, empty: a rule of the foreign chain PREROUTING leads to it; take that away',
-      ],
-    );
-  }
+  await takenDownBut(lab, [
+    'the chain KYLIN-VR-FORWARD-TO stays in filter, empty: a rule of the foreign chain FORWARD leads to it; take that away',
+    'the chain KYLIN-VR-DNAT stays in nat, empty: a rule of the foreign chain PREROUTING leads to it; take that away',
+  ]);
 });
 
 describe('rules that iptables-save cannot print', { concurrency: true }, () => {
