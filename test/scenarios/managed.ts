@@ -466,6 +466,8 @@ function surroundings(path: ManagedPath): void {
       for (const step of steps) {
         if (step === 'timer') assert.equal((await lab.kylin('reload', '--trigger', 'timer')).status, 0);
         else if (step === 'up') await lab.wire(NICS.public, step);
+        // NetworkManager does not see a carrier go while it takes a device over, and says "connected (externally)" for good.
+        else if (step === 'taken over') await eventually(() => stateOf(lab), 'connected (externally)');
         else if (step === 'down') {
           await lab.wire(NICS.public, step);
           // NetworkManager waits six seconds for a carrier.
@@ -784,7 +786,7 @@ function bystanders(path: ManagedPath): void {
 /** How a NIC with our addresses comes to have no profile of ours. */
 const STANDING: Readonly<Record<string, readonly string[]>> = {
   'a carrier lost, and a run of the timer meanwhile': ['down', 'timer', 'up'],
-  'the same, and lost again': ['down', 'timer', 'up', 'down', 'up'],
+  'the same, and lost again': ['down', 'timer', 'up', 'taken over', 'down', 'up'],
   'NetworkManager left it alone for a while': [
     'nmcli device set eth0 managed no',
     'timer',
