@@ -77,9 +77,10 @@ const { outputFiles, metafile } = await build({
 const PACKS: Readonly<Record<string, readonly string[]>> = {
   main: ['src/main.ts'],
   'command-line': ['src/cli.ts'],
-  run: ['src/machine/host.ts', 'src/commands/reload.ts'],
+  host: ['src/machine/host.ts', 'src/machine/early.ts'],
+  run: ['src/commands/reload.ts'],
   configuration: ['src/config/load.ts'],
-  change: ['src/survey.ts', 'src/converge.ts'],
+  change: ['src/bring-in-line.ts'],
 };
 
 /** Output → its pack. */
@@ -107,6 +108,7 @@ const maps: { line: number; map: object }[] = [];
 const lines = () => program.split('\n').length - 1;
 for (const pack of new Set(packOf.values())) {
   const [offset, line] = [program.length, lines()];
+  program += '({';
   for (const [output] of [...packOf].filter(([, of]) => of === pack)) {
     const { text } = outputFiles.find(({ path }) => path.endsWith(`/${output}`)) ?? {};
     if (text === undefined) throw new Error(`${output} is missing`);
@@ -126,6 +128,7 @@ for (const pack of new Set(packOf.values())) {
     program += `${code.replaceAll('*/', '*KYLIN_VR_END/')}},\n`;
     chunks[basename(output)] = pack;
   }
+  program += '})';
   packs[pack] = { offset, size: program.length - offset, line };
 }
 

@@ -98,6 +98,8 @@ export type Survey = {
  */
 export type Scope = 'boot' | 'whole';
 
+export const scopeOf = (command: string): Scope => (command === 'start' ? 'boot' : 'whole');
+
 /** What a survey holds the machine against. */
 export type Aim = { config: Config; renderer: Renderer; scope: Scope; ways: Ways };
 

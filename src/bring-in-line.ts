@@ -1,0 +1,47 @@
+// What a run does that has to look closely: the machine brought in line with a configuration. Apart from the rest of a run, since one
+// that finds what the last one found loads none of it.
+
+import { NO_NICS, NOTHING } from './config/config.ts';
+import { type Checkpoint, type Convergence, converge } from './converge.ts';
+import { attentive } from './machine/conversation.ts';
+import { waysFor } from './machine/flow-record.ts';
+import type { Host } from './machine/host.ts';
+import type { Order, RunRequest } from './order.ts';
+import { type Ahead, rememberQuiet } from './quiet.ts';
+import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
+import { isAutomatic } from './trigger.ts';
+import { newWays } from './upgrade.ts';
+
+export async function bringInLine(
+  host: Host,
+  request: RunRequest,
+  { config = NOTHING, configWarnings, bytes }: Order,
+  begin: (found: Checkpoint) => Promise<void>,
+  ahead: Ahead | undefined,
+): Promise<Convergence> {
+  const { host: asked, heard } = attentive(host, ahead?.answers);
+  const warnings: string[] = [];
+  const renderer = await chooseRenderer(asked, request.renderer);
+  const aim = { config, renderer, scope: scopeOf(request.command), ways: await waysFor(asked, request.trigger) };
+  if (request.command === 'start' && config.nics.length === 0) warnings.push(NO_NICS);
+  const isAsked = !isAutomatic(request.trigger);
+  if (isAsked) warnings.push(...(await newWays(asked, config)));
+  const tried = await converge(host, aim, { beforeChange: begin, asked, isAsked });
+  const convergence =
+    request.command === 'start' && tried.isUnwritable === true ? await bringUpWithoutFiles(host, aim, tried) : tried;
+  if (configWarnings !== undefined) await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
+  return { ...convergence, warnings: [...warnings, ...convergence.warnings] };
+}
+
+/** At boot, what cannot be written keeps no router from being one. */
+async function bringUpWithoutFiles(host: Host, aim: Aim, tried: Convergence): Promise<Convergence> {
+  const renderer = await chooseRenderer(host, 'none');
+  const { result, steps, warnings, error = tried.error } = await converge(host, { ...aim, renderer });
+  return {
+    ...tried,
+    result,
+    steps: [...tried.steps, ...steps],
+    warnings: [...tried.warnings, ...warnings],
+    ...(error && { error }),
+  };
+}
