@@ -36,6 +36,7 @@ const UNSAVED = `${RUN_FOLDER}/code-unsaved`;
 const TRY_AGAIN_MS = 3_600_000;
 /** That of 40 packs has 2,000 bytes. */
 const LONGEST_INDEX = 65_536;
+const PIECE = 32_768;
 
 function readAt(file, offset, size) {
   const bytes = Buffer.allocUnsafe(size);
@@ -84,7 +85,13 @@ function openCache(folder) {
 
 function readTwice(file, half, offset, size) {
   const bytes = readAt(file, offset, size);
-  if (!bytes.equals(readAt(file, half + offset, size))) throw new Error(`${NAME}: is damaged`);
+  // In pieces: memory that is new to the process takes longer than to read and to compare.
+  const again = Buffer.allocUnsafe(Math.min(size, PIECE));
+  for (let at = 0; at < size; at += PIECE) {
+    const piece = again.subarray(0, Math.min(PIECE, size - at));
+    fs.readSync(file, piece, 0, piece.length, half + offset + at);
+    if (!piece.equals(bytes.subarray(at, at + piece.length))) throw new Error(`${NAME}: is damaged`);
+  }
   return bytes;
 }
 
@@ -158,7 +165,7 @@ function compile(name) {
   const source = readAt(program, start + offset, size)
     .latin1Slice()
     .replaceAll('*KYLIN_VR_END/', '*/');
-  const script = new Script(`({${source}})`, {
+  const script = new Script(source, {
     filename: programFile,
     // Lines as in that file, for stack traces and the source map.
     lineOffset: isBeside ? line : linesBefore + line,

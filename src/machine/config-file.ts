@@ -1,7 +1,7 @@
 // The configuration file → bytes that may be trusted, or why not.
 
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { timers } from '../builtin.ts';
 import { type Issue, inFile } from '../config/issue.ts';
 import { LARGEST } from '../config/position.ts';
 import { AgentError, UnreadableError } from '../errors.ts';
@@ -119,7 +119,7 @@ export async function readSettled(
   let before = await readTrusted(host, path, 'mend');
   for (let tries = 0; tries < SETTLE_TRIES; tries++) {
     if ('bytes' in before && known.includes(hashOf(before.bytes))) return before;
-    await sleep(SETTLE_MS);
+    await timers().setTimeout(SETTLE_MS);
     const now = await readTrusted(host, path, 'mend');
     if (sameRead(before, now)) return now;
     before = now;

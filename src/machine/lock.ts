@@ -32,10 +32,9 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { uptime } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { lockSync } from 'proper-lockfile';
+import { timers } from '../builtin.ts';
 import { HostError, LockedError } from '../errors.ts';
 import { number, object, type Shape, string } from '../shape.ts';
 import { fitting } from './kept-shapes.ts';
@@ -52,6 +51,7 @@ import {
   removeFile,
   stateInWords,
   tolerate,
+  uptime,
 } from './process.ts';
 import { readRegular } from './regular-file.ts';
 
@@ -188,7 +188,7 @@ async function getIn<T>(options: LockOptions<T>, id: string): Promise<() => void
     }
     // Longer polls for long waits: fifty processes that wait cost a quarter of one core, instead of all of it.
     const poll = Math.min(POLL_MIN_MS + waitedMs / 10, POLL_MAX_MS) * (0.5 + Math.random() / 2);
-    await sleep(Math.min(poll, timeoutMs - waitedMs));
+    await timers().setTimeout(Math.min(poll, timeoutMs - waitedMs));
   }
 }
 
@@ -325,7 +325,7 @@ async function endChildrenOfDead({ dir, onLeft }: LockOptions<unknown>): Promise
           'see what each waits for with cat /proc/PID/stack; try again when they are gone, or reboot',
       );
     }
-    await sleep(RESCAN_MS);
+    await timers().setTimeout(RESCAN_MS);
   }
   for (const name of moved) {
     const path = join(deadOf(dir), name);

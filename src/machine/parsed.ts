@@ -30,8 +30,15 @@ const shape = object({
 const twice = (json: string): string => `[${json},\n${json}]`;
 
 function keptIn(text: string): Kept {
-  const json = text.slice(1, 1 + (text.length - twice('').length) / 2);
-  return shape(text === twice(json) ? JSON.parse(json) : undefined) as Kept;
+  const length = (text.length - twice('').length) / 2;
+  const json = text.slice(1, 1 + length);
+  // Put together to be compared, both would be copied.
+  const isWhole =
+    text.startsWith('[') &&
+    text.startsWith(',\n', 1 + length) &&
+    text.startsWith(json, 3 + length) &&
+    text.endsWith(']');
+  return shape(isWhole ? JSON.parse(json) : undefined) as Kept;
 }
 
 function acceptedOf({ text, spans, config }: Kept): Accepted | undefined {

@@ -1,6 +1,7 @@
 // Which questions a run may ask the machine again because a file says that the last one did: those that look, and that end. The file
 // may be damaged, and then a question with one word changed may never be answered (`/proc/kmsg`, `sleep`), or change something. Pure.
 
+import { FIRST } from './early.ts';
 import { MOST_READ } from './regular-file.ts';
 
 /** Files that are read, listed or looked at. */
@@ -13,6 +14,9 @@ const KERNELS = [
   '/proc/sys/kernel/random/boot_id',
   '/proc/1/root/proc/sys/kernel/random/boot_id',
 ];
+
+/** Of every run: no pattern is made ready for them, which takes longer than all the rest of this. */
+const ALWAYS = new Set(FIRST.map((question) => JSON.stringify(question)));
 
 /** Commands, with one space between their words. */
 const COMMANDS = [
@@ -56,7 +60,7 @@ function isQuestion(question: unknown): boolean {
   if (!Array.isArray(question)) return false;
   const [name, about, options, ...more] = question as unknown[];
   if (more.length > 0) return false;
-  if (name === 'run') return isCommand(about, options);
+  if (name === 'run') return ALWAYS.has(JSON.stringify(question.slice(1))) || isCommand(about, options);
   if (typeof about !== 'string' || (options !== undefined && name !== 'read')) return false;
   if (name === 'which') return /^[\w.-]+$/.test(about);
   if (name === 'sysctl') return about.startsWith('net/') && isPlain(about);
@@ -88,5 +92,8 @@ const isWithin = (most: number, value: unknown): boolean =>
 
 const isOurs = (path: string): boolean => FOLDERS.some((folder) => path.startsWith(folder)) && isPlain(path);
 
-/** Without parts that lead elsewhere. */
-const isPlain = (path: string): boolean => !/(^|\/)\.{0,2}(\/|$)/.test(path.replace(/^\//, ''));
+/** Without parts that lead elsewhere, or are empty. */
+function isPlain(path: string): boolean {
+  const parts = path.startsWith('/') ? `${path}/` : `/${path}/`;
+  return !['//', '/./', '/../'].some((odd) => parts.includes(odd));
+}
