@@ -79,16 +79,18 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .command('start')
     .description('at boot: files, sysctls and rules before the network is up; a bad file: the last good one')
     .action(async (_, command: Command) => {
+      const early = await context.askEarly?.();
       const { reload } = await import('./commands/reload.ts');
-      end(await reload(context, options(command), 'start'));
+      end(await reload(context, options(command), 'start', early));
     });
   program
     .command('reload')
     .description('change what differs from the file, verify it, take it back when that fails')
     .option('--confirm-within <seconds>', 'take it back then, unless kylin-vr confirm comes before', confirmSeconds)
     .action(async (own: { confirmWithin?: number }, command: Command) => {
+      const early = await context.askEarly?.();
       const { reload } = await import('./commands/reload.ts');
-      end(await reload(context, { ...options(command), ...own }, 'reload'));
+      end(await reload(context, { ...options(command), ...own }, 'reload', early));
     });
   program
     .command('check')

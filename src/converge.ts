@@ -8,6 +8,7 @@ import { AgentError, EXIT, VerifyError } from './errors.ts';
 import { settleLeft } from './left.ts';
 import { applySteps, type Outcome } from './machine/apply.ts';
 import { setAside } from './machine/damaged.ts';
+import { type Answers, knowing } from './machine/early.ts';
 import { type FlowRecord, hasNoFlows, readFlowRecord, waysInForce, writeFlowRecord } from './machine/flow-record.ts';
 import { forgetForeign, readStanding } from './machine/foreign.ts';
 import { readLastGood } from './machine/history.ts';
@@ -126,7 +127,7 @@ const MOST_ROUNDS = 7;
 export async function converge(host: Host, aim: Aim, options: ConvergeOptions = {}): Promise<Convergence> {
   const { renderer, scope } = aim;
   const { beforeChange, asked = host, isAsked = false } = options;
-  const look = () => survey(host, aim);
+  const look = (rules?: Answers) => survey(rules === undefined ? host : knowing(host, rules), aim);
   const first = await survey(asked, aim, true);
   const warnings = (await isOwnedDamaged(host, first.machine))
     ? await setAside(host, PATHS.owned, 'addresses and routes of ours on NICs that left the file stay')
@@ -168,7 +169,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     isUnwritable = outcome.failed?.steps.every(isOfFile) ?? false;
     let next: Survey;
     try {
-      next = outcome.failed === undefined ? await settled(look, due) : await look();
+      next = outcome.failed === undefined ? await settled(look, due, outcome.rules) : await look();
     } catch (error) {
       // What cannot be verified is taken back, too.
       failure = outcome.failed?.error ?? asError(error);
@@ -349,8 +350,12 @@ const SETTLE_MS = 5000;
 const LOOK_MS = 100;
 
 /** Looks again until there is nothing left to do or, where NetworkManager is at work, it has made no headway for a while. */
-async function settled<T extends { steps: Step[] }>(look: () => Promise<T>, steps: readonly Step[]): Promise<T> {
-  let found = await look();
+async function settled<T extends { steps: Step[] }>(
+  look: (rules?: Answers) => Promise<T>,
+  steps: readonly Step[],
+  rules?: Answers,
+): Promise<T> {
+  let found = await look(rules);
   if (!steps.some(isManagers)) return found;
   // What is left to others than NetworkManager does not come by waiting.
   for (let waited = 0; found.steps.some(isManagers) && waited < SETTLE_MS; waited += LOOK_MS) {

@@ -26,6 +26,11 @@ const context: Context = {
   ready: async () => {
     ({ linuxHost } = await import('./machine/host.ts'));
   },
+  askEarly: async () => {
+    if (!context.isRoot) return undefined;
+    const { askEarly } = await import('./machine/early.ts');
+    return askEarly(context.host());
+  },
   host: (environment) => {
     if (linuxHost === undefined) throw new Error('the host is asked for before it is ready');
     return linuxHost(environment);
@@ -104,8 +109,9 @@ async function carryOut(): Promise<ExitStatus> {
   const trigger = args.length === 3 && option === '--trigger' ? TRIGGERS.find((name) => name === by) : undefined;
   if ((command === 'start' || command === 'reload') && (args.length === 1 || trigger !== undefined)) {
     await context.ready?.();
+    const early = await context.askEarly?.();
     const { reload } = await import('./commands/reload.ts');
-    return reload(context, { ...DEFAULTS, ...(trigger !== undefined && { trigger }) }, command);
+    return reload(context, { ...DEFAULTS, ...(trigger !== undefined && { trigger }) }, command, early);
   }
   const { runCli } = await import('./cli.ts');
   return runCli(args, context);

@@ -6,6 +6,7 @@ import { LARGEST } from './config/position.ts';
 import { AgentError, NotNowError, UsageError } from './errors.ts';
 import { hashOf, sameBytes } from './hash.ts';
 import { readSettled, readTrusted } from './machine/config-file.ts';
+import type { Early } from './machine/early.ts';
 import {
   type Entry,
   pauseLeft,
@@ -31,6 +32,7 @@ export type RunRequest = {
   renderer?: string;
   /** For automatic runs: the hash that two reads of the file agreed on, `last good` where it is that, or `unsettled`. */
   settled?: string;
+  early?: Early;
   /** For reload: seconds until the change is taken back, and the command line that does it. */
   confirmWithin?: { seconds: number; takeBack: (run: string) => [string, ...string[]] };
   /** For confirm: when it was asked for, in seconds since boot; the wait for its turn counts not. */

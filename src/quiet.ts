@@ -7,7 +7,8 @@ import type { Issue } from './config/issue.ts';
 import type { Convergence } from './converge.ts';
 import { AgentError } from './errors.ts';
 import { readKept } from './machine/config-file.ts';
-import { type Answers, askAgain, type Conversation, isConversation, noting } from './machine/conversation.ts';
+import { askAgain, type Conversation, isConversation } from './machine/conversation.ts';
+import { type Answers, askFirst, noting } from './machine/early.ts';
 import { hasNoFlows, readFlowRecord, writeFlowRecord } from './machine/flow-record.ts';
 import type { Host } from './machine/host.ts';
 import { fitting, flowModel as flowModelShape, issue } from './machine/kept-shapes.ts';
@@ -45,19 +46,20 @@ export type Ahead = {
 };
 
 /**
- * For the holder of the lock: what is asked before another run has ended is of no use. Without a memory, what every run asks: the
+ * For the holder of the lock: what is asked before another run has ended is of no use. Without a memory, what every run asks first: the
  * answers are there when the configuration is read.
  */
 export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> {
   const memory = BUNDLE === undefined ? undefined : await readKept(host, PATHS.quiet, memoryIn);
   const isOfThis = memory?.program === BUNDLE?.id && memory?.asked === askedBy(request);
   const convergence = memory && isOfThis ? await quietFor(host, request, memory) : undefined;
+  const early = request.early?.isGood() ? request.early : undefined;
   if (memory === undefined || convergence === undefined) {
-    const answers: Answers = new Map();
-    const { askMachine } = await import('./machine/observe.ts');
-    return { answers, quiet: async () => undefined, answered: askMachine(noting(host, answers)) };
+    const answers: Answers = early?.answers ?? new Map();
+    const answered = early?.answered ?? askFirst(noting(host, answers));
+    return { answers, quiet: async () => undefined, answered };
   }
-  const { answers, same, answered } = askAgain(host, memory.conversation);
+  const { answers, same, answered } = askAgain(host, memory.conversation, early?.answers);
   const { configWarnings } = memory;
   return {
     answers,

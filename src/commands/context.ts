@@ -3,6 +3,7 @@
 import type { Issue } from '../config/issue.ts';
 import { firstOf, formatIssue } from '../config/issue.ts';
 import { EXIT, type ExitStatus, NotRootError } from '../errors.ts';
+import type { Early } from '../machine/early.ts';
 import type { Host } from '../machine/host.ts';
 import type { LogFormat, Logger } from '../machine/log.ts';
 import { PATHS } from '../machine/paths.ts';
@@ -31,6 +32,8 @@ export const DEFAULTS: GlobalOptions = {
 export type Context = {
   /** Called before a command, and neither for --help nor for --version: loads the host, which takes 9 ms. */
   ready?: () => Promise<void>;
+  /** Of a command that changes the network: what it asks first, before it is loaded. */
+  askEarly?: () => Promise<Early | undefined>;
   /** `environment` is added to that of every command the host runs. */
   host: (environment?: Readonly<Record<string, string>>) => Host;
   /** The compiler sees to it that all that is printed is visible. */

@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import type { Issue } from '../config/issue.ts';
 import { firstOf } from '../config/issue.ts';
 import { EXIT, type ExitStatus, UsageError } from '../errors.ts';
+import type { Early } from '../machine/early.ts';
 import type { Host } from '../machine/host.ts';
 import { fitting, report as reportShape } from '../machine/kept-shapes.ts';
 import { describeHolder } from '../machine/lock.ts';
@@ -33,6 +34,7 @@ export async function reload(
   context: Context,
   options: GlobalOptions & { confirmWithin?: number },
   command: 'start' | 'reload',
+  early?: Early,
 ): Promise<ExitStatus> {
   needRoot(context, command);
   const trigger = await triggerOf(context, options, command);
@@ -43,6 +45,7 @@ export async function reload(
     ...(options.renderer !== undefined && { renderer: options.renderer }),
     ...(isAutomatic(trigger) && trigger !== 'boot' && { settled: await settle(context.host(), options.config) }),
     ...confirmationOf(options, trigger),
+    ...(early && { early }),
   };
   return runInTurn(context, options, request);
 }

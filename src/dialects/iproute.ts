@@ -57,10 +57,7 @@ export type ObservedAddress = Address & {
   protocol?: string;
 };
 
-/** For `ip -json -details -b -`: without a family ip shows the routes of IPv4. */
-export const SHOW_NICS = 'address show\nroute show table main\n';
-
-/** What it prints → what `address show` prints and what `route show` does, each on a line. */
+/** What `ip -json -b` prints → what `address show` prints and what `route show` does, each on a line. */
 export function parseNics(text: string): { addresses: string; routes: string } {
   const [addresses, routes, ...more] = text.split(/\n(?=.)/);
   if (addresses === undefined || routes === undefined || more.length > 0)

@@ -7,6 +7,7 @@ import { renderNftRemoval } from '../dialects/nft.ts';
 import { asOvsStep, type OvsStep } from '../dialects/ovs.ts';
 import { UnsupportedError } from '../errors.ts';
 import { describe, type Step } from '../network/step.ts';
+import { type Answers, askRules } from './early.ts';
 import { keepLost, putBack, readNeighbours } from './foreign.ts';
 import type { Host } from './host.ts';
 import { applyProfiles, orphaned } from './networkmanager.ts';
@@ -20,6 +21,8 @@ export type Outcome = {
   warnings: string[];
   /** What is announced last changes nothing here: who verifies need not wait for it first. Never fails. */
   announced: Promise<unknown>;
+  /** The rules as these steps leave them, asked while steps that have nothing to do with rules are carried out. */
+  rules?: Answers;
 };
 
 /** Seconds that iptables-restore waits for another program's xtables lock. */
@@ -29,9 +32,11 @@ export async function applySteps(host: Host, steps: readonly Step[]): Promise<Ou
   const outcome: Outcome = { done: [], warnings: [], announced: Promise.resolve() };
   const batches = inBatches(steps);
   const last = batches.findLastIndex((batch) => !isAnnouncement(batch)) + 1;
-  for (const batch of batches.slice(0, last)) {
+  const lastOfRules = batches.findLastIndex((batch) => !leavesRules(batch));
+  for (const [n, batch] of batches.slice(0, last).entries()) {
     try {
       await applyBatch(host, batch, outcome.warnings);
+      if (n === lastOfRules && batch.by === 'iptables') outcome.rules = askRules(host);
     } catch (error) {
       outcome.failed = { steps: batch.steps, error: error instanceof Error ? error : new Error(String(error)) };
       return outcome;
@@ -42,6 +47,10 @@ export async function applySteps(host: Host, steps: readonly Step[]): Promise<Ou
   for (const { steps } of batches.slice(last)) for (const step of steps) outcome.done.push(step);
   return outcome;
 }
+
+/** NetworkManager may tell firewalld. */
+const leavesRules = ({ by, steps }: Batch): boolean =>
+  by === 'ip' || by === 'ip-alone' || (by === 'one' && !/^remove-(stray|unreadable)-rules$/.test(steps[0].kind));
 
 const isAnnouncement = ({ by, steps }: Batch): boolean => by === 'one' && steps[0].kind === 'announce-addresses';
 

@@ -1,14 +1,12 @@
 // What a run asks the machine before it changes anything, and what the machine says: written down, so that the next run can
 // ask the same again, all at once and early, and see whether anything is different.
 
+import type { Answers } from './early.ts';
 import type { Host } from './host.ts';
 import { areQuestions } from './questions.ts';
 
 /** Questions (a reading call of Host with its arguments, JSON), each with what was said. */
 export type Conversation = readonly (readonly [question: string, said: string])[];
-
-/** Answers of this run, by question. */
-export type Answers = Map<string, Promise<unknown>>;
 
 const READING = ['run', 'which', 'read', 'list', 'info', 'readLink', 'sysctl'] as const;
 
@@ -50,15 +48,18 @@ export function attentive(
   };
 }
 
-/** `same`: whether every answer is as it was before. `answered` settles when all are there. Neither fails. */
+/**
+ * But for what was asked early. `same`: whether every answer is as it was before. `answered` settles when all are there. Neither fails.
+ */
 export function askAgain(
   host: Host,
   before: Conversation,
+  early: Answers = new Map(),
 ): { answers: Answers; same: () => Promise<boolean>; answered: Promise<unknown> } {
   const answers: Answers = new Map();
   const asked = before.map(([question, said]) => {
     const [name, ...args] = JSON.parse(question) as [keyof Reading, ...unknown[]];
-    const answer = (host as unknown as Reading)[name](...args);
+    const answer = early.get(question) ?? (host as unknown as Reading)[name](...args);
     answers.set(question, answer);
     return { args, said, answer };
   });
@@ -77,18 +78,6 @@ const isStill = (said: string, args: readonly unknown[], answer: unknown): boole
 
 const isOutput = (answer: unknown): answer is { stdout: string } =>
   typeof answer === 'object' && answer !== null && 'stdout' in answer;
-
-/** A host whose answers to commands are there for who asks the same later. */
-export const noting = (host: Host, answers: Answers): Host => ({
-  ...host,
-  run: (...question) => {
-    const answer = host.run(...question);
-    // A failure is for who asks.
-    answer.catch(() => {});
-    answers.set(JSON.stringify(['run', ...question]), answer);
-    return answer;
-  },
-});
 
 function saidIn([argv]: readonly unknown[], answer: unknown): string {
   return isOutput(answer) && Array.isArray(argv) ? lasting(argv[0], answer.stdout) : (JSON.stringify(answer) ?? '');

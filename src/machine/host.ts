@@ -131,6 +131,8 @@ export const TEMPORARY_SUFFIX = '.kylin-vr-new';
 export const DAMAGED_SUFFIX = '.damaged';
 
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+/** Of every command. */
+export const ENVIRONMENT = { PATH, LC_ALL: 'C' } as const;
 const COMMAND_TIMEOUT_MS = 60_000;
 /** An `ip -j addr` of 10,000 addresses prints 1.5 MB, `iptables-save` of their rules 3 MB. */
 const MAX_OUTPUT = 256 * 1024 * 1024;
@@ -149,7 +151,7 @@ const PACKAGE_OF: Record<string, string> = {
  * `environment` is added to that of every command that is waited for.
  */
 export function linuxHost(environment: Readonly<Record<string, string>> = {}): Host {
-  const env = { PATH, LC_ALL: 'C', ...environment };
+  const env = { ...ENVIRONMENT, ...environment };
   const host: Host = {
     async run(argv, options = {}) {
       const [command, ...args] = argv;
@@ -172,7 +174,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
 
     async launch([command, ...args]) {
       // Not by execa: its options for this would be those of spawn.
-      const child = spawn(command, args, { env: { PATH, LC_ALL: 'C' }, stdio: 'ignore', detached: true });
+      const child = spawn(command, args, { env: ENVIRONMENT, stdio: 'ignore', detached: true });
       child.on('error', () => {});
       child.unref();
     },

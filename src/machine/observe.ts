@@ -10,7 +10,6 @@ import {
   parseAddresses,
   parseNics,
   parseRoutes,
-  SHOW_NICS,
 } from '../dialects/iproute.ts';
 import {
   foreignChains,
@@ -53,6 +52,7 @@ import {
   type TableName,
 } from '../network/state.ts';
 import { canShrink } from '../network/step.ts';
+import { NICS_ASKED } from './early.ts';
 import { readForeign, readLost } from './foreign.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
 import { fitting, owned as ownedShape } from './kept-shapes.ts';
@@ -160,39 +160,30 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
 export const readLinks = async (host: Host): Promise<ObservedLink[]> =>
   parseAddresses((await host.run(['ip', '-json', '-details', 'address', 'show'])).stdout).links;
 
-/** Commands that readMachine always runs. Never fails. */
-export const askMachine = (host: Host): Promise<unknown> => Promise.allSettled([readRules(host), showNics(host)]);
-
-/**
- * Addresses and routes, by one process: to start another one takes 7 % of what starting Node takes, and three times that where
- * the CPUs have work.
- */
 async function readNics(
   host: Host,
 ): Promise<{ onLinks: ReturnType<typeof parseAddresses>; addresses: string; routes: string }> {
-  const { addresses, routes } = parseNics((await showNics(host)).stdout);
+  const { addresses, routes } = parseNics((await host.run(...NICS_ASKED)).stdout);
   return { onLinks: parseAddresses(addresses), addresses, routes };
 }
-
-const showNics = (host: Host) => host.run(['ip', '-json', '-details', '-b', '-'], { input: SHOW_NICS });
 
 /**
  * All tables at once: one by one takes twice the time, since iptables-nft-save lists them all for each. Where that fails for a
  * foreign table, or for want of any (an old iptables-legacy-save without /proc/net/ip_tables_names), ours one by one.
  */
 async function readRules(host: Host, tool = 'iptables-save'): Promise<string> {
-  const save = async (...table: string[]) => (await host.run([tool, ...table])).stdout;
   try {
-    return await save();
+    return (await host.run([tool])).stdout;
   } catch (error) {
     if (!(error instanceof CommandError) || error.exitCode === undefined) throw error;
     const byNft =
       tool === 'iptables-save'
         ? (await usesNft(host)) && (await host.which('nft')) !== undefined
         : tool === 'iptables-nft-save';
+    const save = async (table: string) => (await host.run([tool, '-t', table])).stdout;
     let saved = '';
     for (const table of TABLES)
-      saved += await save('-t', table).catch((failure: unknown) => {
+      saved += await save(table).catch((failure: unknown) => {
         // It cannot say a rule of somebody else's: 1.8 ends 3, for `ip dscp` or `meta mark set`.
         if (byNft && failure instanceof CommandError && failure.exitCode === CANNOT_SAY) return incompatible(table);
         throw failure;
