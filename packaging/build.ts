@@ -81,6 +81,7 @@ const PACKS: Readonly<Record<string, readonly string[]>> = {
   run: ['src/commands/reload.ts'],
   configuration: ['src/config/load.ts'],
   change: ['src/bring-in-line.ts'],
+  flows: ['src/stale.ts'],
 };
 
 /** Output → its pack. */

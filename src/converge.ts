@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NOTHING } from './config/config.ts';
+import { type Cut, joined, NO_CUT, spentOn, united, worldOf } from './cut.ts';
 import { aged, foreignKey, foreignText, parseForeignAddresses, withWords } from './dialects/foreign.ts';
 import { profileUuid, type Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT, VerifyError } from './errors.ts';
@@ -52,7 +53,6 @@ import {
 import { describe, isLate, type Step } from './network/step.ts';
 import type { Ways } from './network/translation.ts';
 import { type Others, readOthers, returnOthers, takenFrom } from './others.ts';
-import { type Cut, cutStale, joined, NO_CUT, spentOn, united, worldOf } from './stale.ts';
 import {
   type Aim,
   chooseRenderer,
@@ -314,7 +314,7 @@ async function endFlows(
   const cut =
     !done.some(takesAway) && (await hasNoFlows(host))
       ? NO_CUT
-      : await cutStale(host, flowModelOf(aim, found, record?.former), spentOn(cuts));
+      : await (await import('./stale.ts')).cutStale(host, flowModelOf(aim, found, record?.former), spentOn(cuts));
   if (record === undefined && cut.steps.length === 0) return cut;
   const world = worldOf(translationIn(aim, found));
   const former = cut.clean ? world : united(record?.former ?? recordedWorld(found.machine), world);

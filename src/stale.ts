@@ -1,6 +1,7 @@
 // Flows that are under way, held against the file: entries of conntrack that it would translate otherwise are found, and cut. After a
 // change, and where somebody asks for a reload. Never a reason to take a change back.
 
+import { type Cut, NO_CUT } from './cut.ts';
 import { deleteFlowOptions, type Flow, flowKey, parseFlows } from './dialects/conntrack.ts';
 import { foreignRules, localNetworks, mayMatch } from './dialects/policy-rules.ts';
 import { AgentError, UnsupportedError } from './errors.ts';
@@ -8,20 +9,8 @@ import { hasNoFlows } from './machine/flow-record.ts';
 import { deleteFlows, readFlows } from './machine/flows.ts';
 import type { Host } from './machine/host.ts';
 import { answersGone, displacedBy, type Held, hasOtherPort, hold, nothingHeld } from './network/displaced.ts';
-import { type FlowModel, type Former, hasMapping, type Judgement, judgeOf, outerAddresses } from './network/flows.ts';
-import { ipv4, type Network, withinAny } from './network/ipv4.ts';
-import type { Step } from './network/step.ts';
-import type { Translation } from './network/translation.ts';
-
-export type Cut = {
-  steps: Extract<Step, { kind: 'cut-flows' }>[];
-  warnings: string[];
-  /** All that had to go is gone. */
-  clean: boolean;
-  /** It is not, and the next run may go on: there was no time for more, or it did not work this time. */
-  goesOn: boolean;
-  tookMs: number;
-};
+import { type FlowModel, hasMapping, type Judgement, judgeOf, outerAddresses } from './network/flows.ts';
+import { ipv4, withinAny } from './network/ipv4.ts';
 
 /** Together they bound how long the lock is held for it: what is left then is for the next run, which the timer brings. */
 const MOST_MS = 5_000;
@@ -31,8 +20,6 @@ const LEAST_MS = 1_000;
 const MOST_CUTS = 3;
 /** What is kept of one look, in memory: more are for the next one. */
 const MOST_AT_ONCE = 50_000;
-
-export const NO_CUT: Cut = { steps: [], warnings: [], clean: true, goesOn: false, tookMs: 0 };
 
 /** Cuts what is stale, and tells what was. `spentMs`: by cuts of the same run before. */
 export async function cutStale(host: Host, model: FlowModel, spentMs = 0): Promise<Cut> {
@@ -85,22 +72,6 @@ async function cutInLooks(host: Host, model: FlowModel, { cut, done, end }: Cutt
     if (doomed.length < MOST_AT_ONCE) cuts++;
   }
 }
-
-/** Of one run. What the last one leaves, and has to say, counts: the others were made by rules that were still held back. */
-export function joined(cuts: readonly Cut[]): Cut {
-  const { warnings, clean, goesOn } = cuts.at(-1) ?? NO_CUT;
-  const counts = new Map<string, number>();
-  for (const { of, count } of cuts.flatMap(({ steps }) => steps)) counts.set(of, (counts.get(of) ?? 0) + count);
-  return {
-    steps: [...counts].map(([of, count]) => ({ kind: 'cut-flows', of, count })),
-    warnings,
-    clean,
-    goesOn,
-    tookMs: spentOn(cuts),
-  };
-}
-
-export const spentOn = (cuts: readonly Cut[]): number => cuts.reduce((sum, { tookMs }) => sum + tookMs, 0);
 
 const noTime = (left: number, because: string | undefined): string =>
   `${left} established flows that the file translates otherwise may live on: there was no time to cut them all` +
@@ -222,23 +193,4 @@ function sparedWarnings(spared: readonly Judgement[]): string[] {
     `the router's own connection ${flow.source}:${flow.sourcePort} → ${flow.destination}:${flow.destinationPort}${more} goes on as ` +
       'before, though the file leads it elsewhere now: it may be yours; it ends when it is closed',
   ];
-}
-
-/** What a configuration has as its own: entries of it are known by that when it has gone. */
-export function worldOf(model: Omit<Translation, 'ownSource'>): Former {
-  const networks = [...model.inside, ...model.sources.map(({ network }) => network)];
-  const isKnown = withinAny(networks);
-  const alone = [...model.eips, ...model.forwards]
-    .map(({ vmIp }) => ipv4(vmIp))
-    .filter((address) => !isKnown(address))
-    .map((base): Network => ({ base, prefix: 32 }));
-  return united({ addresses: outerAddresses(model), networks: [...networks, ...alone] });
-}
-
-export function united(...worlds: readonly Former[]): Former {
-  const networks = worlds.flatMap((world) => world.networks);
-  return {
-    addresses: [...new Set(worlds.flatMap(({ addresses }) => addresses))],
-    networks: [...new Map(networks.map((each) => [`${each.base}/${each.prefix}`, each])).values()],
-  };
 }

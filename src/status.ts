@@ -2,6 +2,7 @@
 
 import type { Config } from './config/config.ts';
 import { type Issue, inLine } from './config/issue.ts';
+import type { Cut } from './cut.ts';
 import { type Flow, parseFlows } from './dialects/conntrack.ts';
 import { type ForeignThing, foreignThings } from './foreign.ts';
 import { hashOf } from './hash.ts';
@@ -24,7 +25,7 @@ import { reachOf, type State } from './network/reach.ts';
 import { describe, type Step } from './network/step.ts';
 import type { Report } from './reconcile.ts';
 import type { Shape } from './shape.ts';
-import { type Cut, plannedCuts } from './stale.ts';
+import { plannedCuts } from './stale.ts';
 import { type Aim, chooseRenderer, flowModelOf, type Survey, survey } from './survey.ts';
 
 /** Connections: those there are `now`, and those that NAT has led there `since` its rule was written. */

@@ -11,7 +11,6 @@ import { heldByMaps } from './dialects/nft.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
 import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
-import { FIREWALLD_POLICY } from './installation/tree.ts';
 import type { Host } from './machine/host.ts';
 import { askManaged, canAsk } from './machine/networkmanager.ts';
 import {
@@ -26,6 +25,7 @@ import {
   stillThere,
   withoutPending,
 } from './machine/observe.ts';
+import { PATHS } from './machine/paths.ts';
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
 import { speaksOfIpv6 } from './machine/sysctl-d.ts';
 import { refuseTaken } from './machine/taken-names.ts';
@@ -168,7 +168,7 @@ export async function survey(
     ...forwardObstacles(
       binding.bound,
       [parseForward(machine.printedRules)],
-      (await host.info(FIREWALLD_POLICY)) !== undefined,
+      (await host.info(PATHS.firewalldPolicy)) !== undefined,
     ),
     ...heldWarnings(desired, observation),
     ...unseenWarnings(observation),

@@ -53,7 +53,7 @@ export const FILES: readonly { path: string; mode: number; source: Source }[] = 
 ];
 
 export const NETWORKMANAGER_FILE = '/usr/lib/NetworkManager/conf.d/90-kylin-vr.conf';
-export const FIREWALLD_POLICY = '/etc/firewalld/policies/kylin-vr.xml';
+export const FIREWALLD_POLICY = PATHS.firewalldPolicy;
 
 /** What kylin-vr.py 0.1 left in /etc, where it would stand in for ours or run beside it. */
 export const LEFTOVERS: readonly { path: string; is01: (content: string) => boolean }[] = [

@@ -40,5 +40,6 @@ export const PATHS = {
   codeCache: '/var/cache/kylin-vr',
   /** What `install` changed, and how it was before. */
   installed: '/var/lib/kylin-vr/installed.json',
+  firewalldPolicy: '/etc/firewalld/policies/kylin-vr.xml',
   log: '/var/log/kylin-vr/kylin-vr.log',
 } as const;

@@ -5,7 +5,6 @@ import type { Config } from '../config/config.ts';
 import { insideNetworks } from './inside.ts';
 import { ipv4, lastOf, type Network, networkOf } from './ipv4.ts';
 import { type BoundNic, carrierOf, type ObservedLink } from './nics.ts';
-import { ANSWERS_NOBODY } from './reach.ts';
 import { mayStop, type Probe, stopOf, type Walk } from './walk.ts';
 
 /** From one address to another. */
@@ -143,6 +142,9 @@ export function nicObstacles(bound: readonly BoundNic[], links: readonly Observe
       : []),
   ]);
 }
+
+/** A value of arp_ignore. */
+export const ANSWERS_NOBODY = '8';
 
 /** Of `all` and a NIC's own, which is ours, the larger counts. Seen: with 2 EIPs are answered for all the same, in any network. */
 export const arpObstacles = (ignore: string | undefined): string[] =>

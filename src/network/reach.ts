@@ -6,6 +6,7 @@ import { uplinkOf } from '../config/config.ts';
 import { type WayInside, waysInside } from './explain.ts';
 import { contains, ipv4 } from './ipv4.ts';
 import { type BoundNic, carrierOf, faultyNics, type NicBinding, type ObservedLink } from './nics.ts';
+import { ANSWERS_NOBODY } from './obstacles.ts';
 import type { Step } from './step.ts';
 
 export type State = 'active' | 'pending' | 'error';
@@ -48,9 +49,6 @@ function stateOfNic({ mac }: Nic, { binding, links, steps, arpIgnore }: Found): 
   );
   return isDead || arpIgnore === ANSWERS_NOBODY || steps.some((step) => bars(step, nic)) ? 'error' : 'active';
 }
-
-/** A value of arp_ignore. */
-export const ANSWERS_NOBODY = '8';
 
 /** Whether nothing comes or goes by a NIC until the step is done. */
 function bars(step: Step, nic: BoundNic): boolean {
