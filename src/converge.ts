@@ -18,21 +18,19 @@ import { askManaged, readManagers } from './machine/networkmanager.ts';
 import {
   isOwnedDamaged,
   type Machine,
-  NOTHING_OWNED,
-  type Owned,
   observe,
   observeManaged,
   readLinks,
   readMachine,
   readOwned,
   recordOwned,
-  stillThere,
 } from './machine/observe.ts';
 import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
 import { uptimeOf } from './machine/pending.ts';
+import { NOTHING_OWNED, type Owned, renumbered, stillThere, withComing } from './machine/recorded.ts';
 import { countRemovals, forgetGone } from './machine/resisting.ts';
-import { deadPorts } from './network/bridges.ts';
+import { bridgesOf, deadPorts, isSilent } from './network/bridges.ts';
 import type { FlowModel } from './network/flows.ts';
 import { type BoundNic, usedNics } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
@@ -41,6 +39,8 @@ import { type Left, ourRoutes, settingsToReturn, toReturn, withStayed } from './
 import {
   type Address,
   addressKey,
+  bridgeKey,
+  compare,
   emptyState,
   isOurRoute,
   type NetworkState,
@@ -518,6 +518,7 @@ async function bringBack(
     const look = lookBack(host, renderer, checkpoint, { managers, unread });
     const [found, before] = await Promise.all([look(), readStanding(host)]);
     let { steps: remaining, machine } = found;
+    await recordComing(host, checkpoint, machine);
     let failed: Outcome['failed'];
     const tried: Step[] = [];
     for (let round = 0, goesOn = true; goesOn && round < MOST_ROUNDS; round++) {
@@ -546,11 +547,8 @@ async function bringBack(
     const gone = unread.filter(({ table, chains }) => chains.length > 0 && isBare(table, machine));
     warnings.push(...gone.map(cannotBeWritten));
     if (remaining.length === 0 && gone.length === 0) {
-      await shrinkOwned(
-        host,
-        union(checkpoint.owned, { ...NOTHING_OWNED, ...stillThere(machine, checkpoint.state) }),
-        warnings,
-      );
+      const left = { ...NOTHING_OWNED, ...stillThere(machine, checkpoint.state) };
+      await shrinkOwned(host, renumbered(union(checkpoint.owned, left), machine), warnings);
       return { whole: true, steps: done, warnings };
     }
     if (failed !== undefined) warnings.push(`taking it back: ${failed.error.message}`);
@@ -559,6 +557,17 @@ async function bringBack(
     warnings.push(`taking it back: ${asError(error).message}; the next reload tries again`);
   }
   return { whole: false, steps: done, warnings };
+}
+
+/** Bridges that are made anew have other numbers. Without a place to write it down the network comes back all the same. */
+async function recordComing(host: Host, { owned, state }: Checkpoint, machine: Machine): Promise<void> {
+  const coming = compare(state.bridges, bridgesOf(machine), bridgeKey).missing.filter(
+    ({ type }) => type === 'linux' || !isSilent(machine.ovs),
+  );
+  if (coming.length === 0) return;
+  await recordOwned(host, union(machine.owned, withComing(owned, coming))).catch((error: unknown) => {
+    if (!(error instanceof AgentError)) throw error;
+  });
 }
 
 /** Whether nothing of ours is in it any more. */

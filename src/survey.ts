@@ -13,23 +13,13 @@ import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
 import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
 import type { Host } from './machine/host.ts';
 import { askManaged, canAsk } from './machine/networkmanager.ts';
-import {
-  devicesByMac,
-  type Machine,
-  type Owned,
-  observe,
-  observeManaged,
-  type Place,
-  readMachine,
-  readOwned,
-  stillThere,
-  withoutPending,
-} from './machine/observe.ts';
+import { type Machine, observe, observeManaged, readMachine, readOwned } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
+import { leftAlone, type Owned, type Place, stillThere, withoutPending } from './machine/recorded.ts';
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
 import { speaksOfIpv6 } from './machine/sysctl-d.ts';
 import { refuseTaken } from './machine/taken-names.ts';
-import { bindBridges, bridgesOf, type Waiting } from './network/bridges.ts';
+import { bindBridges, bridgeIds, bridgesOf, isSilent, type Waiting } from './network/bridges.ts';
 import { type Abilities, asCarrier, desiredAddresses, desiredState } from './network/desired.ts';
 import { elasticAddresses } from './network/elastic.ts';
 import { type FlowModel, type Former, waysOf } from './network/flows.ts';
@@ -41,7 +31,6 @@ import {
   type BoundNic,
   bindNics,
   carrierOf,
-  isNic,
   isSayable,
   type LinkBefore,
   type NicBinding,
@@ -55,6 +44,7 @@ import { ourRoutes } from './network/return.ts';
 import {
   type Address,
   addressKey,
+  type Bridge,
   type BridgeType,
   bridgeKey,
   chainKey,
@@ -118,15 +108,15 @@ export async function survey(
     config.nics.some(({ bridge }) => bridge?.type === 'ovs'),
     record,
   );
-  const { binding, waiting } = bindBridges(
-    bindNics(config.nics, read.links, linksBefore(read)),
-    read,
-    recordedPorts(read),
-  );
+  const { binding, waiting } = bindBridges(bindNics(config.nics, read.links, linksBefore(read)), read, read.ownedPorts);
   const odd = binding.broken.flatMap((each) => (each.odd ? [each.nic] : []));
   const machine = withoutPending(read, [...binding.pending, ...odd]);
   const abilities = await abilitiesFor(host, config, { machine, binding, ways });
-  const described = withMtus(desiredOf(config, binding, renderer, abilities, ways), binding, machine.owned);
+  const pendingPorts = read.ownedPorts.filter((port) => !machine.ownedPorts.includes(port));
+  const described = withStaying(
+    withMtus(desiredOf(config, binding, renderer, abilities, ways), binding, machine.owned),
+    pendingPorts,
+  );
   const endsIpv6 = scope === 'boot' && config.nics.length > 0 && (await mayEndIpv6(host, machine));
   const unheld = await withUnmanaged(host, renderer, endsIpv6 ? withoutIpv6(described) : described);
   const held = new Set(binding.held.map(({ nic }) => nic.device));
@@ -197,13 +187,13 @@ export async function survey(
 /** Of NICs that left the file; what is on one of the file stays, and is said. */
 function stuckOn({ links, owned, addresses }: Machine, { nics }: Config): string[] {
   const odd = links.filter(
-    ({ device, mac, permanentMac = mac }) => !isSayable(device) && !nics.some((nic) => nic.mac === permanentMac),
+    ({ device, kind, mac, permanentMac = mac }) =>
+      !isSayable(device) && (kind === 'bridge' || !nics.some((nic) => nic.mac === permanentMac)),
   );
   return odd.flatMap(({ device, index, mac, permanentMac = mac }) => {
-    const isIts = (place: Place) => (place.index === undefined ? place.mac === permanentMac : place.index === index);
-    const ours = new Set(
-      owned.addresses.filter((each) => each.on === undefined && isIts(each)).map(({ spec }) => spec),
-    );
+    const isIts = (place: Place) =>
+      place.index === undefined ? place.on === undefined && place.mac === permanentMac : place.index === index;
+    const ours = new Set(owned.addresses.filter(isIts).map(({ spec }) => spec));
     const there = addresses.flatMap((each) => (each.device === device && ours.has(each.spec) ? [each.spec] : []));
     if (there.length === 0) return [];
     return [
@@ -293,6 +283,12 @@ const withoutIpv6 = (wanted: NetworkState): NetworkState => ({
     ...['all', 'default'].map((name) => ({ key: `net/ipv6/conf/${name}/disable_ipv6`, value: '1' })),
   ],
 });
+
+/** NetworkManager goes on leaving alone what is left alone. */
+const withStaying = (wanted: NetworkState, staying: readonly Port[]): NetworkState =>
+  staying.length === 0
+    ? wanted
+    : { ...wanted, released: [...wanted.released, ...staying.flatMap(({ device, bridge }) => [device, bridge])] };
 
 async function withUnmanaged(host: Host, renderer: Renderer, wanted: NetworkState): Promise<NetworkState> {
   if (wanted.released.length === 0 || renderer.name === 'none') return wanted;
@@ -417,25 +413,31 @@ export function union(a: Owned, b: Owned): Owned {
 
 function ownedBy(
   wanted: NetworkState,
-  { bound, pending }: NicBinding,
+  { bound, pending, broken }: NicBinding,
   machine: Machine,
   steps: readonly Step[],
 ): Owned {
   const macOf = new Map(bound.flatMap((nic) => [nic.device, carrierOf(nic)].map((device) => [device, nic.mac])));
   const indexOf = new Map(machine.links.map(({ device, index }) => [device, index]));
   const place = (device: string) => {
-    const mac = macOf.get(device) ?? '';
-    if (wanted.bridges.some(({ name }) => name === device)) return { mac, on: device };
-    const index = indexOf.get(device);
+    const [mac, index] = [macOf.get(device) ?? '', indexOf.get(device)];
+    if (wanted.bridges.some(({ name }) => name === device))
+      return { mac, on: device, ...(index !== undefined && { index }) };
     return index === undefined ? { mac } : { mac, index, device };
   };
-  const left = stillThere(machine, wanted);
-  const known = new Set(machine.owned.bridges.map(bridgeKey));
+  const absent = [...pending, ...broken.map(({ nic }) => nic)];
+  const named = absent.flatMap(({ bridge }) => bridge ?? []);
+  const left = { ...stillThere(machine, wanted), ...leftAlone(machine, named) };
+  const known = new Set(machine.ownedBridges.map(bridgeKey));
   const there = new Set(bridgesOf(machine).map(bridgeKey));
-  const silent = machine.ovs !== undefined && 'silent' in machine.ovs;
+  const ids = bridgeIds(machine);
+  const withId = <T extends Bridge>(bridge: T) => {
+    const id = ids.get(bridgeKey(bridge));
+    return id === undefined ? {} : { id };
+  };
   /** Of what cannot be seen the record stays. */
-  const unseen = <T extends { type: BridgeType }>(items: readonly T[]) =>
-    silent ? items.filter(({ type }) => type === 'ovs') : [];
+  const isSeen = ({ type }: { type: BridgeType }) => type === 'linux' || !isSilent(machine.ovs);
+  const unseen = <T extends { type: BridgeType }>(items: readonly T[]) => items.filter((item) => !isSeen(item));
   const mtuOf = (nic: BoundNic) =>
     machine.owned.mtus.find(({ mac }) => mac === nic.mac)?.was ??
     machine.links.find(({ device }) => device === nic.device)?.mtu;
@@ -457,18 +459,23 @@ function ownedBy(
       }),
       ...machine.owned.mtus.filter(({ mac }) => pending.some((nic) => nic.mac === mac)),
     ],
-    bridges: uniqueBy(bridgeKey, [
+    bridges: uniqueBy(JSON.stringify, [
       ...wanted.bridges
+        .filter(isSeen)
         .filter((bridge) => known.has(bridgeKey(bridge)) || !there.has(bridgeKey(bridge)))
-        .map(({ name, type }) => ({ name, type })),
+        .map(({ name, type, mac }) => ({ name, type, ...withId({ name, type }), ...(mac !== undefined && { mac }) })),
+      ...left.bridges,
       ...unseen(machine.owned.bridges),
     ]),
     ports: uniqueBy(JSON.stringify, [
-      ...wanted.ports.map(({ device, bridge, type }) => ({ mac: macOf.get(device) ?? '', bridge, type })),
+      ...wanted.ports
+        .filter(isSeen)
+        .map(({ device, bridge, type }) => ({ ...place(device), bridge, type, ...withId({ name: bridge, type }) })),
+      ...left.ports,
       ...unseen(machine.owned.ports),
     ]),
     moved:
-      wanted.ports.length === 0
+      wanted.ports.length + left.ports.length === 0
         ? []
         : uniqueBy(String, [
             ...machine.owned.moved,
@@ -481,16 +488,14 @@ const uniqueBy = <T>(key: (item: T) => string, items: readonly T[]): T[] => [
   ...new Map(items.map((item) => [key(item), item])).values(),
 ];
 
-/** By the record of addresses, which has the numbers of this boot alone. */
+/** By the record of addresses and ports, which has the numbers of this boot alone. */
 export const linksBefore = ({ owned }: Machine): Map<string, LinkBefore> =>
-  new Map(owned.addresses.map(({ mac, index, device }) => [mac, { index, device }]));
-
-function recordedPorts({ owned, links }: Machine): Port[] {
-  const devicesOf = devicesByMac(links.filter(isNic));
-  return owned.ports.flatMap(({ mac, bridge, type }) =>
-    (devicesOf.get(mac) ?? []).map((device) => ({ device, bridge, type })),
+  new Map(
+    [...owned.ports, ...owned.addresses.filter(({ on }) => on === undefined)].map(({ mac, index, device }) => [
+      mac,
+      { index, device },
+    ]),
   );
-}
 
 function passedOverWarnings({ passedOver }: Machine): string[] {
   if (passedOver.length === 0) return [];

@@ -1,26 +1,28 @@
 // What `ovs-vsctl` prints → the bridges of Open vSwitch and their ports; steps → its arguments. Pure.
 
+import type { OvsBridge } from '../network/bridges.ts';
 import type { Step } from '../network/step.ts';
 
 /** One call, which changes nothing and so does not wait for ovs-vswitchd. */
 export const LIST_BRIDGES = [
-  ...['--format=json', '--columns=name,ports', 'list', 'Bridge'],
+  ...['--format=json', '--columns=_uuid,name,ports', 'list', 'Bridge'],
   ...['--', '--columns=_uuid,name', 'list', 'Port'],
 ] as const;
 
 type Table = { headings: string[]; data: unknown[][] };
 
 /** Reads what LIST_BRIDGES prints: one JSON object a line for each table. Ports: without the one that is the bridge itself. */
-export function parseBridges(text: string): { name: string; ports: string[] }[] {
+export function parseBridges(text: string): OvsBridge[] {
   const [bridges, ports] = text
     .split('\n')
     .filter((line) => line.trim() !== '')
     .map((line) => JSON.parse(line) as Table);
   const names = new Map((ports?.data ?? []).map((row) => [uuidsIn(row[0])[0], String(row[1])]));
   return (bridges?.data ?? []).map((row) => {
-    const name = String(row[0]);
-    const of = uuidsIn(row[1]).flatMap((uuid) => names.get(uuid) ?? []);
-    return { name, ports: of.filter((port) => port !== name).sort() };
+    const [uuid] = uuidsIn(row[0]);
+    const name = String(row[1]);
+    const of = uuidsIn(row[2]).flatMap((uuid) => names.get(uuid) ?? []);
+    return { name, ports: of.filter((port) => port !== name).sort(), ...(uuid !== undefined && { uuid }) };
   });
 }
 

@@ -91,7 +91,8 @@ export const config = later(() =>
   }),
 );
 
-const place = { mac: string, on: optional(device), index: optional(number), device: optional(device) };
+const nicPlace = { mac: string, index: optional(number), device: optional(device) };
+const place = { ...nicPlace, on: optional(device) };
 const ownedAddress = object({ ...place, spec });
 const ownedRoute = object({ ...place, dest, via, metric: optional(metric) });
 const ownedFields = {
@@ -99,8 +100,9 @@ const ownedFields = {
   routes: array(ownedRoute),
 };
 const mtus = array(object({ mac: string, was: whole(0, 2 ** 31) }));
-const bridges = array(object({ name: device, type: bridgeType }));
-const ports = array(object({ mac: string, bridge: device, type: bridgeType }));
+const id = optional(either(number, like(/^[0-9a-f-]{36}$/)));
+const bridges = array(object({ name: device, type: bridgeType, id, mac: optional(macAddress) }));
+const ports = array(object({ ...nicPlace, bridge: device, type: bridgeType, id }));
 const moved = array(line);
 
 export const owned = later(() =>

@@ -25,10 +25,18 @@ import { parseLookups, parseNftTable } from '../dialects/nft.ts';
 import type { ProfileFolder, Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
-import { bridgesOf, carriedOut, mayHavePorts, type OpenVSwitch, portsOf, withoutGiven } from '../network/bridges.ts';
+import {
+  bridgesOf,
+  carriedOut,
+  mayHavePorts,
+  type OpenVSwitch,
+  ovsBridges,
+  portsOf,
+  withoutGiven,
+} from '../network/bridges.ts';
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
 import { keptAmong } from '../network/kept.ts';
-import { type BoundNic, isNic, isNicOfAnyName, isSayable, type ObservedLink, withoutLower } from '../network/nics.ts';
+import type { BoundNic, ObservedLink } from '../network/nics.ts';
 import type { Claim, Observation, Stray, Unreadable } from '../network/observation.ts';
 import {
   type Address,
@@ -45,9 +53,7 @@ import {
   type NetworkState,
   type Port,
   portKey,
-  ROUTE_PROTOCOL,
   type Route,
-  routeTargetKey,
   type SubnetRoute,
   type TableName,
 } from '../network/state.ts';
@@ -60,6 +66,16 @@ import type { Asked } from './networkmanager.ts';
 import { readOvs } from './ovs.ts';
 import { PATHS } from './paths.ts';
 import { bootOf } from './pending.ts';
+import {
+  NOTHING_OWNED,
+  type Owned,
+  type OwnedNow,
+  ofAnotherBoot,
+  onDevices,
+  ownedNow,
+  recordedRouteKey,
+  renamedLinks,
+} from './recorded.ts';
 import { readResisting } from './resisting.ts';
 
 /** What is on the machine, whatever the configuration. */
@@ -81,34 +97,12 @@ export type Machine = {
   /** Profiles that are not read. */
   passedOver: string[];
   owned: Owned;
-  /** Keys of the addresses that are recorded there. */
-  ownedAddresses: ReadonlySet<string>;
   lost: Foreign[];
   /** Keys of the addresses that come back each time. */
   resisting: ReadonlySet<string>;
   /** Undefined: nobody names a bridge of Open vSwitch. */
   ovs: OpenVSwitch | undefined;
-};
-
-/**
- * Of which NIC something is, by its MAC; `on`: the bridge that it is on then; `index`: the kernel's number of the link, which it
- * has also when it gets another MAC, until the machine goes down; `device`: its name then.
- */
-export type Place = { mac: string; on?: string; index?: number; device?: string };
-
-/** What we put, or were about to put, on NICs. */
-export type Owned = {
-  addresses: (Place & { spec: string })[];
-  /** Without a metric: 0, or of a version that recorded none. */
-  routes: (Place & { dest: string; via: string; metric?: number })[];
-  /** What a NIC's MTU was before the configuration named one: it has that again when it names none any more. */
-  mtus: { mac: string; was: number }[];
-  /** Bridges that were not there before us. */
-  bridges: { name: string; type: Bridge['type'] }[];
-  ports: { mac: string; bridge: string; type: Bridge['type'] }[];
-  /** What of IPv6 went to a bridge with a NIC: keys of movedKey. */
-  moved: string[];
-};
+} & OwnedNow;
 
 /**
  * `asksOvs`: the configuration names a bridge of Open vSwitch; where our record does, or a NIC may be a port of one, it is asked all
@@ -138,6 +132,7 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
       found === true || namesOvs(known) || mayHavePorts(found.onLinks.links) ? readOvs(host) : undefined,
     ),
   ]);
+  const view = { links: onLinks.links, ovs: ovs && carriedOut(ovs, onLinks.links, renamedLinks(owned, onLinks.links)) };
   return {
     ...onLinks,
     printedAddresses: addresses,
@@ -149,10 +144,10 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
     unreadable: [...(await Promise.all(unreadableTables(rules).map((table) => readByNft(host, table)))), ...unreadable],
     ...profiles,
     owned,
-    ownedAddresses: onDevices(owned.addresses, onLinks.links, ({ spec }, device) => addressKey({ device, spec })),
+    ...ownedNow({ ...view, owned }),
     lost,
     resisting,
-    ovs: ovs && carriedOut(ovs, onLinks.links),
+    ovs: view.ovs,
   };
 }
 
@@ -244,14 +239,9 @@ export async function readOwned(host: Host): Promise<Owned> {
   if (recorded === undefined) return NOTHING_OWNED;
   const { boot, ...found } = recorded;
   const owned = { ...NOTHING_OWNED, ...(found as Partial<Owned>) };
-  return boot === (await bootOf(host)) ? owned : withoutNumbers(owned);
+  // One that names no boot has no numbers.
+  return boot === undefined || boot === (await bootOf(host)) ? owned : ofAnotherBoot(owned);
 }
-
-const withoutNumbers = (owned: Owned): Owned => ({
-  ...owned,
-  addresses: owned.addresses.map(({ index: _, ...item }) => item),
-  routes: owned.routes.map(({ index: _, ...item }) => item),
-});
 
 /** Whether there is a record that says nothing. For the holder of the lock. */
 export const isOwnedDamaged = async (host: Host, { owned }: Machine): Promise<boolean> =>
@@ -260,8 +250,6 @@ export const isOwnedDamaged = async (host: Host, { owned }: Machine): Promise<bo
 export async function recordOwned(host: Host, owned: Owned): Promise<void> {
   await host.write(PATHS.owned, `${JSON.stringify({ ...owned, boot: await bootOf(host) })}\n`, 0o600);
 }
-
-export const NOTHING_OWNED: Owned = { addresses: [], routes: [], mtus: [], bridges: [], ports: [], moved: [] };
 
 /** Whichever of them we write ourselves: a stale keyfile would beat an ifcfg file of ours. */
 const PROFILES: readonly ProfileFolder[] = [ifcfgRenderer, keyfileRenderer, keyfilesOfBoot];
@@ -353,9 +341,13 @@ export async function observe(
   const owned = machine.ownedAddresses;
   const devices = new Set(bound.map(({ device }) => device));
   const bridged = observeBridges(machine, desired, owned);
+  const renamed = new Map(
+    ovsBridges(machine.ovs).flatMap(({ name, link }) => (link === undefined ? [] : [[link, name]])),
+  );
   const onPorts = new Set([
     ...[...desired.ports, ...bridged.ports].flatMap(({ device, bridge }) => [device, bridge]),
     ...bridged.bridges.map(({ name }) => name),
+    ...renamed.keys(),
   ]);
   const sysctls = await Promise.all(
     desired.sysctls.map(async ({ key }) => ({ key, value: (await host.sysctl(key)) ?? '' })),
@@ -368,6 +360,10 @@ export async function observe(
   });
   const onBridges = await readForeign(host, onPorts, { addresses: machine.printedAddresses });
   const moved = new Set(machine.owned.moved);
+  const onRenamed = onBridges.flatMap((each) => {
+    const device = renamed.get(each.device);
+    return device === undefined ? [] : [{ ...each, device }];
+  });
   return {
     links: machine.links,
     state: {
@@ -395,7 +391,8 @@ export async function observe(
     owned,
     ownedRoutes: onDevices(machine.owned.routes, machine.links, recordedRouteKey),
     managers: new Map(),
-    emptied: withoutGiven(bridged.emptied, onBridges, moved),
+    // What is on a link that has not its bridge's name moves nowhere.
+    emptied: withoutGiven(withoutGiven(bridged.emptied, onBridges, moved), onRenamed, new Set()),
     portRoutes: portRoutes(machine, desired, owned),
     cutOff: cutOff(machine, desired.addresses),
     onBridges,
@@ -428,118 +425,14 @@ export async function observeManaged(
   return { ...observation, state: { ...observation.state, profiles }, managers: known, onManaged };
 }
 
-/** Keys of what is recorded, as far as its NIC is there, and commands can name it. */
-function onDevices<T extends Place>(
-  items: readonly T[],
-  links: readonly ObservedLink[],
-  keyOf: (item: T, device: string) => string,
-): Set<string> {
-  const devicesOf = placesAmong(links);
-  return new Set(
-    items.flatMap((item) =>
-      devicesOf(item)
-        .filter(isSayable)
-        .map((device) => keyOf(item, device)),
-    ),
-  );
-}
-
-/**
- * The device that something recorded is on: of the link that was its NIC in this boot, whatever its MAC and name are by now; once that
- * is gone of the only one with the MAC, or, as others came with that, of the one that has the name.
- */
-function placesAmong(links: readonly ObservedLink[]): (place: Place) => string[] {
-  const nics = links.filter(isNicOfAnyName);
-  const byIndex = new Map(nics.map(({ index, device }) => [index, device]));
-  const byMac = devicesByMac(links);
-  return ({ mac, on, index, device }) => {
-    if (on !== undefined) return [on];
-    const numbered = index === undefined ? undefined : byIndex.get(index);
-    if (numbered !== undefined) return [numbered];
-    const named = byMac.get(mac) ?? [];
-    return named.length === 1 ? named : named.filter((name) => name === device);
-  };
-}
-
-/**
- * Of what is recorded that which is there still, though nobody wants it there: the record shrinks by what was seen to go, only. It
- * goes with its link. What has no number is of a version before that, or of another boot,
- * and may be on any NIC once its own is not there; nor is anything forgotten where several may be its NIC.
- */
-export function stillThere(
-  machine: Machine,
-  wanted: Pick<NetworkState, 'addresses' | 'routes'>,
-): Pick<Owned, 'addresses' | 'routes'> {
-  const { links, owned } = machine;
-  const devicesOf = placesAmong(links);
-  const byMac = devicesByMac(links);
-  const nics = links.filter(isNicOfAnyName).map(({ device }) => device);
-  const left = <T extends Place>(
-    items: readonly T[],
-    there: Set<string>,
-    isWanted: Set<string>,
-    keyOf: (item: T, device: string) => string,
-  ) =>
-    items.filter((item) => {
-      const places = devicesOf(item);
-      const unknown = places.length === 0 && (item.index === undefined || byMac.has(item.mac));
-      return (unknown ? nics : places).some((device) => {
-        const key = keyOf(item, device);
-        return there.has(key) && !isWanted.has(key);
-      });
-    });
-  return {
-    addresses: left(
-      owned.addresses,
-      new Set(machine.addresses.map(addressKey)),
-      new Set(wanted.addresses.map(addressKey)),
-      ({ spec }, device) => addressKey({ device, spec }),
-    ),
-    routes: left(
-      owned.routes,
-      new Set(machine.routes.map(routeTargetKey)),
-      new Set(wanted.routes.map(routeTargetKey)),
-      recordedRouteKey,
-    ),
-  };
-}
-
-const recordedRouteKey = ({ dest, via, metric = 0 }: Owned['routes'][number], device: string): string =>
-  routeTargetKey({ dest, via, device, metric, protocol: ROUTE_PROTOCOL });
-
-/** What is on a NIC that the configuration names and that has another MAC now stays as it is: it may get its own again. */
-export function withoutPending(machine: Machine, pending: readonly { mac: string }[]): Machine {
-  const { links, owned } = machine;
-  const macs = new Set(pending.map(({ mac }) => mac));
-  if (!owned.addresses.some(({ mac, on }) => on === undefined && macs.has(mac))) return machine;
-  const known = owned.addresses.filter(({ mac, on }) => on !== undefined || !macs.has(mac));
-  return { ...machine, ownedAddresses: onDevices(known, links, ({ spec }, device) => addressKey({ device, spec })) };
-}
-
-/** The devices of each NIC: a bridge often has the MAC of its port. More than one where others came with it. */
-export function devicesByMac(links: readonly ObservedLink[]): Map<string, string[]> {
-  const known = new Map<string, ObservedLink[]>();
-  for (const link of links.filter(isNicOfAnyName)) {
-    const mac = link.permanentMac ?? link.mac;
-    known.set(mac, [...(known.get(mac) ?? []), link]);
-  }
-  return new Map([...known].map(([mac, all]) => [mac, withoutLower(all).map(({ device }) => device)]));
-}
-
 /** Bridges and ports that are wanted, or ours as recorded. */
 function observeBridges(
-  { links, ovs, addresses, owned: record }: Machine,
+  { links, ovs, addresses, ownedBridges, ownedPorts }: Machine,
   desired: Pick<NetworkState, 'bridges' | 'ports'>,
   owned: ReadonlySet<string>,
 ): Pick<NetworkState, 'bridges' | 'ports'> & { emptied: Set<string> } {
-  const devicesOf = devicesByMac(links.filter(isNic));
-  const ourBridges = new Set(record.bridges.map(bridgeKey));
-  const ours = new Set([
-    ...record.ports.flatMap(({ mac, bridge, type }) =>
-      (devicesOf.get(mac) ?? []).map((device) => portKey({ device, bridge, type })),
-    ),
-    ...desired.ports.map(portKey),
-  ]);
+  const ourBridges = new Set(ownedBridges.map(bridgeKey));
+  const ours = new Set([...ownedPorts, ...desired.ports].map(portKey));
   const known = new Set([...ourBridges, ...desired.bridges.map(bridgeKey)]);
   const all = portsOf({ links, ovs });
   const bridges = bridgesOf({ links, ovs }).filter((bridge) => known.has(bridgeKey(bridge)));
@@ -549,9 +442,14 @@ function observeBridges(
     bridges.push(...desired.bridges.filter(({ type }) => type === 'ovs'));
     ports.push(...desired.ports.filter(({ type }) => type === 'ovs'));
   }
-  const isBusy = ({ name }: Bridge) =>
-    all.some((port) => port.bridge === name && !ports.includes(port)) ||
-    addresses.some((address) => address.device === name && !owned.has(addressKey(address)));
+  const renamed = new Map(ovsBridges(ovs).map(({ name, link }) => [name, link]));
+  const isBusy = ({ name, type }: Bridge) => {
+    const link = type === 'ovs' ? (renamed.get(name) ?? name) : name;
+    return (
+      all.some((port) => port.bridge === name && port.type === type && !ports.includes(port)) ||
+      addresses.some((address) => address.device === link && !owned.has(addressKey(address)))
+    );
+  };
   const emptied = new Set(
     bridges.filter((bridge) => ourBridges.has(bridgeKey(bridge)) && !isBusy(bridge)).map(bridgeKey),
   );

@@ -3,12 +3,19 @@
 
 import type { Foreign } from '../dialects/foreign.ts';
 import { AgentError, EXIT } from '../errors.ts';
+import { visible } from '../visible.ts';
 import type { BoundNic, NicBinding, ObservedLink } from './nics.ts';
 import { movedKey } from './observation.ts';
 import { type Bridge, type BridgeType, bridgeKey, type Port, portKey } from './state.ts';
 
+/** `uuid`: of its row, as long as it has that; `link`: the name of its link where somebody has given it another. */
+export type OvsBridge = { name: string; ports: string[]; uuid?: string; link?: string };
+
 /** What Open vSwitch says; `silent`: why it says nothing. */
-export type OpenVSwitch = { bridges: { name: string; ports: string[] }[] } | { silent: string };
+export type OpenVSwitch = { bridges: OvsBridge[] } | { silent: string };
+
+/** What tells a bridge from another of its name: a Linux one its number, in this boot; one of Open vSwitch its row. */
+export type BridgeId = number | string;
 
 /** A NIC that is not on its bridge yet, or is on one still. */
 export type Waiting = { mac: string; reason: string };
@@ -19,9 +26,20 @@ export type BridgeView = {
   ovs: OpenVSwitch | undefined;
 };
 
-/** Its database may answer where nobody carries out what is in it: none of its bridges is a link then. */
-export function carriedOut(ovs: OpenVSwitch, links: readonly ObservedLink[]): OpenVSwitch {
+/** Its database may answer where nobody carries out what is in it: none of its bridges is a link then. `renamed`: links, by bridges. */
+export function carriedOut(
+  ovs: OpenVSwitch,
+  links: readonly ObservedLink[],
+  renamed: ReadonlyMap<string, string> = new Map(),
+): OpenVSwitch {
   if ('silent' in ovs || ovs.bridges.length === 0) return ovs;
+  if (ovs.bridges.some(({ name }) => renamed.has(name)))
+    return {
+      bridges: ovs.bridges.map((bridge) => {
+        const link = renamed.get(bridge.name);
+        return link === undefined ? bridge : { ...bridge, link };
+      }),
+    };
   if (ovs.bridges.some(({ name }) => links.some(({ device }) => device === name))) return ovs;
   const names = ovs.bridges.map(({ name }) => name).join(', ');
   return { silent: `its database names ${names}, and no such link is there: see systemctl status ovs-vswitchd` };
@@ -58,7 +76,21 @@ export function portsOf({ links, ovs }: BridgeView): Port[] {
   ];
 }
 
-const ovsBridges = (ovs: OpenVSwitch | undefined) => (ovs !== undefined && 'bridges' in ovs ? ovs.bridges : []);
+export const ovsBridges = (ovs: OpenVSwitch | undefined): readonly OvsBridge[] =>
+  ovs !== undefined && 'bridges' in ovs ? ovs.bridges : [];
+
+export const isSilent = (ovs: OpenVSwitch | undefined): boolean => ovs !== undefined && 'silent' in ovs;
+
+/** By bridgeKey. */
+export const bridgeIds = ({ links, ovs }: BridgeView): Map<string, BridgeId> =>
+  new Map([
+    ...links.flatMap(({ device, kind, index }): [string, BridgeId][] =>
+      kind === 'bridge' && index !== undefined ? [[bridgeKey({ name: device, type: 'linux' }), index]] : [],
+    ),
+    ...ovsBridges(ovs).flatMap(({ name, uuid }): [string, BridgeId][] =>
+      uuid === undefined ? [] : [[bridgeKey({ name, type: 'ovs' }), uuid]],
+    ),
+  ]);
 
 /**
  * The binding with each NIC as it can be brought up now. While Open vSwitch is silent a NIC that is a port already stays one;
@@ -143,6 +175,9 @@ function faultOf(
     return `${name} is there and is no Linux bridge: choose another name, or another bridge-type`;
   if (type === 'ovs' && isLinux)
     return `${name} is there as a Linux bridge: say bridge-type: linux, or remove it with ip link delete ${name}`;
+  const renamed = type === 'ovs' ? ovsBridges(ovs).find((each) => each.name === name)?.link : undefined;
+  if (renamed !== undefined)
+    return `the link of the bridge ${name} has the name ${visible(renamed)} now: give it its own again: ip link set dev ${visible(renamed)} name ${name}`;
   if (type === 'ovs' && there !== undefined && ovs !== undefined && 'bridges' in ovs && !isOvs)
     return `${name} is there and is no bridge of Open vSwitch: choose another name`;
   const ours = (port: Port) => recorded.some((each) => each.device === port.device && each.bridge === port.bridge);

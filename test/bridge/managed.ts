@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ADDRESSES } from '../lab/lab.ts';
+import { ADDRESSES, NICS } from '../lab/lab.ts';
 import { createManagedLab, type ManagedLab, NAME_OF } from '../lab/path.ts';
 import { IFCFGS, ifcfg, KEYFILES, keyfile } from '../lab/profiles.ts';
 import { networkOf, onEveryPath } from '../lab/state.ts';
@@ -98,6 +98,28 @@ export function managedMoves(path: 'keyfile' | 'ifcfg', type: BridgeType): void 
         assert.deepEqual(await states(), ['eth0:connected']);
         assert.equal(await networkOf(lab.router), plain);
       });
+
+    it('as long as the port has another MAC NetworkManager leaves both alone, and an empty if_list takes all down', async () => {
+      await reload(lab, onBridge);
+      await shell(lab, 'ip link set eth0 address 52:54:84:99:00:01');
+      for (const _ of [1, 2]) {
+        await reload(lab, onBridge);
+        await shell(lab, 'nmcli general reload');
+        await sleep(500);
+        assert.deepEqual(await states(), ['br-ex:unmanaged', 'eth0:unmanaged']);
+        assert.match(await shell(lab, 'ip -4 -o address show dev br-ex'), new RegExp(`${ADDRESSES.router}/24`));
+      }
+      await reload(lab, 'if_list: []\n');
+      assert.equal(await lab.router.read(DROP_IN), undefined);
+      assert.equal((await lab.router.run(['ip', 'link', 'show', 'br-ex'])).status, 1);
+      assert.doesNotMatch(await shell(lab, 'ip -4 -o address show dev eth0'), new RegExp(ADDRESSES.router));
+      await shell(
+        lab,
+        `ip link set eth0 address ${NICS.public.mac}; nmcli general reload; sleep 0.5; nmcli device set eth0 managed yes`,
+      );
+      await reload(lab, elastic.config);
+      assert.deepEqual(await states(), ['eth0:connected']);
+    });
 
     it('a foreign profile that claims the NIC is put aside', async () => {
       const [file, text] =

@@ -41,7 +41,7 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
       ]);
       await reload(lab, onBridge);
       assert.deepEqual(await lab.calls(), [
-        '--timeout=5 --format=json --columns=name,ports list Bridge -- --columns=_uuid,name list Port',
+        '--timeout=5 --format=json --columns=_uuid,name,ports list Bridge -- --columns=_uuid,name list Port',
       ]);
     });
 

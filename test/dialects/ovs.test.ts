@@ -5,18 +5,18 @@ import { parseBridges, transaction } from '../../src/dialects/ovs.ts';
 describe('what ovs-vsctl lists', () => {
   it('is bridges with their ports, without the port that is the bridge itself', () => {
     // ovs-vsctl 3.1.0, verbatim but for the UUIDs.
-    const text = `{"data":[["br-int",["uuid","a1"]],["br-ex",["set",[["uuid","b1"],["uuid","b2"]]]]],"headings":["name","ports"]}
+    const text = `{"data":[[["uuid","a"],"br-int",["uuid","a1"]],[["uuid","b"],"br-ex",["set",[["uuid","b1"],["uuid","b2"]]]]],"headings":["_uuid","name","ports"]}
 {"data":[[["uuid","a1"],"br-int"],[["uuid","b2"],"br-ex"],[["uuid","b1"],"eth0"]],"headings":["_uuid","name"]}
 `;
     assert.deepEqual(parseBridges(text), [
-      { name: 'br-int', ports: [] },
-      { name: 'br-ex', ports: ['eth0'] },
+      { name: 'br-int', ports: [], uuid: 'a' },
+      { name: 'br-ex', ports: ['eth0'], uuid: 'b' },
     ]);
   });
 
   it('is nothing where there is none', () => {
     assert.deepEqual(
-      parseBridges('{"data":[],"headings":["name","ports"]}\n{"data":[],"headings":["_uuid","name"]}\n'),
+      parseBridges('{"data":[],"headings":["_uuid","name","ports"]}\n{"data":[],"headings":["_uuid","name"]}\n'),
       [],
     );
   });
