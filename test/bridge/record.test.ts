@@ -80,6 +80,7 @@ describe('a Linux bridge of ours, recorded', { concurrency: 4 }, () => {
     ['renamed', rename('br-ex', 'brq')],
     ['renamed, and its NIC too', rename('br-ex', 'brq'), rename(NIC, 'wan0')],
     ['renamed, with another MAC', rename('br-ex', 'brq'), `ip link set brq address ${NEW}`],
+    ['renamed, and its NIC taken out', rename('br-ex', 'brq'), `ip link set ${NIC} nomaster`],
     ['renamed to what no rule and no batch could name', rename('br-ex', "'br\"+'")],
     [
       'renamed, and its NIC has another MAC and name',
@@ -116,6 +117,20 @@ describe('a Linux bridge of ours, recorded', { concurrency: 4 }, () => {
     assert.deepEqual([await is(lab, 'brq'), await masterOf(lab, NIC), await reached(lab)], [false, 'br-ex', true]);
     assert.equal((await reload(lab, bridged(config, 'linux'))).result, 'unchanged');
     await shell(lab, rename('br-ex', 'brq'));
+    await takesAllDown(lab);
+  });
+
+  it('renamed, and the file says so: it stays, with all that is on it, and ours', async (t) => {
+    const lab = await router(t, 'linux');
+    const number = () => shell(lab, 'cat /sys/class/net/br[-q]*/ifindex');
+    const made = await number();
+    await shell(lab, rename('br-ex', 'brq'));
+    const { steps } = await reload(lab, bridged(config, 'linux').replace('bridge: br-ex', 'bridge: brq'));
+    assert.deepEqual(
+      steps.filter(({ kind }) => /bridge|port|-address$/.test(kind)),
+      [],
+    );
+    assert.deepEqual([await number(), await carriersOf(lab), await reached(lab)], [made, onlyOn('brq'), true]);
     await takesAllDown(lab);
   });
 
