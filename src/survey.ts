@@ -419,12 +419,14 @@ function ownedBy(
 ): Owned {
   const macOf = new Map(bound.flatMap((nic) => [nic.device, carrierOf(nic)].map((device) => [device, nic.mac])));
   const indexOf = new Map(machine.links.map(({ device, index }) => [device, index]));
-  const place = (device: string) => {
+  const placeOf = (device: string) => {
     const [mac, index] = [macOf.get(device) ?? '', indexOf.get(device)];
     if (wanted.bridges.some(({ name }) => name === device))
       return { mac, on: device, ...(index !== undefined && { index }) };
     return index === undefined ? { mac } : { mac, index, device };
   };
+  const places = new Map(machine.links.map(({ device }) => [device, placeOf(device)]));
+  const place = (device: string) => places.get(device) ?? placeOf(device);
   const absent = [...pending, ...broken.map(({ nic }) => nic)];
   const named = absent.flatMap(({ bridge }) => bridge ?? []);
   const left = { ...stillThere(machine, wanted), ...leftAlone(machine, named) };

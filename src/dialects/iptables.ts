@@ -105,9 +105,12 @@ const RULE = /^((?:\[\d+:\d+\] )?-A (\S+)) ?(.*)$/s;
 const WITH_CHAINS: readonly string[] = [...TABLES, 'raw', 'security'];
 
 const OUR_RULE = `-A ${CHAIN_PREFIX}`;
+const NOT_OURS = new RegExp(String.raw`^(?:\[\d+:\d+\] )?-A (?!${CHAIN_PREFIX}).*`, 'gm');
 
 /** Chains of others, as `table chain`, that have rules of theirs, with how many rules they have in all. */
 export function foreignChains(text: string): Map<string, number> {
+  // Mostly there is nothing but our jumps, and no need to take it all apart.
+  if ((text.match(NOT_OURS) ?? []).every((line) => isOurJump(RULE.exec(line)?.[3] ?? ''))) return new Map();
   const found = new Map<string, { count: number; foreign: boolean }>();
   let table: string | undefined;
   for (const line of savedLines(text)) {

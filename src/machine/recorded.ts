@@ -101,7 +101,7 @@ function placesAmong(links: readonly ObservedLink[]): (place: Place) => string[]
   const byIndex = new Map(nics.map(({ index, device }) => [index, device]));
   const byMac = devicesByMac(links);
   const names = new Map(links.map(({ index, device }) => [index, device]));
-  return ({ mac, on, index, device }) => {
+  const devicesOf = ({ mac, on, index, device }: Place): string[] => {
     if (on !== undefined) {
       const bridge = index === undefined ? on : names.get(index);
       return bridge === undefined ? [] : [bridge];
@@ -110,6 +110,15 @@ function placesAmong(links: readonly ObservedLink[]): (place: Place) => string[]
     if (numbered !== undefined) return [numbered];
     const named = byMac.get(mac) ?? [];
     return named.length === 1 ? named : named.filter((name) => name === device);
+  };
+  // What is recorded one after the other is mostly on one NIC.
+  let last: Place | undefined;
+  let found: string[] = [];
+  return (place) => {
+    const { mac, on, index, device } = place;
+    if (last?.mac !== mac || last.on !== on || last.index !== index || last.device !== device) found = devicesOf(place);
+    last = place;
+    return found;
   };
 }
 
@@ -126,35 +135,39 @@ export function stillThere(
   const devicesOf = placesAmong(links);
   const byMac = devicesByMac(links);
   const nics = links.filter(isNicOfAnyName).map(({ device }) => device);
-  const left = <T extends Place>(
-    items: readonly T[],
-    there: Set<string>,
-    isWanted: Set<string>,
-    keyOf: (item: T, device: string) => string,
-  ) =>
+  const left = <T extends Place>(items: readonly T[], isLeft: (item: T, device: string) => boolean) =>
     items.filter((item) => {
       const places = devicesOf(item);
       const unknown = places.length === 0 && item.on === undefined && (item.index === undefined || byMac.has(item.mac));
-      return (unknown ? nics : places).some((device) => {
-        const key = keyOf(item, device);
-        return there.has(key) && !isWanted.has(key);
-      });
+      return (unknown ? nics : places).some((device) => isLeft(item, device));
     });
+  const [specsThere, specsWanted] = [specsByDevice(machine.addresses), specsByDevice(wanted.addresses)];
+  const routesThere = new Set(machine.routes.map(routeTargetKey));
+  const routesWanted = new Set(wanted.routes.map(routeTargetKey));
   return {
     addresses: left(
       owned.addresses,
-      new Set(machine.addresses.map(addressKey)),
-      new Set(wanted.addresses.map(addressKey)),
-      ({ spec }, device) => addressKey({ device, spec }),
+      ({ spec }, device) => has(specsThere, device, spec) && !has(specsWanted, device, spec),
     ),
-    routes: left(
-      owned.routes,
-      new Set(machine.routes.map(routeTargetKey)),
-      new Set(wanted.routes.map(routeTargetKey)),
-      recordedRouteKey,
-    ),
+    routes: left(owned.routes, (route, device) => {
+      const key = recordedRouteKey(route, device);
+      return routesThere.has(key) && !routesWanted.has(key);
+    }),
   };
 }
+
+/** Keys of all would be made anew at each look. */
+function specsByDevice(addresses: readonly Address[]): Map<string, Set<string>> {
+  const found = new Map<string, Set<string>>();
+  for (const { device, spec } of addresses) {
+    const specs = found.get(device) ?? new Set();
+    found.set(device, specs.add(spec));
+  }
+  return found;
+}
+
+const has = (specs: Map<string, Set<string>>, device: string, spec: string): boolean =>
+  specs.get(device)?.has(spec) ?? false;
 
 export const recordedRouteKey = ({ dest, via, metric = 0 }: Owned['routes'][number], device: string): string =>
   routeTargetKey({ dest, via, device, metric, protocol: ROUTE_PROTOCOL });
