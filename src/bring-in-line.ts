@@ -7,7 +7,8 @@ import { attentive } from './machine/conversation.ts';
 import { waysFor } from './machine/flow-record.ts';
 import type { Host } from './machine/host.ts';
 import type { Order, RunRequest } from './order.ts';
-import { type Ahead, rememberQuiet } from './quiet.ts';
+import { rememberQuiet } from './quiet.ts';
+import type { Known } from './reconcile.ts';
 import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
 import { isAutomatic } from './trigger.ts';
 import { newWays } from './upgrade.ts';
@@ -17,7 +18,7 @@ export async function bringInLine(
   request: RunRequest,
   { config = NOTHING, configWarnings, bytes }: Order,
   begin: (found: Checkpoint) => Promise<void>,
-  ahead: Ahead | undefined,
+  { ahead, seen }: Known = {},
 ): Promise<Convergence> {
   const { host: asked, heard } = attentive(host, ahead?.answers);
   const warnings: string[] = [];
@@ -26,10 +27,12 @@ export async function bringInLine(
   if (request.command === 'start' && config.nics.length === 0) warnings.push(NO_NICS);
   const isAsked = !isAutomatic(request.trigger);
   if (isAsked) warnings.push(...(await newWays(asked, config)));
-  const tried = await converge(host, aim, { beforeChange: begin, asked, isAsked });
+  const tried = await converge(host, aim, { beforeChange: begin, asked, isAsked, seen });
   const convergence =
     request.command === 'start' && tried.isUnwritable === true ? await bringUpWithoutFiles(host, aim, tried) : tried;
-  if (configWarnings !== undefined) await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
+  // What was seen before was not asked.
+  if (configWarnings !== undefined && seen === undefined)
+    await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
   return { ...convergence, warnings: [...warnings, ...convergence.warnings] };
 }
 

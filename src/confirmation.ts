@@ -1,7 +1,7 @@
 // A change that waits for its confirmation: kept, or taken back, whoever decides it. For the holder of the lock.
 
 import { NOTHING } from './config/config.ts';
-import type { Checkpoint, Convergence } from './converge.ts';
+import type { Checkpoint, Return } from './converge.ts';
 import type { Renderer } from './dialects/renderer.ts';
 import { AgentError } from './errors.ts';
 import { setAside } from './machine/damaged.ts';
@@ -65,7 +65,7 @@ export async function takeBack(
   renderer: Renderer,
   scope: Scope,
   why: string,
-): Promise<Convergence> {
+): Promise<Return> {
   // A full disk keeps nobody from his router; but then the change stays on record, and with it the next attempt.
   const unrecorded = await recordReturn(host, change, why).then(
     () => undefined,
@@ -77,7 +77,7 @@ export async function takeBack(
   const found = await readCheckpoint(host);
   const damage =
     found === undefined ? await setAside(host, PATHS.checkpoint, 'what the change found is not known any more') : [];
-  const back = await goBack(host, change, found, renderer, scope).catch((error: unknown): Convergence => {
+  const back = await goBack(host, change, found, renderer, scope).catch((error: unknown): Return => {
     if (!(error instanceof AgentError)) throw error;
     return { result: 'failed', whole: false, steps: [], warnings: [], error };
   });
@@ -95,7 +95,7 @@ async function goBack(
   found: Checkpoint | undefined,
   renderer: Renderer,
   scope: Scope,
-): Promise<Convergence> {
+): Promise<Return> {
   if (found === undefined || !(await isOfThisBoot(host, change)))
     return takeBackAfterBoot(host, found?.state.files ?? [], renderer, scope);
   const { restore } = await import('./converge.ts');
@@ -129,7 +129,7 @@ async function takeBackAfterBoot(
   files: readonly { path: string; content: string; mode: number }[],
   renderer: Renderer,
   scope: Scope,
-): Promise<Convergence> {
+): Promise<Return> {
   const steps: Step[] = [];
   for (const file of files) {
     const there = await host.read(file.path, { orNothing: true });

@@ -24,6 +24,7 @@ import {
   readMachine,
   readOwned,
   recordOwned,
+  type Seen,
 } from './machine/observe.ts';
 import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
@@ -35,7 +36,7 @@ import type { FlowModel } from './network/flows.ts';
 import { type BoundNic, usedNics } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
-import { type Left, ourRoutes, settingsToReturn, toReturn, withStayed } from './network/return.ts';
+import { type Left, ourRoutes, type Standing, settingsToReturn, toReturn, withStayed } from './network/return.ts';
 import {
   type Address,
   addressKey,
@@ -52,7 +53,7 @@ import {
 } from './network/state.ts';
 import { describe, isLate, type Step } from './network/step.ts';
 import type { Ways } from './network/translation.ts';
-import { type Others, readOthers, returnOthers, takenFrom } from './others.ts';
+import { type Others, readOthers, returnOthers, takenFrom, takesNothing } from './others.ts';
 import {
   type Aim,
   chooseRenderer,
@@ -85,6 +86,9 @@ export type Convergence = {
   found?: () => Promise<Checkpoint>;
 };
 
+/** `seen`: by the last look, where nothing was changed since. */
+export type Return = Convergence & { seen?: Seen };
+
 /** What a run found before its first change: enough for another process to bring it back. Survives JSON. */
 export type Checkpoint = {
   renderer: Renderer['name'];
@@ -107,6 +111,8 @@ export type ConvergeOptions = {
   beforeChange?: (found: Checkpoint) => Promise<void>;
   /** Is asked for the first look. */
   asked?: Host;
+  /** A moment ago: enough to find nothing to do. */
+  seen?: Seen | undefined;
   /** Somebody asked for this run: flows are held against the file where nothing else is to do, too. */
   isAsked?: boolean;
 };
@@ -128,7 +134,8 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   const { renderer, scope } = aim;
   const { beforeChange, asked = host, isAsked = false } = options;
   const look = (rules?: Answers) => survey(rules === undefined ? host : knowing(host, rules), aim);
-  const first = await survey(asked, aim, true);
+  const seen = options.seen && (await survey(asked, aim, true, options.seen));
+  const first = seen?.steps.length === 0 ? seen : await survey(asked, aim, true);
   const warnings = (await isOwnedDamaged(host, first.machine))
     ? await setAside(host, PATHS.owned, 'addresses and routes of ours on NICs that left the file stay')
     : [];
@@ -147,6 +154,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   const cuts: Cut[] = [];
   let current = first;
   let failure: Error | undefined;
+  let failed: Survey | undefined;
   let isUnwritable = false;
   for (let round = 0; round < MOST_ROUNDS; round++) {
     try {
@@ -202,13 +210,17 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
           (due.some(preserves) && !next.steps.some(preserves)) ||
           (!due.some(isLate) && dueOf(next.steps).some(isLate))
         : tookAway(next.steps, due);
-    if (sameNics(current, next) && !goesOn) break;
+    if (sameNics(current, next) && !goesOn) {
+      failed = next;
+      break;
+    }
     current = next;
   }
   const rolledBack = await rollBack(host, renderer, first, checkpoint, {
     done,
     warnings,
     failure: failure ?? new Error('no failure'),
+    failed,
   });
   return { ...rolledBack, isUnwritable };
 
@@ -338,11 +350,17 @@ const withAlso = (convergence: Convergence, { steps, warnings }: Also): Converge
 });
 
 /** When a change was taken back: what is in force then is the last good configuration, or nothing of ours. */
-async function endFlowsOfBefore(host: Host, renderer: Renderer, ways: Ways, record: FlowRecord): Promise<Cut> {
+async function endFlowsOfBefore(
+  host: Host,
+  renderer: Renderer,
+  ways: Ways,
+  record: FlowRecord,
+  seen: Seen | undefined,
+): Promise<Cut> {
   const bytes = await readLastGood(host);
   const parsed = bytes && (await readConfig(host, PATHS.lastGood, bytes, 'look'));
   const aim: Aim = { config: parsed?.ok ? parsed.config : NOTHING, renderer, scope: 'whole', ways };
-  return endFlows(host, aim, await survey(host, aim), record);
+  return endFlows(host, aim, await survey(host, aim, false, seen), record);
 }
 
 /** NetworkManager goes on working after nmcli has returned: on 1,000 new addresses half a second, on their removal three. */
@@ -430,44 +448,47 @@ async function rollBack(
   renderer: Renderer,
   first: Survey,
   checkpoint: Checkpoint,
-  attempt: { done: Step[]; warnings: string[]; failure: Error },
+  attempt: { done: Step[]; warnings: string[]; failure: Error; failed: Survey | undefined },
 ): Promise<Convergence> {
-  const { done, warnings, failure } = attempt;
+  const { done, warnings, failure, failed } = attempt;
+  const { managers } = first.observation;
   // Nobody else had time to change anything.
   const { left: _, ...all } = checkpoint;
-  const back = await bringBack(
-    host,
-    renderer,
-    all,
-    first.observation.managers,
-    first.machine.unreadable.filter(({ stray }) => !stray),
-  );
-  warnings.push(...back.warnings, ...(await cutAfterwards(host, renderer, checkpoint)).warnings);
+  const back = await bringBack(host, renderer, all, {
+    managers,
+    unread: first.machine.unreadable.filter(({ stray }) => !stray),
+    // NetworkManager goes on working.
+    ...(managers.size === 0 && failed !== undefined && { seen: failed.machine }),
+  });
+  warnings.push(...back.warnings, ...(await cutAfterwards(host, renderer, checkpoint, back.seen)).warnings);
   const result = back.whole ? 'rolled-back' : 'failed';
   return { result, whole: first.whole, steps: done, warnings, error: failure };
 }
 
 /** Brings back what another run found, as far as its NICs are there still. */
-export async function restore(host: Host, checkpoint: Checkpoint): Promise<Convergence> {
+export async function restore(host: Host, checkpoint: Checkpoint): Promise<Return> {
   const [links, owned] = await Promise.all([readLinks(host), readOwned(host)]);
   const there = await withoutGone(host, checkpoint, links);
   // Without a place to write it down the network comes back all the same.
   const unrecorded = await recordOwned(host, union(owned, checkpoint.owned)).catch(asError);
   const renderer = await chooseRenderer(host, checkpoint.renderer);
-  const { whole, steps, warnings } = await bringBack(host, renderer, there, new Map());
-  warnings.push(...(await cutAfterwards(host, renderer, checkpoint)).warnings);
+  const { whole, steps, warnings, seen } = await bringBack(host, renderer, there, { managers: new Map(), unread: [] });
+  warnings.push(...(await cutAfterwards(host, renderer, checkpoint, seen)).warnings);
   if (unrecorded !== undefined) warnings.push(unrecorded.message);
-  if (whole) return { result: steps.length === 0 ? 'unchanged' : 'changed', whole, steps, warnings };
+  if (whole) {
+    const result = steps.length === 0 ? 'unchanged' : 'changed';
+    return { result, whole, steps, warnings, ...(seen !== undefined && { seen }) };
+  }
   const error = new AgentError('the network could not be brought back to what it was before', EXIT.failed);
   return { result: 'failed', whole, steps, warnings, error };
 }
 
 /** What cannot be looked at now is left to the next run. */
-async function cutAfterwards(host: Host, renderer: Renderer, { ways }: Checkpoint): Promise<Cut> {
+async function cutAfterwards(host: Host, renderer: Renderer, { ways }: Checkpoint, seen?: Seen): Promise<Cut> {
   const record = await readFlowRecord(host);
   if (record === undefined) return NO_CUT;
   try {
-    return await endFlowsOfBefore(host, renderer, ways ?? 'as in 1.0', record);
+    return await endFlowsOfBefore(host, renderer, ways ?? 'as in 1.0', record, seen);
   } catch (error) {
     if (!(error instanceof AgentError)) throw error;
     return NO_CUT;
@@ -503,20 +524,22 @@ async function withoutGone(host: Host, checkpoint: Checkpoint, links: Machine['l
   };
 }
 
+/** `unread`: tables that could not be read before the change either. `seen`: when it failed. */
+type Before = { managers: Observation['managers']; unread: Machine['unreadable']; seen?: Seen };
+
 /** Gives the steps that were done, and whether all is as it was; what is not is in the warnings. */
 async function bringBack(
   host: Host,
   renderer: Renderer,
   checkpoint: Checkpoint,
-  managers: Observation['managers'],
-  /** Tables that could not be read before the change either. */
-  unread: Machine['unreadable'] = [],
-): Promise<{ whole: boolean; steps: Step[]; warnings: string[] }> {
+  { managers, unread, seen }: Before,
+): Promise<Pick<Return, 'whole' | 'steps' | 'warnings' | 'seen'>> {
   const warnings: string[] = [];
   let done: Step[] = [];
   try {
     const look = lookBack(host, renderer, checkpoint, { managers, unread });
-    const [found, before] = await Promise.all([look(), readStanding(host)]);
+    const found = await look(seen);
+    let before: Standing | undefined;
     let { steps: remaining, machine } = found;
     await recordComing(host, checkpoint, machine);
     let failed: Outcome['failed'];
@@ -525,13 +548,14 @@ async function bringBack(
       const planned = remaining;
       const due = dueOf(planned);
       // Of its warnings those of the last cut are said.
-      if (due.some(isLate) && (await cutAfterwards(host, renderer, checkpoint)).goesOn) break;
+      if (due.some(isLate) && (await cutAfterwards(host, renderer, checkpoint, machine)).goesOn) break;
+      if (!due.every(takesNothing)) before ??= await readStanding(host);
       const outcome = await applySteps(host, settingsLast(due));
       failed = outcome.failed;
       for (const step of outcome.done) tried.push(step);
       await outcome.announced;
       warnings.push(...outcome.warnings);
-      ({ steps: remaining, machine } = failed === undefined ? await settled(look, due) : await look());
+      ({ steps: remaining, machine } = failed === undefined ? await settled(() => look(), due) : await look());
       // What is foreign may have gone with what was taken back just now.
       const bringsOthers = !due.every(bringsForeign) && remaining.every(bringsForeign);
       const isNext =
@@ -539,6 +563,7 @@ async function bringBack(
       goesOn = remaining.length > 0 && isNext;
     }
     const theirs = await returnOthers(host, checkpoint.others, before, { ours: found.ours, links: machine.links });
+    const last = theirs.touched ? {} : { seen: machine };
     const lost = [...lostIn(remaining), ...theirs.lost];
     done = [...withoutLost(tried, lost).steps, ...theirs.back];
     warnings.push(...theirs.warnings, ...lost.map(cannotComeBack));
@@ -549,7 +574,7 @@ async function bringBack(
     if (remaining.length === 0 && gone.length === 0) {
       const left = { ...NOTHING_OWNED, ...stillThere(machine, checkpoint.state) };
       await shrinkOwned(host, renumbered(union(checkpoint.owned, left), machine), warnings);
-      return { whole: true, steps: done, warnings };
+      return { whole: true, steps: done, warnings, ...last };
     }
     if (failed !== undefined) warnings.push(`taking it back: ${failed.error.message}`);
     if (remaining.length > 0) warnings.push(`not taken back: ${shortList(remaining)}; the next reload tries again`);
@@ -599,17 +624,12 @@ const nothingChanged = (error: AgentError): AgentError =>
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 /** Plans the way back. Where NetworkManager does not answer any more, what is not its matter is taken back all the same. */
-function lookBack(
-  host: Host,
-  renderer: Renderer,
-  checkpoint: Checkpoint,
-  first: { managers: Observation['managers']; unread: Machine['unreadable'] },
-) {
+function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first: Before) {
   const { bound } = checkpoint;
   let { managers } = first;
   let answers = true;
   let back: NetworkState | undefined;
-  return async (): Promise<{ steps: Step[]; machine: Machine; ours: Observation }> => {
+  return async (seen?: Seen): Promise<{ steps: Step[]; machine: Machine; ours: Observation }> => {
     if (answers)
       managers = await readManagers(host).catch(() => {
         answers = false;
@@ -618,6 +638,8 @@ function lookBack(
     const machine = await readMachine(
       host,
       checkpoint.state.bridges.some(({ type }) => type === 'ovs'),
+      undefined,
+      seen,
     );
     const known = new Set(first.unread.map(({ table }) => table));
     refuseUnreadable({ unreadable: machine.unreadable.filter(({ table }) => !known.has(table)) }, checkpoint.state, '');

@@ -20,7 +20,7 @@ export async function readOthers(host: Host, { binding, observation, steps }: Su
   const bound = binding.bound.flatMap(({ device, bridge }) => [device, ...(bridge === undefined ? [] : [bridge.name])]);
   const owned = [...observation.owned].map((key) => key.slice(0, key.indexOf(' ')));
   const devices = [...new Set([...bound, ...owned])];
-  return steps.every(onlyAdds) ? { devices } : { devices, standing: await readStanding(host) };
+  return steps.every(takesNothing) ? { devices } : { devices, standing: await readStanding(host) };
 }
 
 const ADDS: readonly StepKind[] = [
@@ -39,7 +39,8 @@ const ADDS: readonly StepKind[] = [
   'announce-addresses',
 ];
 
-const onlyAdds = (step: Step): boolean => ADDS.includes(step.kind) && !('by' in step && step.by === 'networkmanager');
+export const takesNothing = (step: Step): boolean =>
+  ADDS.includes(step.kind) && !('by' in step && step.by === 'networkmanager');
 
 /** When the change is verified. */
 export async function takenFrom(host: Host, others: Others, ours: Observation): Promise<Others> {
@@ -49,19 +50,19 @@ export async function takenFrom(host: Host, others: Others, ours: Observation): 
 }
 
 /**
- * When all else is back. `before`: when the return began. What went with the return itself comes again where it can: the gateway of
- * another one was in a network of the change.
+ * When all else is back. `before`: when the return began; undefined where it takes nothing from others. What went with the return
+ * itself comes again where it can: the gateway of another one was in a network of the change. `touched`: they were put back, or tried.
  */
 export async function returnOthers(
   host: Host,
   others: Others | undefined,
-  before: Standing,
+  before: Standing | undefined,
   { ours, links }: { ours: Observation; links: readonly { device: string }[] },
-): Promise<{ back: PutBack[]; lost: PutBack[]; warnings: string[] }> {
+): Promise<{ back: PutBack[]; lost: PutBack[]; warnings: string[]; touched: boolean }> {
   const { devices = [], standing, gone = [] } = others ?? {};
-  const went = standing === undefined ? gone : goneSince(standing, before, devices, ours);
+  const went = standing === undefined ? gone : goneSince(standing, before ?? (await readStanding(host)), devices, ours);
   const due = await stillMissing(host, went, links);
-  const along = goneSince(before, await readStanding(host), devices, ours);
+  const along = before === undefined ? [] : goneSince(before, await readStanding(host), devices, ours);
   const missing = new Set((await putBack(host, [...due, ...along])).map(foreignKey));
   const isLost = (foreign: Lost) => missing.has(foreignKey(foreign));
   const lost = due.filter(isLost);
@@ -71,5 +72,6 @@ export async function returnOthers(
     back: [...due, ...along].filter((foreign) => !isLost(foreign)).map(step),
     lost: lost.filter((foreign) => !orphans.includes(foreign)).map(step),
     warnings: orphaned(orphans),
+    touched: due.length + along.length > 0,
   };
 }

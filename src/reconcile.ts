@@ -3,7 +3,7 @@
 
 import { basename, dirname } from 'node:path';
 import type { Issue } from './config/issue.ts';
-import type { Checkpoint, Convergence } from './converge.ts';
+import type { Checkpoint, Convergence, Return } from './converge.ts';
 import { AgentError, EXIT, type ExitStatus, isOfTheMoment, LockedError, NotNowError, UsageError } from './errors.ts';
 import { hashOf, sameBytes, shortName } from './hash.ts';
 import { readTrusted } from './machine/config-file.ts';
@@ -134,17 +134,22 @@ async function bringAbout(
         'kylin-vr confirm keeps it, kylin-vr rollback takes it back',
     );
   const ends = change !== undefined && (!waits || request.command === 'rollback');
-  if (ends && !(await (await import('./waiting.ts')).end(host, request, change, report))) return;
-  if (request.command === 'rollback') return obey(host, request, await chooseBack(host, target), ends, report);
+  const { goesOn, seen } = ends ? await (await import('./waiting.ts')).end(host, request, change, report) : GOES_ON;
+  if (!goesOn) return;
+  if (request.command === 'rollback')
+    return obey(host, request, await chooseBack(host, target), ends, report, { seen });
   if (waits) return obey(host, request, await chooseWaiting(host, change), ends, report);
   // After a change was taken back, what it did would be asked for.
   const ahead = ends ? undefined : await askAhead(host, request);
   try {
-    await obey(host, request, await chooseOrder(host, request, ends, ahead), ends, report, ahead);
+    await obey(host, request, await chooseOrder(host, request, ends, ahead), ends, report, { ahead, seen });
   } finally {
     await ahead?.answered;
   }
 }
+
+/** What is known of the machine before a run looks at it. */
+export type Known = { ahead?: Ahead | undefined; seen?: Return['seen'] };
 
 async function obey(
   host: Host,
@@ -152,13 +157,13 @@ async function obey(
   order: Order,
   ends: boolean,
   report: Report,
-  ahead?: Ahead,
+  known?: Known,
 ): Promise<void> {
   report.warnings = [...report.warnings, ...order.warnings];
   report.errors = [...report.errors, ...order.errors];
   if (order.errors.length > 0) report.exitStatus = EXIT.config;
   if (order.errors.length > 0 && request.settled) await rememberInvalid(host, request.settled);
-  if (order.config !== undefined || order.quiet !== undefined) await carryOut(host, request, order, report, ahead);
+  if (order.config !== undefined || order.quiet !== undefined) await carryOut(host, request, order, report, known);
   else if (ends && report.exitStatus === EXIT.ok) report.result = report.steps.length === 0 ? 'unchanged' : 'changed';
   if (request.command === 'rollback' && request.unconfirmed === undefined && report.exitStatus === EXIT.ok)
     await leaveFile(host, request, order, report);
@@ -166,6 +171,10 @@ async function obey(
 
 const isDue = async (host: Host, change: PendingChange | undefined, run: string): Promise<boolean> =>
   change?.run === run && (await hasLapsed(host, change));
+
+export type End = { goesOn: boolean; seen?: Return['seen'] };
+
+export const GOES_ON: End = { goesOn: true };
 
 /** Steps that are none need no words. */
 export async function addSteps(report: Report, steps: readonly Step[]): Promise<void> {
@@ -196,14 +205,14 @@ async function refuseFile(
   report.advice = `what failed may be of the moment: the timer tries it again in ${pause} s, and then with growing pauses`;
 }
 
-async function carryOut(host: Host, request: RunRequest, order: Order, report: Report, ahead?: Ahead): Promise<void> {
+async function carryOut(host: Host, request: RunRequest, order: Order, report: Report, known?: Known): Promise<void> {
   let change: PendingChange | undefined;
   const begin = async (found: Checkpoint): Promise<void> => {
     if (request.confirmWithin === undefined) return;
     change = await (await import('./waiting.ts')).begun(host, request, order, report, found);
   };
   const convergence = await (order.quiet === undefined
-    ? (await import('./bring-in-line.ts')).bringInLine(host, request, order, begin, ahead)
+    ? (await import('./bring-in-line.ts')).bringInLine(host, request, order, begin, known)
     : isAutomatic(request.trigger)
       ? order.quiet
       : cutQuietly(host, order.quiet));

@@ -13,7 +13,7 @@ import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
 import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
 import type { Host } from './machine/host.ts';
 import { askManaged, canAsk } from './machine/networkmanager.ts';
-import { type Machine, observe, observeManaged, readMachine, readOwned } from './machine/observe.ts';
+import { type Machine, observe, observeManaged, readMachine, readOwned, type Seen } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
 import { leftAlone, type Owned, type Place, stillThere, withoutPending } from './machine/recorded.ts';
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
@@ -98,6 +98,8 @@ export async function survey(
   { config, renderer, scope, ways }: Aim,
   /** Nothing has been changed yet: addresses that are not as on our record are news, and may be NetworkManager's to bring. */
   isFirst = false,
+  /** See readMachine. */
+  seen?: Seen,
 ): Promise<Survey> {
   const record = readOwned(host);
   const asksNow = isFirst && scope === 'whole' && (await canAsk(host)) && hasNews(config, await record);
@@ -107,6 +109,7 @@ export async function survey(
     host,
     config.nics.some(({ bridge }) => bridge?.type === 'ovs'),
     record,
+    seen,
   );
   const { binding, waiting } = bindBridges(bindNics(config.nics, read.links, linksBefore(read)), read, read.ownedPorts);
   const odd = binding.broken.flatMap((each) => (each.odd ? [each.nic] : []));

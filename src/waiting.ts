@@ -15,7 +15,7 @@ import {
   startWaiting,
 } from './machine/pending.ts';
 import type { Order, RunRequest } from './order.ts';
-import { addSteps, fail, type Report } from './reconcile.ts';
+import { addSteps, type End, fail, GOES_ON, type Report } from './reconcile.ts';
 import { chooseRenderer, scopeOf } from './survey.ts';
 import { isAutomatic } from './trigger.ts';
 
@@ -44,7 +44,7 @@ export async function confirm(
 }
 
 /** Takes the change back. Gives whether to go on. */
-export async function end(host: Host, request: RunRequest, change: PendingChange, report: Report): Promise<boolean> {
+export async function end(host: Host, request: RunRequest, change: PendingChange, report: Report): Promise<End> {
   const asked = request.command === 'rollback' && request.unconfirmed === undefined;
   const why = await reasonOf(host, change, asked);
   const renderer = await chooseRenderer(host, request.renderer);
@@ -53,20 +53,20 @@ export async function end(host: Host, request: RunRequest, change: PendingChange
   report.warnings.push(...back.warnings.map((message) => ({ message })));
   if (back.error === undefined) {
     report.warnings.push({ message: `the change of ${change.time} (run ${change.run}) was taken back: ${why}` });
-    return true;
+    return { ...GOES_ON, seen: back.seen };
   }
   const { message } = back.error;
   // Who says what he wants must not be kept from it.
   if (request.command === 'reload' && !isAutomatic(request.trigger)) {
     report.warnings.push({ message: `${message}: it is left as it is` });
     await forget(host, change, report);
-    return true;
+    return GOES_ON;
   }
   if (!(back.error instanceof AgentError)) throw back.error;
   const isBack = back.result !== 'failed';
   if (request.command !== 'start' || isBack) {
     fail(report, `${message}; the next run tries again`);
-    return request.command === 'start';
+    return { goesOn: request.command === 'start' };
   }
   // What cannot be taken back now cannot be at the next boot either, and a machine that boots has to become a router.
   fail(
@@ -75,7 +75,7 @@ export async function end(host: Host, request: RunRequest, change: PendingChange
       'brought up all the same',
   );
   await forget(host, change, report);
-  return true;
+  return GOES_ON;
 }
 
 async function forget(host: Host, change: PendingChange, report: Report): Promise<void> {

@@ -225,7 +225,7 @@ export async function withBeside(host: Host, lost: readonly Lost[]): Promise<Los
 /** Of fifty thousand routes, as a routing daemon has them, most are never looked into: see goneSince. */
 export async function readStanding(host: Host): Promise<Standing> {
   const [[routes = ''], neighbours] = await Promise.all([showRoutes(host, [4]), printNeighbours(host)]);
-  return { routes: routes.split('\n'), neighbours };
+  return { routes: routes.split('\n').filter((line) => !line.includes(' table local ')), neighbours };
 }
 
 /** Of what is not there, but for what others have put in its place; nor is any of it on a device that is not there. */

@@ -78,8 +78,8 @@ import {
 } from './recorded.ts';
 import { readResisting } from './resisting.ts';
 
-/** What is on the machine, whatever the configuration. */
-export type Machine = {
+/** What only the kernel knows; of fifty thousand routes a look takes as long as all the rest of a run. */
+export type Seen = {
   links: ObservedLink[];
   addresses: ObservedAddress[];
   /** What they, and those of IPv6, were read from. */
@@ -91,6 +91,10 @@ export type Machine = {
   rules: SavedRules;
   /** What they were read from. */
   printedRules: string;
+};
+
+/** What is on the machine, whatever the configuration. */
+export type Machine = Seen & {
   strays: Stray[];
   unreadable: Unreadable[];
   files: File[];
@@ -106,22 +110,18 @@ export type Machine = {
 
 /**
  * `asksOvs`: the configuration names a bridge of Open vSwitch; where our record does, or a NIC may be a port of one, it is asked all
- * the same.
+ * the same. `seen`: a moment ago, with nothing changed since.
  */
-export async function readMachine(host: Host, asksOvs = false, record = readOwned(host)): Promise<Machine> {
-  const nics = readNics(host);
+export async function readMachine(
+  host: Host,
+  asksOvs = false,
+  record = readOwned(host),
+  seen?: Seen,
+): Promise<Machine> {
+  const nics = seen ?? readNics(host);
   // What takes longest first: the start of each command holds up the next by 3 ms.
-  const [
-    { rules, held },
-    { onLinks, addresses, routes },
-    { strays, unreadable },
-    profiles,
-    owned,
-    lost,
-    resisting,
-    ovs,
-  ] = await Promise.all([
-    readWholeRules(host),
+  const [rules, onNics, { strays, unreadable }, profiles, owned, lost, resisting, ovs] = await Promise.all([
+    seen ?? readWholeRules(host),
     nics,
     readStrays(host),
     readAllProfiles(host),
@@ -129,19 +129,23 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
     readLost(host),
     readResisting(host),
     Promise.all([record, asksOvs || nics]).then(([known, found]) =>
-      found === true || namesOvs(known) || mayHavePorts(found.onLinks.links) ? readOvs(host) : undefined,
+      found === true || namesOvs(known) || mayHavePorts(found.links) ? readOvs(host) : undefined,
     ),
   ]);
-  const view = { links: onLinks.links, ovs: ovs && carriedOut(ovs, onLinks.links, renamedLinks(owned, onLinks.links)) };
+  const { links, addresses, printedAddresses, routes, printedRoutes, subnetRoutes } = onNics;
+  const unread = await Promise.all(unreadableTables(rules.printedRules).map((table) => readByNft(host, table)));
+  const view = { links, ovs: ovs && carriedOut(ovs, links, renamedLinks(owned, links)) };
   return {
-    ...onLinks,
-    printedAddresses: addresses,
-    ...parseRoutes(routes),
-    printedRoutes: routes,
-    rules: withHolders(parseSave(rules), held),
-    printedRules: rules,
+    links,
+    addresses,
+    printedAddresses,
+    routes,
+    printedRoutes,
+    subnetRoutes,
+    rules: rules.rules,
+    printedRules: rules.printedRules,
     strays,
-    unreadable: [...(await Promise.all(unreadableTables(rules).map((table) => readByNft(host, table)))), ...unreadable],
+    unreadable: [...unread, ...unreadable],
     ...profiles,
     owned,
     ...ownedNow({ ...view, owned }),
@@ -155,11 +159,9 @@ export async function readMachine(host: Host, asksOvs = false, record = readOwne
 export const readLinks = async (host: Host): Promise<ObservedLink[]> =>
   parseAddresses((await host.run(['ip', '-json', '-details', 'address', 'show'])).stdout).links;
 
-async function readNics(
-  host: Host,
-): Promise<{ onLinks: ReturnType<typeof parseAddresses>; addresses: string; routes: string }> {
+async function readNics(host: Host): Promise<Omit<Seen, 'rules' | 'printedRules'>> {
   const { addresses, routes } = parseNics((await host.run(...NICS_ASKED)).stdout);
-  return { onLinks: parseAddresses(addresses), addresses, routes };
+  return { ...parseAddresses(addresses), printedAddresses: addresses, ...parseRoutes(routes), printedRoutes: routes };
 }
 
 /**
@@ -194,9 +196,10 @@ export const usesNft = async (host: Host): Promise<boolean> =>
   basename((await host.which('iptables-restore')) ?? '').includes('nft');
 
 /** With what iptables-save leaves out of rules that are not ours, and whom of our chains they lead to: nft is asked where there are any. */
-async function readWholeRules(host: Host): Promise<{ rules: string; held: Map<string, string> }> {
-  const rules = await readRules(host);
-  return (await usesNft(host)) ? completed(host, rules) : { rules, held: new Map() };
+async function readWholeRules(host: Host): Promise<Pick<Seen, 'rules' | 'printedRules'>> {
+  const saved = await readRules(host);
+  const { rules, held } = (await usesNft(host)) ? await completed(host, saved) : { rules: saved, held: new Map() };
+  return { rules: withHolders(parseSave(rules), held), printedRules: rules };
 }
 
 async function completed(host: Host, rules: string): Promise<{ rules: string; held: Map<string, string> }> {

@@ -142,7 +142,8 @@ export function stillThere(
       return (unknown ? nics : places).some((device) => isLeft(item, device));
     });
   const [specsThere, specsWanted] = [specsByDevice(machine.addresses), specsByDevice(wanted.addresses)];
-  const routesThere = new Set(machine.routes.map(routeTargetKey));
+  const recorded = new Set(owned.routes.map(({ dest }) => dest));
+  const routesThere = new Set(machine.routes.filter(({ dest }) => recorded.has(dest)).map(routeTargetKey));
   const routesWanted = new Set(wanted.routes.map(routeTargetKey));
   return {
     addresses: left(

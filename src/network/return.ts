@@ -101,6 +101,7 @@ export function goneSince(before: Standing, now: Standing, devices: readonly str
 }
 
 function without(lines: readonly string[], others: readonly string[]): string[] {
+  if (lines.length === others.length && lines.every((line, n) => line === others[n])) return [];
   const known = new Set(others);
   return lines.filter((line) => !known.has(line));
 }

@@ -1,5 +1,6 @@
 // The rows of the table: what is measured, against what, and the goal.
 
+import { killWaiters } from '../confirm/router.ts';
 import { ADDRESSES } from '../lab/lab.ts';
 import { createManagedLab } from '../lab/path.ts';
 import { recordTools } from '../lab/tools.ts';
@@ -30,6 +31,7 @@ export type Sizes = {
 export type Row = { name: string; run: (sizes: Sizes) => Promise<Outcome[]> };
 
 const CONFIG = '/etc/kylin-vr/kylin-vr.yaml';
+const PENDING = '/var/lib/kylin-vr/pending.json';
 
 async function withBench<T>(
   options: Parameters<typeof createBench>[0],
@@ -299,6 +301,10 @@ const foreignRoutes = (count: number): string =>
     (_, n) => `route add 100.${64 + (n >> 14)}.${(n >> 6) & 255}.${(n & 63) << 2}/30 via ${ADDRESSES.out} proto bgp\n`,
   ).join('');
 
+/** The look that verifies. */
+const FAILING = `case "$*" in *-json*-b*) n=$(cat /mnt/n 2> /dev/null || echo 0); echo $((n + 1)) > /mnt/n
+  [ $n != 1 ] || exit 4 ;; esac`;
+
 /** What a change costs that is taken back, against one that stays. */
 const takeBack: Row = {
   name: 'take-back',
@@ -309,31 +315,55 @@ const takeBack: Row = {
       const [before, after] = [configOf(pairsOf(1)), configOf([...pairsOf(1), ONE_MORE])];
       await settle(bench, before);
       await router.run(['ip', '-batch', '-'], { input: foreignRoutes(routes), check: true });
+      // Each is slowed down by it.
+      const tools = await recordTools(router);
+      const change = async () => {
+        await settle(bench, before);
+        await lab.configure(after);
+      };
+      const pending = async () => {
+        await change();
+        await time(kylinVr('reload', '--confirm-within', '600'));
+        await killWaiters(lab);
+      };
       const taken = await rounds(Math.max(3, Math.round(many / 3)), {
         plain: async () => {
-          await lab.configure(after);
-          const { ms } = await time(kylinVr('reload'));
-          await settle(bench, before);
-          return ms;
+          await change();
+          return (await time(kylinVr('reload'))).ms;
         },
         rollback: async () => {
-          await lab.configure(after);
-          await time(kylinVr('reload', '--confirm-within', '600'));
+          await pending();
           return (await time(kylinVr('rollback'))).ms;
         },
+        lapse: async () => {
+          await pending();
+          const { run, ...waiting } = JSON.parse((await router.read(PENDING)) ?? '');
+          await router.write(PENDING, JSON.stringify({ run, ...waiting, deadline: 0 }), 0o600);
+          return (await time(kylinVr('rollback', '--unconfirmed', run))).ms;
+        },
+        failed: async () => {
+          await change();
+          await tools.before('ip', FAILING);
+          const { ms } = await time(['sh', '-c', '"$@"; [ $? = 69 ]', 'sh', ...kylinVr('reload')]);
+          await tools.before('ip');
+          await router.run(['rm', '/mnt/n'], { check: true });
+          return ms;
+        },
       });
-      const share = spreadOf(ratios(taken.rollback, taken.plain));
-      return [
-        {
+      const medians = mediansOf(taken);
+      const works = { rollback: 'rollback', lapse: 'a change that lapses', failed: 'a reload that fails' } as const;
+      return (['rollback', 'lapse', 'failed'] as const).map((name) => {
+        const share = spreadOf(ratios(taken[name], taken.plain));
+        return {
           row: 'take-back',
-          work: `a change taken back among ${routes} foreign routes`,
+          work: `${works[name]}, ${routes} foreign routes`,
           goal: '≤ 2 × the reload',
           measured: `${shown(share.median)} ×`,
           spread: spreadText(share),
           met: share.median <= 2,
-          data: { share, medians: mediansOf(taken), taken },
-        },
-      ];
+          data: { share, medians: { plain: medians.plain, [name]: medians[name] }, taken: taken[name] },
+        };
+      });
     }),
 };
 
