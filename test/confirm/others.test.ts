@@ -371,7 +371,7 @@ const kindsOf = (lab: Lab) =>
   shell(
     lab,
     `for table in main 100; do ip -oneline -details -4 route show table $table; done | grep -e 'dev eth2' -e 'src 10.10.2.254' | grep -v -e 'proto kernel scope link src' -e 'proto 175' | sed 's/ linkdown//g' || true
-     ip neighbour show dev eth2 nud permanent nud noarp | grep -v 'lladdr 33:33:' || true
+     ip neighbour show dev eth2 nud permanent nud noarp | grep -v 'lladdr 33:33:' | sort
      ip neighbour show proxy dev eth2`,
   );
 
