@@ -261,7 +261,8 @@ async function nothingToDo(
   }: { first: Survey; record: FlowRecord | undefined; isAsked: boolean; warnings: readonly string[] },
 ): Promise<Convergence> {
   const unrecorded = await recordOrSay(host, first.owned, aim.scope);
-  await forgetForeign(host);
+  // The rest waits for IPv6.
+  if (first.machine.lost.length === 0) await forgetForeign(host);
   const unchanged: Convergence = {
     result: 'unchanged',
     whole: first.whole,

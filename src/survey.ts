@@ -26,6 +26,7 @@ import { type FlowModel, type Former, waysOf } from './network/flows.ts';
 import { type Exemptions, exemptions } from './network/foreign-nat.ts';
 import { WIDEST } from './network/inside.ts';
 import { type Network, parseCidr } from './network/ipv4.ts';
+import { waitingForIpv6 } from './network/ipv6.ts';
 import { allowedOn } from './network/kept.ts';
 import {
   type BoundNic,
@@ -167,6 +168,7 @@ export async function survey(
     ...unseenWarnings(observation),
     ...(await initscriptsWarnings(host, renderer, wanted)),
     ...(await rivalWarnings(host, binding.bound, machine.links)),
+    ...waitingForIpv6(machine.lost, machine.links),
     ...staying,
   ];
   const ours = ownedBy(unheld, binding, machine, steps);

@@ -1,7 +1,7 @@
 // What is wrong between NICs.
 
 import { contains, formatNetwork, ipv4, lastOf } from '../network/ipv4.ts';
-import { hostPart } from '../network/state.ts';
+import { hostPart, LEAST_OF_IPV6 } from '../network/state.ts';
 import { type Draft, issue, named, overlaps, own, type Rule, repeats, reservedIn, usedBefore } from './draft.ts';
 import type { Place } from './issue.ts';
 
@@ -104,16 +104,13 @@ function* bridgeTypeAlone({ nics }: Draft) {
   }
 }
 
-/** IPV6_MIN_MTU: the kernel takes all of IPv6 away from a link with less, and does not bring it back. */
-const LEAST_OF_IPV6 = 1280;
-
 function* mtuEndsIpv6({ nics }: Draft) {
   for (const nic of nics) {
     const { mtu } = nic.value;
     if (mtu !== undefined && mtu < LEAST_OF_IPV6)
       yield issue(
         nic.at('mtu'),
-        `below ${LEAST_OF_IPV6} the kernel takes IPv6 away from the NIC, with its addresses and routes`,
+        `below ${LEAST_OF_IPV6} the kernel takes IPv6 away from the NIC, with its addresses and routes, until it is larger again`,
       );
   }
 }

@@ -17,7 +17,10 @@ export type Foreign = {
   label?: string;
   /** Of an address: whether its scope is global. */
   global?: boolean;
-  /** Of a route through a gateway that a profile may have asked for: its routeTargetKey. Of every route: what `ip` calls its maker. */
+  /**
+   * Of a route through a gateway that a profile may have asked for: its routeTargetKey. Of every route, and of an address of the kernel's
+   * own: what `ip` calls its maker.
+   */
   target?: string;
   protocol?: string;
 };
@@ -93,6 +96,7 @@ export function parseForeignAddresses(
           family,
           device,
           global: info.scope === 'global',
+          ...(info.protocol?.startsWith('kernel') && { protocol: info.protocol }),
           ...(family === 4 && label !== undefined && !isWord(label) && { label }),
           words: [
             `${words}/${info.prefixlen}`,

@@ -10,6 +10,7 @@ import { describe, type Step } from '../network/step.ts';
 import { type Answers, askRules } from './early.ts';
 import { keepLost, putBack, readNeighbours } from './foreign.ts';
 import type { Host } from './host.ts';
+import { keepingIpv6 } from './ipv6.ts';
 import { applyProfiles, orphaned } from './networkmanager.ts';
 import { changeOvs } from './ovs.ts';
 
@@ -135,10 +136,16 @@ function inBatches(steps: readonly Step[]): Batch[] {
 async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise<void> {
   switch (batch.by) {
     case 'ip':
-      await host.run(['ip', '-batch', '-'], { input: `${batch.steps.map(batchLine).join('\n')}\n` });
+      warnings.push(
+        ...orphaned(
+          await keepingIpv6(host, batch.steps, () =>
+            host.run(['ip', '-batch', '-'], { input: `${batch.steps.map(batchLine).join('\n')}\n` }),
+          ),
+        ),
+      );
       return;
     case 'ip-alone':
-      await host.run(['ip', ...batch.args]);
+      warnings.push(...orphaned(await keepingIpv6(host, batch.steps, () => host.run(['ip', ...batch.args]))));
       return;
     case 'ovs':
       return changeOvs(host, batch.steps);

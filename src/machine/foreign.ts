@@ -15,7 +15,7 @@ import {
 import { parsePrinted } from '../dialects/json.ts';
 import { AgentError } from '../errors.ts';
 import type { Standing } from '../network/return.ts';
-import { ROUTE_PROTOCOL } from '../network/state.ts';
+import { LEAST_OF_IPV6, ROUTE_PROTOCOL } from '../network/state.ts';
 import type { Host } from './host.ts';
 import { fitting, lost as lostShape } from './kept-shapes.ts';
 import { PATHS } from './paths.ts';
@@ -102,7 +102,7 @@ async function withIpv6(host: Host, lost: readonly Lost[]): Promise<void> {
     if ((await host.sysctl(ipv6Switch(device))) === '1') await host.setSysctl(ipv6Switch(device), '0');
 }
 
-const ipv6Switch = (device: string): string => `net/ipv6/conf/${device}/disable_ipv6`;
+export const ipv6Switch = (device: string): string => `net/ipv6/conf/${device}/disable_ipv6`;
 
 /** It goes on behind a line that the kernel refuses, and ends 1; but not behind one that ip itself does not understand. */
 const REFUSED = 1;
@@ -157,8 +157,7 @@ export type Lost = Foreign & { beside?: string[] };
 export async function readLost(host: Host): Promise<Foreign[]> {
   const recorded = await readRecord(host);
   if (recorded.length === 0) return [];
-  const { stdout } = await host.run(['ip', '-json', '-details', 'address', 'show']);
-  return stillMissing(host, recorded, printedLinks(stdout));
+  return stillMissing(host, recorded, await showLinks(host));
 }
 
 /** What others have put in the place of something that could not be put back is there instead. */
@@ -184,10 +183,17 @@ async function inPlaces(host: Host, foreign: readonly Foreign[]): Promise<Map<st
   return places;
 }
 
-const printedLinks = (json: string): { device: string }[] =>
-  (parsePrinted(json.trim() || '[]') as { ifname?: string }[]).map(({ ifname: device = '' }) => ({ device }));
+export async function showLinks(host: Host): Promise<{ device: string; mtu: number }[]> {
+  const { stdout } = await host.run(['ip', '-json', 'link', 'show']);
+  const links = parsePrinted(stdout.trim() || '[]') as { ifname?: string; mtu?: number }[];
+  return links.map(({ ifname: device = '', mtu = LEAST_OF_IPV6 }) => ({ device, mtu }));
+}
 
-async function readRecord(host: Host): Promise<Lost[]> {
+/** On them the kernel has no IPv6. */
+export const smallLinks = async (host: Host): Promise<Set<string>> =>
+  new Set((await showLinks(host)).flatMap(({ device, mtu }) => (mtu < LEAST_OF_IPV6 ? [device] : [])));
+
+export async function readRecord(host: Host): Promise<Lost[]> {
   const text = await host.read(PATHS.foreign, { orNothing: true });
   return text === undefined ? [] : ((fitting(lostShape, text) ?? []) as Lost[]);
 }
@@ -202,7 +208,7 @@ export async function recordForeign(host: Host, foreign: readonly Foreign[]): Pr
 
 /**
  * What stays on the record for the next run to try again: what could not be put back of `tried`, and of what was recorded before.
- * Gives what can never come again: its source is no address of ours any more, or its NIC has no IPv6.
+ * Gives what can never come again: its source is no address of ours any more, or its NIC has no IPv6, but for want of a larger MTU.
  */
 export async function keepLost(host: Host, tried: readonly Foreign[], lost: readonly Foreign[]): Promise<Foreign[]> {
   const known = new Set(tried.map(foreignKey));
@@ -248,8 +254,9 @@ async function orphansOf(host: Host, lost: readonly Foreign[]): Promise<Foreign[
   const { stdout } = await host.run(['ip', '-4', '-oneline', 'address', 'show']);
   const addresses = new Set([...stdout.matchAll(/ inet ([\d.]+)/g)].map(([, address]) => address));
   const withoutIpv6 = new Set<string>();
+  const small = lost.some(({ family }) => family === 6) ? await smallLinks(host) : new Set();
   for (const { family, device } of lost)
-    if (family === 6 && (await host.sysctl(ipv6Switch(device))) !== '0') withoutIpv6.add(device);
+    if (family === 6 && !small.has(device) && (await host.sysctl(ipv6Switch(device))) !== '0') withoutIpv6.add(device);
   return lost.filter(({ kind, family, device, words }) => {
     const [, source] = / src (\S+)/.exec(words) ?? [];
     if (family === 6) return withoutIpv6.has(device);

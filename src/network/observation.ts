@@ -69,6 +69,6 @@ export type Observation = {
   unreadable: readonly Unreadable[];
   /** Every address and route on those devices, without addresses that are ours. */
   onManaged: readonly Foreign[];
-  /** What is foreign and a run before this one lost: it was killed while NetworkManager was at work. */
+  /** What is foreign and a run before this one lost: it was killed while NetworkManager was at work, or made an MTU too small for IPv6. */
   lost: readonly Foreign[];
 };

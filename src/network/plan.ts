@@ -6,6 +6,7 @@ import { canGo } from '../dialects/nft.ts';
 import { profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
+import { roomForIpv6 } from './ipv6.ts';
 import { movedKey, type Observation } from './observation.ts';
 import {
   type Address,
@@ -115,7 +116,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...returns,
     ...filesThen,
     ...then,
-    ...observation.lost.map((foreign): Step => ({ kind: 'put-back', foreign })),
+    ...observation.lost.filter(hasPlace(desired, observation)).map((foreign): Step => ({ kind: 'put-back', foreign })),
     ...planAnnouncements(addresses.missing, desired, observation),
     ...last,
   ];
@@ -181,8 +182,11 @@ function planPorts(desired: NetworkState, observation: Observation) {
   const { state, emptied, portRoutes, onBridges, moved } = observation;
   const bridges = compare(desired.bridges, state.bridges, bridgeKey);
   const ports = compare(desired.ports, state.ports, portKey);
+  const canStay = hasPlace(desired, observation);
   const foreign = (device: string) =>
-    onBridges.filter((each) => each.device === device && each.family === 6 && (each.global || isDefault(each)));
+    onBridges
+      .filter((each) => each.device === device && each.family === 6 && (each.global || isDefault(each)))
+      .filter(canStay);
   const move = (to: string, things: readonly Foreign[]): Step[] =>
     // A gateway is known by the network of an address.
     [...things.filter(({ kind }) => kind === 'address'), ...things.filter(({ kind }) => kind === 'route')].map(
@@ -210,6 +214,12 @@ function planPorts(desired: NetworkState, observation: Observation) {
         .map((bridge): Step => ({ kind: 'remove-bridge', bridge })),
     ],
   };
+}
+
+/** With a smaller MTU it goes, and is on record by then. */
+function hasPlace({ links: wanted }: NetworkState, { links }: Observation): (foreign: Foreign) => boolean {
+  const hasRoom = roomForIpv6(links, wanted);
+  return ({ family, device }) => family === 4 || hasRoom(device);
 }
 
 const isDefault = ({ kind, words }: Foreign): boolean =>
@@ -384,9 +394,10 @@ function foreignThings(device: string, desired: NetworkState, observation: Obser
   const profile = managers.get(device)?.profile;
   const byForeignProfile = profile !== undefined && !hasOurProfile(device, observation);
   const wanted = new Set(desired.routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL).map(routeTargetKey));
+  const canStay = hasPlace(desired, observation);
   return onManaged.filter((each) => {
     if (each.device !== device) return false;
-    if (each.family === 6) return true;
+    if (each.family === 6) return canStay(each);
     if (each.kind === 'address') {
       const [spec = ''] = each.words.split(' dev ', 1);
       const key = addressKey({ device, spec });

@@ -6,6 +6,9 @@ import type { Foreign } from '../dialects/foreign.ts';
 /** A NIC on this machine. In a desired state only what the configuration wants of it is set. */
 export type Link = { device: string; up?: boolean; mtu?: number };
 
+/** IPV6_MIN_MTU: with less the kernel takes all of IPv6 away from a link. */
+export const LEAST_OF_IPV6 = 1280;
+
 /**
  * `spec` is what `ip address` takes: `192.0.2.1/24`, for a foreign point-to-point address `192.0.2.1 peer 192.0.2.2/32`.
  * `foreign`: found there, and not ours; `found`: in what words, where it is to come back.

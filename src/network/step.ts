@@ -51,7 +51,7 @@ export type Step =
   | { kind: 'release-device'; device: string }
   /** NetworkManager has a device again, which is set up as its profile says. */
   | { kind: 'return-device'; device: string; uuid: string }
-  /** What is foreign, and was lost when a run was killed. */
+  /** What is foreign, and was lost when a run was killed, or with IPv6. */
   | { kind: 'put-back'; foreign: Foreign }
   | { kind: 'add-chain'; chain: Chain }
   /** The whole chain anew. */

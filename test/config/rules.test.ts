@@ -94,7 +94,7 @@ const cases: Case[] = [
       'ipaddr: 10.0.4.1, prefix: 24, mac: 52:54:00:00:00:05, mtu: 1280',
     ),
     warnings: [
-      '5:65 if_list[3].mtu: below 1280 the kernel takes IPv6 away from the NIC, with its addresses and routes',
+      '5:65 if_list[3].mtu: below 1280 the kernel takes IPv6 away from the NIC, with its addresses and routes, until it is larger again',
     ],
   },
   {
