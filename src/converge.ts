@@ -25,6 +25,7 @@ import {
   readOwned,
   recordOwned,
   type Seen,
+  withWholeJumps,
 } from './machine/observe.ts';
 import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
@@ -649,7 +650,13 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
     back ??= await stateBack(host, checkpoint, machine, observation);
     const asked = managers.size > 0 ? askManaged(host, Promise.resolve(managers)) : undefined;
     const managed = asked ? await observeManaged(host, machine, observation, asked) : observation;
-    return { steps: planSteps(back, managed), machine, ours: observation };
+    const steps = planSteps(back, managed);
+    const isWhole = !steps.some(({ kind }) => kind === 'remove-jump');
+    return {
+      steps: isWhole ? steps : planSteps(back, await withWholeJumps(host, managed)),
+      machine,
+      ours: observation,
+    };
   };
 }
 

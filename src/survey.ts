@@ -13,7 +13,15 @@ import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
 import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
 import type { Host } from './machine/host.ts';
 import { askManaged, canAsk } from './machine/networkmanager.ts';
-import { type Machine, observe, observeManaged, readMachine, readOwned, type Seen } from './machine/observe.ts';
+import {
+  type Machine,
+  observe,
+  observeManaged,
+  readMachine,
+  readOwned,
+  type Seen,
+  withWholeJumps,
+} from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
 import { leftAlone, type Owned, type Place, stillThere, withoutPending } from './machine/recorded.ts';
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
@@ -139,6 +147,10 @@ export async function survey(
   if (asked !== undefined) {
     observation = withoutHeld(await observeManaged(host, machine, observation, asked), held);
     if (observation.managers.size > 0) steps = planSteps(desired, observation);
+  }
+  if (steps.some(({ kind }) => kind === 'remove-jump')) {
+    observation = await withWholeJumps(host, observation);
+    steps = planSteps(desired, observation);
   }
   if (steps.some(({ kind }) => kind === 'remove-chain')) {
     const held = await chainsHeldByMaps(host);

@@ -107,10 +107,14 @@ const WITH_CHAINS: readonly string[] = [...TABLES, 'raw', 'security'];
 const OUR_RULE = `-A ${CHAIN_PREFIX}`;
 const NOT_OURS = new RegExp(String.raw`^(?:\[\d+:\d+\] )?-A (?!${CHAIN_PREFIX}).*`, 'gm');
 
-/** Chains of others, as `table chain`, that have rules of theirs, with how many rules they have in all. */
-export function foreignChains(text: string): Map<string, number> {
+/**
+ * Chains of others, as `table chain`, that have rules of theirs, with how many rules they have in all. `orJumps`: or jumps to ours, which
+ * may be theirs, too, and ask for more than iptables-save prints.
+ */
+export function foreignChains(text: string, orJumps = false): Map<string, number> {
   // Mostly there is nothing but our jumps, and no need to take it all apart.
-  if ((text.match(NOT_OURS) ?? []).every((line) => isOurJump(RULE.exec(line)?.[3] ?? ''))) return new Map();
+  const others = orJumps ? undefined : (text.match(NOT_OURS) ?? []);
+  if (others?.every((line) => isOurJump(RULE.exec(line)?.[3] ?? ''))) return new Map();
   const found = new Map<string, { count: number; foreign: boolean }>();
   let table: string | undefined;
   for (const line of savedLines(text)) {
@@ -120,7 +124,7 @@ export function foreignChains(text: string): Map<string, number> {
     const [, , chain = '', rule = ''] = (table !== undefined && RULE.exec(line)) || [];
     if (chain === '' || chain.startsWith(CHAIN_PREFIX)) continue;
     const before = found.get(`${table} ${chain}`);
-    const foreign = before?.foreign || !isOurJump(rule);
+    const foreign = before?.foreign || orJumps || !isOurJump(rule);
     found.set(`${table} ${chain}`, { count: (before?.count ?? 0) + 1, foreign });
   }
   return new Map([...found].flatMap(([key, { count, foreign }]) => (foreign ? [[key, count]] : [])));
@@ -148,6 +152,10 @@ export function withLookups(text: string, lookups: ReadonlyMap<string, readonly 
     })
     .join('\n');
 }
+
+/** What iptables-save prints of a rule that it prints half; undefined for all others. */
+export const halfOf = (rule: string): string | undefined =>
+  rule.startsWith(ONLY_NFT) ? rule.slice(ONLY_NFT.length).replace(/^\d+ ?/, '') : undefined;
 
 /** Those of one table. */
 export function linesOf(table: TableName, text: string): string[] {

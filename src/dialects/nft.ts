@@ -138,6 +138,10 @@ export function parseLookups(json: string): (Lookup | undefined)[] {
   });
 }
 
+/** Of `nft -j list chain`: the handle of each rule. */
+export const handlesIn = (json: string): number[] =>
+  listed(json).flatMap(({ rule }) => (rule === undefined ? [] : [rule.handle]));
+
 /**
  * Reads `nft list maps`: which chains of ours an element leads to, by chainKey, and the map. iptables-save shows no map that no rule
  * asks, and the kernel removes no chain that an element leads to.

@@ -62,7 +62,11 @@ type Batch =
   | { by: 'iptables'; steps: FirewallStep[] }
   | { by: 'networkmanager'; steps: Step[] }
   | { by: 'put-back'; steps: Extract<Step, { kind: 'put-back' }>[] }
-  | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | { kind: 'put-back' }>] };
+  | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | { kind: 'put-back' }> | ByHandle] };
+
+type ByHandle = Extract<Step, { kind: 'remove-jump' }> & { handle: number };
+
+const isByHandle = (step: Step): step is ByHandle => step.kind === 'remove-jump' && step.handle !== undefined;
 
 type ProfileStep = {
   kind: 'load-profiles' | 'apply-profile' | 'forget-profiles' | 'release-device' | 'return-device';
@@ -111,7 +115,8 @@ function inBatches(steps: readonly Step[]): Batch[] {
       case 'remove-chain':
       case 'add-jump':
       case 'remove-jump':
-        if (last?.by === 'iptables') last.steps.push(step);
+        if (isByHandle(step)) batches.push({ by: 'one', steps: [step] });
+        else if (last?.by === 'iptables') last.steps.push(step);
         else batches.push({ by: 'iptables', steps: [step] });
         break;
       case 'load-profiles':
@@ -181,6 +186,11 @@ async function applyOne(
       return;
     case 'back-up-file':
       return host.move(step.path, step.to);
+    case 'remove-jump': {
+      const { table, hook } = step.jump;
+      await host.run(['nft', 'delete', 'rule', 'ip', table, hook, 'handle', String(step.handle)]);
+      return;
+    }
     case 'remove-stray-rules':
       return restore(host, step.stray.restore, renderStrayRemoval(step.stray));
     case 'remove-unreadable-rules':

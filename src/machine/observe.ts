@@ -21,7 +21,7 @@ import {
   withLookups,
 } from '../dialects/iptables.ts';
 import { keyfileRenderer, keyfilesOfBoot } from '../dialects/keyfile.ts';
-import { parseLookups, parseNftTable } from '../dialects/nft.ts';
+import { handlesIn, parseLookups, parseNftTable } from '../dialects/nft.ts';
 import type { ProfileFolder, Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
@@ -196,16 +196,31 @@ export const usesNft = async (host: Host): Promise<boolean> =>
   basename((await host.which('iptables-restore')) ?? '').includes('nft');
 
 /** With what iptables-save leaves out of rules that are not ours, and whom of our chains they lead to: nft is asked where there are any. */
-async function readWholeRules(host: Host): Promise<Pick<Seen, 'rules' | 'printedRules'>> {
+async function readWholeRules(host: Host, orJumps = false): Promise<Pick<Seen, 'rules' | 'printedRules'>> {
   const saved = await readRules(host);
-  const { rules, held } = (await usesNft(host)) ? await completed(host, saved) : { rules: saved, held: new Map() };
-  return { rules: withHolders(parseSave(rules), held), printedRules: rules };
+  const { rules, ...known } = (await usesNft(host))
+    ? await completed(host, saved, orJumps)
+    : { rules: saved, ...NOTHING_MORE };
+  return { rules: withKnown(parseSave(rules), known), printedRules: rules };
 }
 
-async function completed(host: Host, rules: string): Promise<{ rules: string; held: Map<string, string> }> {
+/** Before jumps go: what looks like one of ours may be half of somebody's. */
+export async function withWholeJumps(host: Host, observation: Observation): Promise<Observation> {
+  if (!(await usesNft(host)) || (await host.which('nft')) === undefined) return observation;
+  const { ours: chains, hooks } = (await readWholeRules(host, true)).rules;
+  return { ...observation, hooks, state: { ...observation.state, chains, jumps: jumpsIn(hooks) } };
+}
+
+/** By chainKey: the foreign chain that holds one of ours; the handles of the rules of a foreign one that holds any. */
+type Known = { held: Map<string, string>; handles: Map<string, number[]> };
+
+const NOTHING_MORE: Known = { held: new Map(), handles: new Map() };
+
+async function completed(host: Host, rules: string, orJumps = false): Promise<{ rules: string } & Known> {
   const held = new Map<string, string>();
-  const chains = foreignChains(rules);
-  if (chains.size === 0 || (await host.which('nft')) === undefined) return { rules, held };
+  const handles = new Map<string, number[]>();
+  const chains = foreignChains(rules, orJumps);
+  if (chains.size === 0 || (await host.which('nft')) === undefined) return { rules, ...NOTHING_MORE };
   const found = await Promise.all(
     [...chains].map(async ([key, count]): Promise<[string, ReturnType<typeof parseLookups>]> => {
       const [table = '', chain = ''] = key.split(' ');
@@ -214,7 +229,10 @@ async function completed(host: Host, rules: string): Promise<{ rules: string; he
       const { stdout } = await host.run(['nft', '-j', 'list', 'chain', 'ip', table, chain], { accept: [1] });
       const lookups = parseLookups(stdout);
       // Others are at work on it: the next look sees it whole.
-      return [key, lookups.length === count ? lookups : []];
+      if (lookups.length !== count) return [key, []];
+      if (lookups.some((lookup) => lookup !== undefined && lookup.leadsTo.length > 0))
+        handles.set(key, handlesIn(stdout));
+      return [key, lookups];
     }),
   );
   for (const [key, lookups] of found) {
@@ -222,15 +240,18 @@ async function completed(host: Host, rules: string): Promise<{ rules: string; he
     for (const lookup of lookups) for (const ours of lookup?.leadsTo ?? []) held.set(`${table} ${ours}`, chain);
   }
   const hasAny = found.some(([, lookups]) => lookups.some((lookup) => lookup !== undefined));
-  return { rules: hasAny ? withLookups(rules, new Map(found)) : rules, held };
+  return { rules: hasAny ? withLookups(rules, new Map(found)) : rules, held, handles };
 }
 
-const withHolders = ({ ours, hooks }: SavedRules, held: ReadonlyMap<string, string>): SavedRules => ({
+const withKnown = ({ ours, hooks }: SavedRules, { held, handles }: Known): SavedRules => ({
   ours: ours.map((chain) => {
     const heldBy = chain.heldBy ?? held.get(chainKey(chain));
     return heldBy === undefined ? chain : { ...chain, heldBy };
   }),
-  hooks,
+  hooks: hooks.map((hook) => {
+    const known = handles.get(`${hook.table} ${hook.hook}`);
+    return known === undefined ? hook : { ...hook, handles: known };
+  }),
 });
 
 const namesOvs = ({ bridges, ports }: Owned): boolean => [...bridges, ...ports].some(({ type }) => type === 'ovs');
@@ -310,8 +331,8 @@ async function readStrays(host: Host): Promise<{ strays: Stray[]; unreadable: Un
   if ((await host.which(`${other}-save`)) === undefined) return none;
   const saved = await readRules(host, `${other}-save`);
   const isWhole = other === 'iptables-legacy' || !saved.includes(`:${CHAIN_PREFIX}`);
-  const { rules, held } = isWhole ? { rules: saved, held: new Map() } : await completed(host, saved);
-  const { ours, hooks } = withHolders(parseSave(rules), held);
+  const { rules, ...known } = isWhole ? { rules: saved, ...NOTHING_MORE } : await completed(host, saved);
+  const { ours, hooks } = withKnown(parseSave(rules), known);
   const chains = ours.filter(canShrink);
   const unread = await Promise.all(unreadableTables(saved).map((table) => readByNft(host, table)));
   return {

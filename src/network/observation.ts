@@ -11,7 +11,8 @@ export const movedKey = (foreign: Foreign): string =>
     .replace(/ dev \S+/, '')
     .replace(/ expires \d+sec/, '');
 
-export type Hook = { table: TableName; hook: string; rules: readonly string[] };
+/** `handles`: nft's, of each rule, where iptables-save prints only half of one that leads to a chain of ours. */
+export type Hook = { table: TableName; hook: string; rules: readonly string[]; handles?: readonly number[] };
 
 /** A foreign profile that claims a NIC of ours, and where it is put aside. */
 export type Claim = { path: string; to: string; reason: string; content: string; mode: number };

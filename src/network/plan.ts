@@ -2,6 +2,7 @@
 
 import type { Foreign } from '../dialects/foreign.ts';
 import { asManagerReads } from '../dialects/ifcfg.ts';
+import { halfOf } from '../dialects/iptables.ts';
 import { canGo } from '../dialects/nft.ts';
 import { profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
@@ -581,10 +582,11 @@ function changeChain(chain: Chain, found: readonly string[]): Step[] {
 
 function planJumps(desired: readonly Jump[], hooks: Observation['hooks']): Step[] {
   const wanted = new Map(desired.map((jump) => [jumpKey(jump), jump]));
-  const remove: Jump[] = [];
+  const remove: Extract<Step, { kind: 'remove-jump' }>[] = [];
   const settled = new Set<string>();
   // iptables removes the first of equal rules: where there are two, both go, and one comes where it belongs.
-  for (const { table, hook, rules } of hooks) {
+  for (const { table, hook, rules, handles = [] } of hooks) {
+    const halves = new Set(handles.length === 0 ? [] : rules.map(halfOf));
     for (const [index, rule] of rules.entries()) {
       if (!isOurJump(rule)) continue;
       const found: Jump = { table, hook, rule, place: 'anywhere' };
@@ -592,12 +594,17 @@ function planJumps(desired: readonly Jump[], hooks: Observation['hooks']): Step[
       const jump = wanted.get(key);
       const alone = rules.indexOf(rule) === rules.lastIndexOf(rule);
       if (jump !== undefined && alone && inPlace(jump, index, rules.length)) settled.add(key);
-      else remove.push(found);
+      else {
+        const handle = halves.has(rule) ? handles[index] : undefined;
+        remove.push({ kind: 'remove-jump', jump: found, ...(handle !== undefined && { handle }) });
+      }
     }
   }
   return [
-    ...remove.map((jump): Step => ({ kind: 'remove-jump', jump })),
+    ...remove.filter(({ handle }) => handle === undefined),
     ...[...wanted].filter(([key]) => !settled.has(key)).map(([, jump]): Step => ({ kind: 'add-jump', jump })),
+    // Not by the same command: the other way round there would be none for a moment.
+    ...remove.filter(({ handle }) => handle !== undefined),
   ];
 }
 

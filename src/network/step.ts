@@ -67,7 +67,8 @@ export type Step =
     }
   | { kind: 'remove-chain'; table: TableName; name: string; late?: true }
   | { kind: 'add-jump'; jump: Jump }
-  | { kind: 'remove-jump'; jump: Jump; late?: true }
+  /** `handle`: nft's, where iptables would take another one for it. */
+  | { kind: 'remove-jump'; jump: Jump; handle?: number; late?: true }
   /** Our chains in the iptables backend that is not in use. */
   | { kind: 'remove-stray-rules'; stray: Stray }
   /** Ours in a table that iptables cannot read. */

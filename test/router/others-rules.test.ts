@@ -315,6 +315,70 @@ describe('rules of ours in the backend that is not in use any more', { concurren
   });
 });
 
+describe('a jump of others to a chain of ours, of which iptables-save prints only half', { concurrency: true }, () => {
+  const CASES = [
+    ['insert', 'nat PREROUTING', 'ip saddr @theirs', 'KYLIN-VR-DNAT', 'unchanged'],
+    ['add', 'nat PREROUTING', 'tcp dport 80 ip saddr @theirs', 'KYLIN-VR-DNAT', 'unchanged'],
+    ['insert', 'filter INPUT', 'ip saddr @theirs', 'KYLIN-VR-INPUT', 'changed'],
+    // Ours is to be the last: it goes behind, and is the second of two that iptables takes for the same.
+    ['add', 'filter FORWARD', 'ip saddr @theirs', 'KYLIN-VR-FORWARD', 'changed'],
+  ] as const;
+  for (const [how, hook, asks, target, result] of CASES)
+    it(`stays, whatever becomes of ours: ${how} rule ${hook} ${asks}`, async (t) => {
+      const lab = await createLab();
+      t.after(() => lab.close());
+      await lab.configure(elastic.config);
+      assert.equal((await lab.kylin('reload')).status, 0);
+      const rule = `${asks} jump ${target}`;
+      const script = `add set ip ${hook.split(' ')[0]} theirs { type ipv4_addr ; }\n${how} rule ip ${hook} ${rule}\n`;
+      await lab.router.run(['nft', '-f', '-'], { input: script, check: true });
+      const jumps = async () =>
+        (await lab.router.run(['nft', 'list', 'chain', 'ip', ...hook.split(' ')], { check: true })).stdout
+          .replace(/counter packets \d+ bytes \d+ /g, '')
+          .split('\n')
+          .map((line) => line.trim())
+          .filter((line) => line.endsWith(` jump ${target}`) || line === `jump ${target}`);
+      const isTheirs = (line: string) => line === rule;
+      for (const expected of [result, 'unchanged']) {
+        const { status, stdout } = await lab.kylin('reload', '--json');
+        assert.deepEqual([status, JSON.parse(stdout).result], [0, expected], stdout);
+        const there = await jumps();
+        assert.deepEqual([there.length, there.filter(isTheirs).length], [2, 1], there.join('; '));
+      }
+      assert.match((await lab.kylin('status')).stdout, /^in sync$/m);
+
+      await lab.configure('if_list: []\n');
+      const { status, stdout } = await lab.kylin('reload', '--json');
+      assert.equal(status, 0, stdout);
+      assert.ok(stdout.includes(`the chain ${target} stays in ${hook.split(' ')[0]}, empty`), stdout);
+      assert.deepEqual(await jumps(), [rule]);
+      const saved = (await lab.router.run(['nft', 'list', 'ruleset'])).stdout;
+      assert.deepEqual(saved.match(/chain KYLIN-VR-\S+/g), [`chain ${target}`]);
+      assert.equal((await lab.kylin('reload')).status, 0);
+
+      await lab.configure(elastic.config);
+      assert.equal((await lab.kylin('reload')).status, 0);
+      assert.deepEqual((await jumps()).filter(isTheirs), [rule]);
+    });
+
+  it('stays where the change that made ours is taken back', async (t) => {
+    const lab = await createLab();
+    t.after(() => lab.close());
+    await lab.configure(elastic.config);
+    assert.equal((await lab.kylin('reload', '--confirm-within', '600')).status, 0);
+    const script = `add set ip nat theirs { type ipv4_addr ; }
+      insert rule ip nat PREROUTING ip saddr @theirs jump KYLIN-VR-DNAT`;
+    await lab.router.run(['nft', '-f', '-'], { input: script, check: true });
+    const { status, stderr } = await lab.kylin('rollback');
+    assert.equal(status, 0, stderr);
+    const rules = (await lab.router.run(['nft', 'list', 'ruleset'])).stdout;
+    assert.deepEqual(
+      rules.match(/.*(jump|chain) KYLIN-VR-.*/g)?.map((line) => line.trim()),
+      ['chain KYLIN-VR-DNAT {', 'ip saddr @theirs jump KYLIN-VR-DNAT'],
+    );
+  });
+});
+
 describe('a chain of theirs that has the name of one that is needed', { concurrency: true }, () => {
   const CASES = [
     ['nat', 'PREROUTING', '', 'it has no hook'],
