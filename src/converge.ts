@@ -30,6 +30,7 @@ import {
 import { readConfig } from './machine/parsed.ts';
 import { PATHS } from './machine/paths.ts';
 import { uptimeOf } from './machine/pending.ts';
+import { monotonicMs } from './machine/process.ts';
 import { NOTHING_OWNED, type Owned, renumbered, stillThere, withComing } from './machine/recorded.ts';
 import { countRemovals, forgetGone } from './machine/resisting.ts';
 import { bridgesOf, deadPorts, isSilent } from './network/bridges.ts';
@@ -52,7 +53,7 @@ import {
   type Sysctl,
   type TableName,
 } from './network/state.ts';
-import { describe, isLate, type Step } from './network/step.ts';
+import { describe, deviceOf, isLate, type Step } from './network/step.ts';
 import type { Ways } from './network/translation.ts';
 import { type Others, readOthers, returnOthers, takenFrom, takesNothing } from './others.ts';
 import {
@@ -119,11 +120,12 @@ export type ConvergeOptions = {
 };
 
 /**
- * A NIC that comes or goes while we work changes what is desired, and what others did may call for other steps than those
- * that were tried (NetworkManager stopped; a foreign route goes before its own; an address is gone): then we go on from there,
- * but not for ever. Two of them are for what waits (hold.ts).
+ * What others did may call for other steps than those that were tried (NetworkManager stopped; a foreign route goes before its
+ * own; an address is gone): then we go on from there, but not for ever. Two of them are for what waits (hold.ts).
  */
 const MOST_ROUNDS = 7;
+/** A NIC that comes or goes while we work changes what is desired. Many in a row have a round each: those count apart. */
+const MOST_ARRIVALS = 64;
 
 /**
  * INVARIANTS
@@ -157,7 +159,8 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   let failure: Error | undefined;
   let failed: Survey | undefined;
   let isUnwritable = false;
-  for (let round = 0; round < MOST_ROUNDS; round++) {
+  let arrivals = 0;
+  for (let round = 0; round - arrivals < MOST_ROUNDS; round++) {
     try {
       const unrecorded = await recordOrSay(host, union(current.machine.owned, current.owned), scope);
       if (round === 0) warnings.push(...unrecorded);
@@ -178,7 +181,8 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     isUnwritable = outcome.failed?.steps.every(isOfFile) ?? false;
     let next: Survey;
     try {
-      next = outcome.failed === undefined ? await settled(look, due, outcome.rules) : await look();
+      next =
+        outcome.failed === undefined ? await settled(look, due, current.machine.links, outcome.rules) : await look();
     } catch (error) {
       // What cannot be verified is taken back, too.
       failure = outcome.failed?.error ?? asError(error);
@@ -211,10 +215,12 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
           (due.some(preserves) && !next.steps.some(preserves)) ||
           (!due.some(isLate) && dueOf(next.steps).some(isLate))
         : tookAway(next.steps, due);
-    if (sameNics(current, next) && !goesOn) {
+    const isSame = sameNics(current, next);
+    if (isSame && !goesOn) {
       failed = next;
       break;
     }
+    if (!isSame && arrivals < MOST_ARRIVALS) arrivals++;
     current = next;
   }
   const rolledBack = await rollBack(host, renderer, first, checkpoint, {
@@ -365,41 +371,63 @@ async function endFlowsOfBefore(
   return endFlows(host, aim, await survey(host, aim, false, seen), record);
 }
 
-/** NetworkManager goes on working after nmcli has returned: on 1,000 new addresses half a second, on their removal three. */
-const SETTLE_MS = 5000;
+/**
+ * NetworkManager goes on working after nmcli has returned: on 1,000 new addresses half a second, on their removal three. By the clock:
+ * a look at many addresses takes longer than the pause before it.
+ */
+const SETTLE_MS = 8000;
 const LOOK_MS = 100;
 
-/** Looks again until there is nothing left to do or, where NetworkManager is at work, it has made no headway for a while. */
-async function settled<T extends { steps: Step[] }>(
+/**
+ * Looks again until there is nothing left of what NetworkManager was asked for by these steps, for NICs as they were then, or it has made
+ * no headway for a while. What is left to others, or is of a NIC that came meanwhile, does not come by waiting.
+ */
+async function settled<T extends Looked>(
   look: (rules?: Answers) => Promise<T>,
   steps: readonly Step[],
+  links: Links,
   rules?: Answers,
 ): Promise<T> {
+  const asked = new Map(devicesAsked(steps).map((device) => [device, indexOf(links, device)]));
+  const isAsked = (device: string | undefined, { links }: Looked['machine']) =>
+    asked.has(device) && asked.get(device) === indexOf(links, device);
+  const leftOf = ({ steps, machine }: T) => devicesAsked(steps).filter((device) => isAsked(device, machine)).length;
   let found = await look(rules);
-  if (!steps.some(isManagers)) return found;
-  // What is left to others than NetworkManager does not come by waiting.
-  for (let waited = 0; found.steps.some(isManagers) && waited < SETTLE_MS; waited += LOOK_MS) {
+  for (let left = leftOf(found), since = monotonicMs(); left > 0 && monotonicMs() - since < SETTLE_MS; ) {
     await sleep(LOOK_MS);
-    const before = found.steps.length;
     found = await look();
-    if (found.steps.length < before) waited = 0;
+    const before = left;
+    left = leftOf(found);
+    if (left < before) since = monotonicMs();
   }
   return found;
 }
 
+type Links = Machine['links'];
+type Looked = { steps: Step[]; machine: Pick<Machine, 'links'> };
+
+/** By the kernel's number: a NIC that went and came back meanwhile has the same name, and nothing of what it had. */
+const indexOf = (links: Links, device: string | undefined): number | undefined =>
+  links.find((link) => link.device === device)?.index;
+
 /** Addresses that NetworkManager did not bring then it brings when it is asked again: they are on record now, and no news. */
 const preserves = (step: Step): boolean => step.kind === 'apply-profile' && step.preserves === true;
 
-const isManagers = (step: Step): boolean => /^(load|apply|forget)-profiles?$/.test(step.kind);
+/** One for each step that NetworkManager carries out on a device: profiles are loaded and forgotten when it has answered. */
+const devicesAsked = (steps: readonly Step[]): (string | undefined)[] =>
+  steps.flatMap((step) =>
+    step.kind === 'apply-profile' || ('by' in step && step.by !== undefined) ? [deviceOf(step)] : [],
+  );
 
 /** A NIC that was just brought up takes a moment to find its carrier. */
-const CARRIER_MS = 3000;
+const CARRIER_MS = 5000;
 
 /** Ports that these steps added and whose wire carries nothing: their network would be cut off, and was not before. */
 async function deadAfter(steps: readonly Step[], found: Survey, look: () => Promise<Survey>): Promise<Port[]> {
   const added = steps.flatMap((step) => (step.kind === 'add-port' ? [step.port] : []));
   let dead = deadPorts(added, found.machine.links);
-  for (let waited = 0; dead.length > 0 && waited < CARRIER_MS; waited += LOOK_MS) {
+  const since = monotonicMs();
+  while (dead.length > 0 && monotonicMs() - since < CARRIER_MS) {
     await sleep(LOOK_MS);
     dead = deadPorts(added, (await look()).machine.links);
   }
@@ -439,11 +467,10 @@ function tookAway(steps: readonly Step[], tried: readonly Step[]): boolean {
   return added(steps).some((address) => !known.has(address));
 }
 
-/** By the kernel's number too: a NIC that went and came back meanwhile has the same name, and nothing of what it had. */
 const sameNics = (a: Survey, b: Survey): boolean => JSON.stringify(nicsOf(a)) === JSON.stringify(nicsOf(b));
 
 const nicsOf = ({ binding, machine }: Survey) =>
-  binding.bound.map(({ mac, device }) => [mac, device, machine.links.find((link) => link.device === device)?.index]);
+  binding.bound.map(({ mac, device }) => [mac, device, indexOf(machine.links, device)]);
 
 async function rollBack(
   host: Host,
@@ -557,7 +584,8 @@ async function bringBack(
       for (const step of outcome.done) tried.push(step);
       await outcome.announced;
       warnings.push(...outcome.warnings);
-      ({ steps: remaining, machine } = failed === undefined ? await settled(() => look(), due) : await look());
+      ({ steps: remaining, machine } =
+        failed === undefined ? await settled(() => look(), due, machine.links) : await look());
       // What is foreign may have gone with what was taken back just now.
       const bringsOthers = !due.every(bringsForeign) && remaining.every(bringsForeign);
       const isNext =

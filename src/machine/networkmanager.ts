@@ -13,9 +13,10 @@ import {
   UNKNOWN,
 } from '../dialects/nmcli.ts';
 import { AgentError, CommandError, EXIT } from '../errors.ts';
-import type { Step } from '../network/step.ts';
+import { deviceOf, type Step } from '../network/step.ts';
 import { keepLost, putBack, readForeign, readNeighbours, recordForeign, showRoutes } from './foreign.ts';
 import type { Host } from './host.ts';
+import { monotonicMs } from './process.ts';
 
 /**
  * For one call; `--wait` bounds only some of them. A NetworkManager that hangs makes most calls end after 25 s with the words
@@ -71,12 +72,6 @@ export async function applyProfiles(host: Host, steps: readonly Step[]): Promise
 
 const devicesOf = (steps: readonly Step[]): Set<string> => new Set(steps.flatMap((step) => deviceOf(step) ?? []));
 
-function deviceOf(step: Step): string | undefined {
-  if ('address' in step) return step.address.device;
-  if ('route' in step) return step.route.device;
-  return 'device' in step ? step.device : undefined;
-}
-
 /**
  * Where only addresses of ours come and go, over D-Bus: NetworkManager preserves then what it did not bring, for which nmcli has no
  * option; and busctl asks just what it is asked, in 6 ms, where nmcli first reads all that NetworkManager knows, which takes 50
@@ -111,16 +106,16 @@ async function applyNews(host: Host, steps: readonly Step[]): Promise<boolean> {
 }
 
 /** After the answer NetworkManager goes on: one address is gone within 50 ms, a thousand within some seconds. */
-const STUCK_MS = 500;
+const STUCK_MS = 1500;
 
 /** Waits as long as NetworkManager makes headway. */
 async function areGone(host: Host, steps: readonly Step[], devices: ReadonlySet<string>): Promise<boolean> {
   if (!steps.some(({ kind }) => kind === 'remove-address')) return true;
   let before = Number.POSITIVE_INFINITY;
-  for (let waited = 0; waited < STUCK_MS; waited += LOOK_MS) {
+  for (let since = monotonicMs(); monotonicMs() - since < STUCK_MS; ) {
     const left = await countLeft(host, steps, devices);
     if (left === 0) return true;
-    if (left < before) waited = 0;
+    if (left < before) since = monotonicMs();
     before = left;
     await sleep(LOOK_MS);
   }
@@ -170,12 +165,13 @@ async function loadProfiles(host: Host, paths: readonly string[]): Promise<void>
  * nmcli does not wait for NICs whose profile is forgotten: 1,000 addresses are gone after some seconds, what is foreign before
  * them. The verification has more patience.
  */
-const LET_GO_MS = 3000;
+const LET_GO_MS = 5000;
 const LOOK_MS = 20;
 
 async function isLetGo(host: Host, foreign: readonly Foreign[], steps: readonly Step[]): Promise<void> {
   const devices = new Set(foreign.map(({ device }) => device));
-  for (let waited = 0; waited < LET_GO_MS; waited += LOOK_MS) {
+  const since = monotonicMs();
+  while (monotonicMs() - since < LET_GO_MS) {
     await putBack(host, foreign);
     if ((await countLeft(host, steps, devices)) === 0) return;
     await sleep(LOOK_MS);
@@ -249,7 +245,7 @@ async function returnDevice(host: Host, { device, uuid }: Extract<Step, { kind: 
 
 const RELOAD_CONFIGURATION = ['general', 'reload', 'conf'] as const;
 
-const TAKE_OVER_MS = 3000;
+const TAKE_OVER_MS = 8000;
 
 /**
  * Lets a device that somebody else has set up, or that lost its profile with its carrier, alone, and manages it again: NetworkManager then
@@ -258,7 +254,8 @@ const TAKE_OVER_MS = 3000;
  */
 async function takeOver(host: Host, device: string, uuid: string): Promise<boolean> {
   for (const managed of ['no', 'yes']) await nmcli(host, ['device', 'set', device, 'managed', managed]);
-  for (let waited = 0; waited < TAKE_OVER_MS; waited += LOOK_MS) {
+  const since = monotonicMs();
+  while (monotonicMs() - since < TAKE_OVER_MS) {
     if (await isActive(host, device, uuid)) return true;
     await sleep(LOOK_MS);
   }

@@ -85,6 +85,12 @@ export type LateStep = Extract<Step, { late?: true }>;
 /** What waits until all else is done. */
 export const isLate = (step: Step): boolean => 'late' in step && step.late === true;
 
+export function deviceOf(step: Step): string | undefined {
+  if ('address' in step) return step.address.device;
+  if ('route' in step) return step.route.device;
+  return 'device' in step ? step.device : undefined;
+}
+
 /** Whether anything can be taken of a chain of ours. */
 export const canShrink = ({ rules, heldBy }: Chain): boolean => heldBy === undefined || rules.length > 0;
 

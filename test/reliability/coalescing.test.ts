@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createLab, type Lab, NICS, PROGRAM } from '../lab/lab.ts';
+import { MARK, reloadScript } from '../lab/hotplug.ts';
+import { createLab, type Lab, NICS } from '../lab/lab.ts';
 import { namespaceOf, processesIn } from '../lab/namespace.ts';
 
 const config = (eip: number) => `if_list:
@@ -85,29 +85,22 @@ describe('many at once', { concurrency: false }, () => {
 
   it('200 marks in a storm: one run at a time, few of them, the last file is in force', async (t) => {
     // What the unit runs, by hand: there is no systemd here (test/system has one).
-    const unit = readFileSync(join(import.meta.dirname, '../../systemd/kylin-vr-reload.service'), 'utf8');
-    const script = /^ExecStart=\/bin\/sh -c '([^']*)'/m
-      .exec(unit)?.[1]
-      ?.replaceAll('\\\n', '')
-      .replaceAll('$$', '$')
-      .replaceAll('/usr/bin/kylin-vr', `${process.execPath} ${PROGRAM}`);
-    assert.ok(script !== undefined);
-    const mark = '/run/kylin-vr/reload';
+    const script = reloadScript();
     const before = await runsLogged();
     const started = performance.now();
     let marking = true;
     const marks = (async () => {
       for (let n = 0; n < 200; n++) {
         if (n % 20 === 0) await replace(config(200 + n / 20));
-        await lab.router.run(['touch', mark]);
+        await lab.router.run(['touch', MARK]);
         await sleep(10);
       }
       marking = false;
     })();
     // The path unit: a mark starts the service, once.
     const service = (async () => {
-      while (marking || (await lab.router.run(['test', '-e', mark])).status === 0) {
-        if ((await lab.router.run(['test', '-e', mark])).status === 0)
+      while (marking || (await lab.router.run(['test', '-e', MARK])).status === 0) {
+        if ((await lab.router.run(['test', '-e', MARK])).status === 0)
           assert.equal((await lab.router.run(['sh', '-c', script])).status, 0);
         await sleep(20);
       }

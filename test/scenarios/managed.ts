@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { MARK, reloadScript } from '../lab/hotplug.ts';
 import { ADDRESSES, NICS } from '../lab/lab.ts';
 import { createManagedLab, type ManagedLab, NAME_OF, type PathLabOptions } from '../lab/path.ts';
 import { eventually, FOREIGN, ifcfg, KEYFILES, keyfile, OURS, watchKernel } from '../lab/profiles.ts';
@@ -36,6 +37,7 @@ export function managed(path: ManagedPath): void {
     quiet(path);
     troubled(path);
     surroundings(path);
+    arrivals(path);
     bystanders(path);
     switched(path);
   });
@@ -556,6 +558,89 @@ function surroundings(path: ManagedPath): void {
       { manager: { plugins: 'keyfile,ifcfg-rh' } },
     );
   }
+}
+
+const ARRIVING = Array.from({ length: 20 }, (_, n) => ({
+  segment: 'a' as const,
+  device: `lan${n}`,
+  mac: `52:54:84:12:00:${n + 10}`,
+}));
+
+/** NICs that come in a row: none of them waits for what NetworkManager is not asked for yet. */
+function arrivals(path: ManagedPath): void {
+  describe('many NICs arrive', { concurrency: false }, () => {
+    let lab: ManagedLab;
+    before(async () => {
+      lab = await createManagedLab(path, { nics: [NICS.public, NICS.a] });
+      const subnets = ARRIVING.map(({ mac }, n) => `  - { ipaddr: 10.20.${n}.254, prefix: 24, mac: '${mac}' }\n`);
+      await reload(lab, nics + subnets.join(''));
+    });
+    after(() => lab?.close());
+
+    const ready = async (count: number) => {
+      const all = await shell(lab, 'ip -4 -o address show');
+      return ARRIVING.slice(0, count).every(({ device }, n) => all.includes(` ${device}    inet 10.20.${n}.254/24 `));
+    };
+
+    it('20 within 4 s, each with its mark: all have their addresses soon after the last one', async (t) => {
+      let over = false;
+      const service = (async () => {
+        while (!over) {
+          if ((await lab.router.run(['test', '-e', MARK])).status === 0) {
+            const { status, stderr } = await lab.router.run(['sh', '-c', reloadScript()]);
+            assert.equal(status, 0, stderr);
+          }
+          await sleep(20);
+        }
+      })();
+      const begun = performance.now();
+      for (const [n, nic] of ARRIVING.entries()) {
+        await sleep(Math.max(0, begun + n * 200 - performance.now()));
+        await lab.router.plug(nic);
+        await lab.router.run(['touch', MARK]);
+      }
+      const last = performance.now();
+      while (!(await ready(20)) && performance.now() - last < 15_000) await sleep(50);
+      t.diagnostic(`${Math.round(performance.now() - last)} ms after the last one`);
+      assert.ok(await ready(20));
+      over = true;
+      await service;
+      await inSync(lab);
+    });
+
+    it('one while the profile of the one before is loaded, ten times: one run brings them all up, and waits for none', async () => {
+      for (const nic of ARRIVING) await lab.router.unplug(nic);
+      await reload(lab, (await lab.router.read('/etc/kylin-vr/kylin-vr.yaml')) ?? '');
+      const tools = await recordTools(lab.router);
+      const [first, ...others] = ARRIVING.slice(0, 10);
+      assert.ok(first !== undefined);
+      await tools.before(
+        'nmcli',
+        'case "$*" in *"connection load"*) touch /run/asked; while [ -e /run/asked ]; do sleep 0.02; done;; esac',
+      );
+      await lab.router.plug(first);
+      await tools.taken();
+      let over = false;
+      const run = kylin(lab).finally(() => {
+        over = true;
+      });
+      for (const nic of [...others, undefined]) {
+        while (!over && (await lab.router.run(['test', '-e', '/run/asked'])).status !== 0) await sleep(20);
+        if (nic !== undefined) await lab.router.plug(nic);
+        else await tools.before('nmcli');
+        await lab.router.run(['rm', '-f', '/run/asked']);
+      }
+      const { status, report } = await run;
+      assert.deepEqual([status, report.result], [0, 'changed'], JSON.stringify(report.errors));
+      assert.ok(await ready(10));
+      const looks = (await tools.taken())
+        .map(({ command }) => (/^nmcli connection load /.test(command) ? ',' : /-save$/.test(command) ? 'x' : ''))
+        .join('');
+      // As long as it makes no headway it looks ten times a second, for 8 s.
+      assert.doesNotMatch(looks, /x{20}/);
+      await inSync(lab);
+    });
+  });
 }
 
 /** Addresses and routes that somebody else put on NICs of ours, which NetworkManager takes away. */
