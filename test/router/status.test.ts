@@ -171,6 +171,14 @@ describe('status', { concurrency: false }, () => {
     await says(
       'kylin-vr.service is disabled, so nothing comes back after a boot: systemctl enable --now kylin-vr.service',
     );
+    const profiles = '/etc/sysconfig/network-scripts';
+    await shell(`mkdir -p ${profiles}`);
+    await lab.kylin('reload');
+    await says(
+      'kylin-vr.service is disabled, so after a boot our profiles bring up addresses, with nothing translated, and this machine ' +
+        'itself answering on them: systemctl enable --now kylin-vr.service; or kylin-vr uninstall, which takes the profiles away',
+    );
+    await shell(`rm -r ${profiles}`);
     await shell('ln -s /dev/null /etc/systemd/system/kylin-vr.service');
     await says(
       'kylin-vr.service is masked, so nothing comes back after a boot, and no NIC that comes is served: systemctl unmask kylin-vr.service, then systemctl enable --now kylin-vr.service',
