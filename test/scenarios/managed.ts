@@ -570,13 +570,21 @@ const ARRIVING = Array.from({ length: 20 }, (_, n) => ({
 function arrivals(path: ManagedPath): void {
   describe('many NICs arrive', { concurrency: false }, () => {
     let lab: ManagedLab;
+    let tools: Tools;
     before(async () => {
       lab = await createManagedLab(path, { nics: [NICS.public, NICS.a] });
       const subnets = ARRIVING.map(({ mac }, n) => `  - { ipaddr: 10.20.${n}.254, prefix: 24, mac: '${mac}' }\n`);
       await reload(lab, nics + subnets.join(''));
+      tools = await recordTools(lab.router);
     });
     after(() => lab?.close());
 
+    /** As long as NetworkManager makes no headway a run looks ten times a second, for 8 s. */
+    const noneStoodStill = async () => {
+      const calls = (await tools.taken()).map(({ command }) => command);
+      const looks = calls.map((call) => (/^nmcli connection load /.test(call) ? ',' : /-save$/.test(call) ? 'x' : ''));
+      assert.doesNotMatch(looks.join(''), /x{20}/);
+    };
     const ready = async (count: number) => {
       const all = await shell(lab, 'ip -4 -o address show');
       return ARRIVING.slice(0, count).every(({ device }, n) => all.includes(` ${device}    inet 10.20.${n}.254/24 `));
@@ -593,25 +601,29 @@ function arrivals(path: ManagedPath): void {
           await sleep(20);
         }
       })();
-      const begun = performance.now();
-      for (const [n, nic] of ARRIVING.entries()) {
-        await sleep(Math.max(0, begun + n * 200 - performance.now()));
-        await lab.router.plug(nic);
-        await lab.router.run(['touch', MARK]);
+      try {
+        const begun = performance.now();
+        for (const [n, nic] of ARRIVING.entries()) {
+          await sleep(Math.max(0, begun + n * 200 - performance.now()));
+          await lab.router.plug(nic);
+          await lab.router.run(['touch', MARK]);
+        }
+        const last = performance.now();
+        // It is a second or less; with all else that goes on while tests run it may be ten.
+        while (!(await ready(20)) && performance.now() - last < 30_000) await sleep(50);
+        t.diagnostic(`${Math.round(performance.now() - last)} ms after the last one`);
+        assert.ok(await ready(20));
+      } finally {
+        over = true;
+        await service;
       }
-      const last = performance.now();
-      while (!(await ready(20)) && performance.now() - last < 15_000) await sleep(50);
-      t.diagnostic(`${Math.round(performance.now() - last)} ms after the last one`);
-      assert.ok(await ready(20));
-      over = true;
-      await service;
+      await noneStoodStill();
       await inSync(lab);
     });
 
     it('one while the profile of the one before is loaded, ten times: one run brings them all up, and waits for none', async () => {
       for (const nic of ARRIVING) await lab.router.unplug(nic);
       await reload(lab, (await lab.router.read('/etc/kylin-vr/kylin-vr.yaml')) ?? '');
-      const tools = await recordTools(lab.router);
       const [first, ...others] = ARRIVING.slice(0, 10);
       assert.ok(first !== undefined);
       await tools.before(
@@ -633,11 +645,7 @@ function arrivals(path: ManagedPath): void {
       const { status, report } = await run;
       assert.deepEqual([status, report.result], [0, 'changed'], JSON.stringify(report.errors));
       assert.ok(await ready(10));
-      const looks = (await tools.taken())
-        .map(({ command }) => (/^nmcli connection load /.test(command) ? ',' : /-save$/.test(command) ? 'x' : ''))
-        .join('');
-      // As long as it makes no headway it looks ten times a second, for 8 s.
-      assert.doesNotMatch(looks, /x{20}/);
+      await noneStoodStill();
       await inSync(lab);
     });
   });
