@@ -14,7 +14,7 @@ import { hashOf, sameBytes } from '../hash.ts';
 import { readAnyones, readTrusted } from '../machine/config-file.ts';
 import { readLastGood, readRefusal } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
-import { readConfig } from '../machine/parsed.ts';
+import { keepMeaning, readConfig } from '../machine/parsed.ts';
 import { PATHS } from '../machine/paths.ts';
 import { hasLapsed } from '../machine/pending.ts';
 import type { RunRequest } from '../order.ts';
@@ -83,16 +83,17 @@ async function editAndRun(
   if (reload && waiting.changes.length > 0 && !waiting.isOurs && !all) throw holdsMore(order, request, waiting.changes);
   // Its owner is root: otherwise it was refused above.
   const { mode = 0o600, gid } = (await host.info(configPath)) ?? {};
+  const bytes = new TextEncoder().encode(edited.text);
   const changed = await host.write(configPath, edited.text, mode, gid);
+  if (changed) await keepMeaning(host, bytes, edited.parsed, edited.spans);
   const restore = async () => {
     const now = await host.readBytes(configPath);
-    if (changed && now !== undefined && sameBytes(now, new TextEncoder().encode(edited.text)))
-      await host.write(configPath, file.bytes, mode, gid);
+    if (changed && now !== undefined && sameBytes(now, bytes)) await host.write(configPath, file.bytes, mode, gid);
   };
   const steps = changed ? [{ kind: 'write-file' as const, text: describeEdit(configPath, request.noun, edited) }] : [];
   if (!reload) {
     if (changed && (waiting.isOurs || waiting.changes.length === 0))
-      await host.write(PATHS.edited, hashOf(new TextEncoder().encode(edited.text)), 0o600);
+      await host.write(PATHS.edited, hashOf(bytes), 0o600);
     return unloaded(order, steps, edited.idle);
   }
   const said = [...edited.idle];

@@ -2,7 +2,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { AgentError, EXIT, UsageError } from '../errors.ts';
-import { type Accepted, knownFrom, PART_OF, spansOf } from './accepted.ts';
+import { type Accepted, knownFrom, PART_OF, type Spans, spansOf } from './accepted.ts';
 import type { Config } from './config.ts';
 import { readDocument, type SourceDocument } from './document.ts';
 import { type NamedEntry, NOUNS } from './entries.ts';
@@ -14,10 +14,17 @@ import { readPlain } from './plain.ts';
 export type EditRequest = { noun: NounName; verb: 'add' | 'remove'; args: readonly string[] };
 
 /**
- * `text` is as it was where there was nothing to do; `parsed` is what the new text says, which may be invalid; `idle` says of
- * each argument that changes nothing why.
+ * `text` is as it was where there was nothing to do; `parsed` is what the new text says, which may be invalid, with `spans` where it is
+ * plainly written; `idle` says of each argument that changes nothing why.
  */
-export type Edited = { text: string; added: string[]; removed: string[]; idle: string[]; parsed: ParsedConfig };
+export type Edited = {
+  text: string;
+  added: string[];
+  removed: string[];
+  idle: string[];
+  parsed: ParsedConfig;
+  spans?: Spans;
+};
 
 /**
  * `config` is what `text` says, which is that of `file`. Adding what is there and removing what is not is no error.
@@ -39,19 +46,20 @@ export function editConfig(file: string, text: string, config: Config, { noun, v
   const edited = editList(source, { list, remove, add: add.map(({ written }) => written) });
   if (typeof edited !== 'string') throw notEdited(file, edited, source);
   const whole = text.startsWith('\ufeff') ? `\ufeff${edited}` : edited;
-  const parsed = interpretEdited(whole, plain && { text, spans: spansOf(plain.root), config });
+  const { parsed, spans } = interpretEdited(whole, plain && { text, spans: spansOf(plain.root), config });
   const wanted = [...present.filter((_, n) => !remove.has(n)).map((entry) => entry.text), ...added];
   if (parsed.ok && !says(parsed.config, noun, wanted, config)) {
     const { start } = (source.root?.kind === 'mapping' && source.root.fields.get(list)?.key) || { start: 0 };
     throw notEdited(file, { at: start, because: `more than ${list} would change, by an anchor` }, source);
   }
-  return { text: whole, added, removed, idle, parsed };
+  return { text: whole, added, removed, idle, parsed, ...(spans && { spans }) };
 }
 
 /** What the entries that stay mean need not be found out again, where both texts are plainly written. */
-function interpretEdited(text: string, before: Accepted | undefined): ParsedConfig {
+function interpretEdited(text: string, before: Accepted | undefined): Pick<Edited, 'parsed' | 'spans'> {
   const plain = readPlain(text);
-  return plain === undefined ? interpret(readDocument(text)) : interpret(plain, before && knownFrom(before));
+  if (plain === undefined) return { parsed: interpret(readDocument(text)) };
+  return { parsed: interpret(plain, before && knownFrom(before)), spans: spansOf(plain.root) };
 }
 
 function notEdited(file: string, { at, because }: Obstacle, { place }: SourceDocument): AgentError {

@@ -67,14 +67,22 @@ async function meaningOf(host: Host, bytes: Uint8Array, access: 'keep' | 'look')
   }
   const { loadChanged } = await import('../config/load.ts');
   const { parsed, spans } = await loadChanged(bytes, last && acceptedOf(last));
-  if (parsed.ok && program !== undefined && access === 'keep') {
-    const { config, warnings, notes } = parsed;
-    const kept: Kept = { program, text, config, warnings, notes, ...(spans !== undefined && { spans }) };
-    const json = JSON.stringify(kept);
-    await host.write(PATHS.parsed, twice(json), 0o600).catch((error: unknown) => {
-      // Without it the next run takes longer.
-      if (!(error instanceof AgentError)) throw error;
-    });
-  }
+  if (parsed.ok && access === 'keep') await keepMeaning(host, bytes, parsed, spans);
   return parsed;
+}
+
+/** For the holder of the lock: who reads these bytes next need not find out what they mean. */
+export async function keepMeaning(
+  host: Host,
+  bytes: Uint8Array,
+  { config, warnings, notes }: Valid,
+  spans: Spans | undefined,
+): Promise<void> {
+  if (BUNDLE === undefined) return;
+  const text = Buffer.from(bytes).toString('latin1');
+  const kept: Kept = { program: BUNDLE.id, text, config, warnings, notes, ...(spans !== undefined && { spans }) };
+  await host.write(PATHS.parsed, twice(JSON.stringify(kept)), 0o600).catch((error: unknown) => {
+    // Without it the next run takes longer.
+    if (!(error instanceof AgentError)) throw error;
+  });
 }

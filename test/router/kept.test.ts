@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { createLab, type Lab } from '../lab/lab.ts';
+import { parse, stringify } from 'yaml';
+import { ADDRESSES, createLab, type Lab } from '../lab/lab.ts';
 import { EIPS, elastic } from '../lab/table.ts';
 
 const PARSED = '/run/kylin-vr/parsed.json';
@@ -64,5 +65,21 @@ describe('what a router keeps to be quick', { concurrency: false }, () => {
   it('follows the file', async () => {
     await lab.configure(elastic.config.replaceAll(EIPS.v, '203.0.113.98'));
     assert.ok((await reload()).steps.some((text: string) => text === '+ address 203.0.113.98/32 on eth0'));
+  });
+
+  it('is after an edit what it is when the edited file is read, however it is written', async () => {
+    const plain = stringify(parse(elastic.config));
+    for (const config of [plain, elastic.config, JSON.stringify(parse(elastic.config))]) {
+      await lab.configure(config);
+      await reload();
+      for (const change of [`add 203.0.113.97=${ADDRESSES.v}`, `remove ${EIPS.v}`]) {
+        assert.equal((await lab.kylin('eip', ...change.split(' '), '--no-reload')).status, 0);
+        const kept = await lab.router.read(PARSED);
+        assert.ok(kept?.includes('203.0.113.97'));
+        await run(`rm ${PARSED}; rm -f ${QUIET}`);
+        await reload();
+        assert.equal(kept, await lab.router.read(PARSED));
+      }
+    }
   });
 });
