@@ -31,6 +31,7 @@ const STEPS: Readonly<Record<StepKind, string>> = {
   'add-route': 'a route',
   'remove-route': 'a route goes',
   'add-subnet-route': 'the route to the network of an address, where somebody took it away',
+  'load-configuration': 'NetworkManager reads its configuration, of which a file is ours',
   'load-profiles': 'NetworkManager reads profiles',
   'apply-profile': 'NetworkManager brings a device in line with its profile',
   'forget-profiles': 'NetworkManager forgets profiles that are gone',

@@ -8,6 +8,7 @@ import { profileUuid, type Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT, VerifyError } from './errors.ts';
 import { settleLeft } from './left.ts';
 import { applySteps, type Outcome } from './machine/apply.ts';
+import { clonedMacError, clonedMacs } from './machine/cloned-macs.ts';
 import { setAside } from './machine/damaged.ts';
 import { type Answers, knowing } from './machine/early.ts';
 import { type FlowRecord, hasNoFlows, readFlowRecord, waysInForce, writeFlowRecord } from './machine/flow-record.ts';
@@ -194,6 +195,13 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     const dead = scope === 'boot' ? [] : await deadAfter(due, next, look);
     if (dead.length > 0) {
       failure = deadPortError(dead);
+      break;
+    }
+    // Of one that has no other it is not the NIC any more, and the next round would take all of it for gone.
+    const [cloned] =
+      devicesAsked(due).length > 0 ? clonedMacs(current.binding.bound, current.machine.links, next.machine.links) : [];
+    if (cloned !== undefined) {
+      failure = await clonedMacError(host, cloned);
       break;
     }
     if (next.steps.length === lostIn(next.steps).length) {

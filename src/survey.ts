@@ -3,6 +3,7 @@
 
 import { type Config, uplinkOf } from './config/config.ts';
 import { parseForward } from './dialects/chains.ts';
+import { defaultsFile } from './dialects/defaults.ts';
 import { ifcfgRenderer } from './dialects/ifcfg.ts';
 import { type ObservedAddress, parseWays } from './dialects/iproute.ts';
 import { parseNatRules } from './dialects/iptables.ts';
@@ -130,7 +131,11 @@ export async function survey(
     pendingPorts,
   );
   const endsIpv6 = scope === 'boot' && config.nics.length > 0 && (await mayEndIpv6(host, machine));
-  const unheld = await withUnmanaged(host, renderer, endsIpv6 ? withoutIpv6(described) : described);
+  const unheld = await withDropIns(host, endsIpv6 ? withoutIpv6(described) : described, {
+    config,
+    renderer,
+    links: machine.links,
+  });
   const held = new Set(binding.held.map(({ nic }) => nic.device));
   let observation = withoutHeld(await observe(host, machine, usedNics(binding), unheld, renderer), held);
   const wanted = holdNics(unheld, observation, held);
@@ -307,10 +312,18 @@ const withStaying = (wanted: NetworkState, staying: readonly Port[]): NetworkSta
     ? wanted
     : { ...wanted, released: [...wanted.released, ...staying.flatMap(({ device, bridge }) => [device, bridge])] };
 
-async function withUnmanaged(host: Host, renderer: Renderer, wanted: NetworkState): Promise<NetworkState> {
-  if (wanted.released.length === 0 || renderer.name === 'none') return wanted;
+/** With files of NetworkManager's configuration, where it is installed. */
+async function withDropIns(
+  host: Host,
+  wanted: NetworkState,
+  { config: { nics }, renderer, links }: Pick<Aim, 'config' | 'renderer'> & Pick<Machine, 'links'>,
+): Promise<NetworkState> {
+  // What stays on a port of a NIC that the file names no more is let alone still.
+  if ((nics.length === 0 && wanted.released.length === 0) || renderer.name === 'none') return wanted;
   if ((await host.info(MANAGER_FOLDER)) === undefined) return wanted;
-  return { ...wanted, files: [...wanted.files, ...unmanagedFiles(wanted.released)] };
+  const veths = new Set(links.flatMap(({ device, kind }) => (kind === 'veth' ? [device] : [])));
+  const named = wanted.profiles.map(({ device }) => device).filter((device) => veths.has(device));
+  return { ...wanted, files: [...wanted.files, defaultsFile(nics, named), ...unmanagedFiles(wanted.released)] };
 }
 
 /** Bridges, what is on them, and NICs whose name no profile can have: nobody else brings them up. */

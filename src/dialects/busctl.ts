@@ -17,6 +17,9 @@ const call = (path: string, part: '' | '.Settings' | '.Device', method: string, 
   ...args,
 ];
 
+/** Makes it read its configuration anew, not the profiles: nmcli of a NetworkManager before 1.22 has no word for that. */
+export const READ_CONFIGURATION: Command = call(ROOT, '', 'Reload', 'u', '1');
+
 /** Makes it read these files, or notice that they are gone. */
 export const loadFiles = (paths: readonly string[]): Command =>
   call(`${ROOT}/Settings`, '.Settings', 'LoadConnections', 'as', String(paths.length), ...paths);

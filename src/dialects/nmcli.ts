@@ -20,6 +20,9 @@ export const IS_RUNNING = ['--terse', '--get-values', 'RUNNING', 'general'] as c
 /** nmcli ends 8 where NetworkManager does not run. */
 export const NOT_RUNNING = 8;
 
+/** nmcli's status where it does not know the words: `general reload` before 1.22. */
+export const MISUSED = 2;
+
 /** nmcli's status where the daemon refuses to do what it was asked. */
 export const REFUSED = 6;
 

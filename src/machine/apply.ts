@@ -11,7 +11,7 @@ import { type Answers, askRules } from './early.ts';
 import { keepLost, putBack, readNeighbours } from './foreign.ts';
 import type { Host } from './host.ts';
 import { keepingIpv6 } from './ipv6.ts';
-import { applyProfiles, orphaned } from './networkmanager.ts';
+import { applyProfiles, loadConfiguration, orphaned } from './networkmanager.ts';
 import { changeOvs } from './ovs.ts';
 
 export type Outcome = {
@@ -51,7 +51,15 @@ export async function applySteps(host: Host, steps: readonly Step[]): Promise<Ou
 
 /** NetworkManager may tell firewalld. */
 const leavesRules = ({ by, steps }: Batch): boolean =>
-  by === 'ip' || by === 'ip-alone' || (by === 'one' && !/^remove-(stray|unreadable)-rules$/.test(steps[0].kind));
+  by === 'ip' || by === 'ip-alone' || (by === 'one' && LEAVING_RULES.has(steps[0].kind));
+
+const LEAVING_RULES: ReadonlySet<Step['kind']> = new Set([
+  'set-sysctl',
+  'write-file',
+  'remove-file',
+  'back-up-file',
+  'announce-addresses',
+]);
 
 const isAnnouncement = ({ by, steps }: Batch): boolean => by === 'one' && steps[0].kind === 'announce-addresses';
 
@@ -191,6 +199,8 @@ async function applyOne(
       await host.run(['nft', 'delete', 'rule', 'ip', table, hook, 'handle', String(step.handle)]);
       return;
     }
+    case 'load-configuration':
+      return loadConfiguration(host);
     case 'remove-stray-rules':
       return restore(host, step.stray.restore, renderStrayRemoval(step.stray));
     case 'remove-unreadable-rules':

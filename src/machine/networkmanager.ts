@@ -1,12 +1,21 @@
 // Everything that NetworkManager is asked for, by nmcli and busctl. Nothing here is asked by a run that changes nothing.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Command, findDevice, isLoaded, loadFiles, parsePath, reapplyPreserving } from '../dialects/busctl.ts';
+import {
+  type Command,
+  findDevice,
+  isLoaded,
+  loadFiles,
+  parsePath,
+  READ_CONFIGURATION,
+  reapplyPreserving,
+} from '../dialects/busctl.ts';
 import { type Foreign, foreignText } from '../dialects/foreign.ts';
 import {
   IS_RUNNING,
   LIST_DEVICES,
   type ManagedDevice,
+  MISUSED,
   NOT_RUNNING,
   parseDevices,
   REFUSED,
@@ -130,6 +139,8 @@ async function applyWhole(host: Host, steps: readonly Step[], foreign: readonly 
   // One thread serves all calls: when it answers it has done what it was asked for before.
   const isDone = async () => (foreign.length > 0 ? nmcli(host, IS_RUNNING) : undefined);
   const last = steps.at(-1);
+  // It may have been at work when start wrote what is to hold for what it activates.
+  if (steps.some((step) => step.kind === 'apply-profile' && !step.active)) await loadConfiguration(host);
   for (const step of steps) {
     if (step.kind === 'load-profiles' || step.kind === 'forget-profiles') await loadProfiles(host, step.paths);
     if (step.kind === 'load-profiles' && step.keep !== undefined) await isLetGo(host, step.keep, steps);
@@ -241,6 +252,20 @@ async function returnDevice(host: Host, { device, uuid }: Extract<Step, { kind: 
   await nmcli(host, RELOAD_CONFIGURATION);
   await loadProfiles(host, []);
   await takeOver(host, device, uuid);
+}
+
+/** Nothing is activated or applied by that. */
+export async function loadConfiguration(host: Host): Promise<void> {
+  if ((await host.which('busctl')) !== undefined) {
+    try {
+      await ask(host, READ_CONFIGURATION);
+      return;
+    } catch (error) {
+      // nmcli is asked the same, and says what is wrong.
+      if (!(error instanceof CommandError)) throw error;
+    }
+  }
+  await nmcli(host, RELOAD_CONFIGURATION, { accept: [MISUSED] });
 }
 
 const RELOAD_CONFIGURATION = ['general', 'reload', 'conf'] as const;

@@ -2,6 +2,7 @@
 // Runs reading commands only, side by side.
 
 import { basename, dirname, join } from 'node:path';
+import { DEFAULTS_PATH } from '../dialects/defaults.ts';
 import { type Foreign, isLeased } from '../dialects/foreign.ts';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import {
@@ -283,7 +284,7 @@ export const readProfiles = async (host: Host): Promise<File[]> => (await readAl
 /** `passedOver`: files that are not read, since those before them are too large together. */
 async function readAllProfiles(host: Host): Promise<{ files: File[]; passedOver: string[] }> {
   const folders = await Promise.all(PROFILES.map((each) => profilePaths(host, each)));
-  const paths = [...folders.flat(), UNMANAGED_PATH];
+  const paths = [...folders.flat(), ...DROP_INS];
   const found = new Map((await Promise.all(paths.map((path) => host.info(path)))).map((info, n) => [paths[n], info]));
   const rank = (path: string) => (mayBeOurs(path) ? 0 : MOST_OF_PROFILES) + (found.get(path)?.size ?? 0);
   const [files, passedOver] = [new Map<string, File>(), [] as string[]];
@@ -306,9 +307,12 @@ async function profilePaths(host: Host, { folder, isProfile }: ProfileFolder): P
   return names.map((name) => join(folder, name));
 }
 
+/** Of NetworkManager's configuration. */
+const DROP_INS: readonly string[] = [DEFAULTS_PATH, UNMANAGED_PATH];
+
 /** By its name: `kylin-vr-eth0.nmconnection`, `ifcfg-eth0`, `route-eth0`. */
 const mayBeOurs = (path: string): boolean =>
-  path === UNMANAGED_PATH || /^(kylin-vr-[^/]{1,15}\.nmconnection|(ifcfg|route)-[^/]{1,15})$/.test(basename(path));
+  DROP_INS.includes(path) || /^(kylin-vr-[^/]{1,15}\.nmconnection|(ifcfg|route)-[^/]{1,15})$/.test(basename(path));
 
 /** Bytes, of all of them: a machine of 300 NICs has 4 MB. */
 const MOST_OF_PROFILES = 32 * 1024 * 1024;

@@ -1,5 +1,6 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
+import { DEFAULTS_PATH } from '../dialects/defaults.ts';
 import type { Foreign } from '../dialects/foreign.ts';
 import { asManagerReads } from '../dialects/ifcfg.ts';
 import { halfOf } from '../dialects/iptables.ts';
@@ -115,6 +116,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...byManager,
     ...carried('ip, afterwards', changes),
     ...returns,
+    ...planConfiguration(files, byManager, observation),
     ...filesThen,
     ...then,
     ...observation.lost.filter(hasPlace(desired, observation)).map((foreign): Step => ({ kind: 'put-back', foreign })),
@@ -303,7 +305,7 @@ function planManaged(
   if (managers.size === 0) return [];
   const own = changes.filter(isNicStep);
   const added = new Set(own.flatMap((step) => (step.kind === 'add-address' ? [step.address.spec] : [])));
-  const files = all.filter((step) => !isAboutUnmanaged(step));
+  const files = all.filter((step) => !isAboutUnmanaged(step) && pathOf(step) !== DEFAULTS_PATH);
   const written = new Map(files.flatMap((step) => (step.kind === 'write-file' ? [[step.file.path, step.file]] : [])));
   const sense = ({ content, mode }: File) => `${mode} ${asManagerReads(content)}`;
   const known = new Map(observation.state.files.map((file) => [file.path, sense(file)]));
@@ -379,8 +381,20 @@ function isNews(step: NicStep, { owned }: Observation): boolean {
 }
 
 /** Not a profile. */
-const isAboutUnmanaged = (step: Step): boolean =>
-  (step.kind === 'write-file' ? step.file.path : 'path' in step ? step.path : undefined) === UNMANAGED_PATH;
+const isAboutUnmanaged = (step: Step): boolean => pathOf(step) === UNMANAGED_PATH;
+
+const pathOf = (step: Step): string | undefined =>
+  step.kind === 'write-file' ? step.file.path : 'path' in step ? step.path : undefined;
+
+/**
+ * What is activated from then on has the defaults of our file, and what is active already is not touched. Not before a device is let
+ * alone, or had again: that comes first (releaseDevice). Where a profile is activated it is read before that anyhow.
+ */
+function planConfiguration(files: readonly Step[], byManager: readonly Step[], { managers }: Observation): Step[] {
+  const isRead = byManager.some((step) => step.kind === 'apply-profile' && !step.active);
+  const isNew = files.some((step) => pathOf(step) === DEFAULTS_PATH);
+  return managers.size > 0 && isNew && !isRead ? [{ kind: 'load-configuration' }] : [];
+}
 
 const keeping = (keep: readonly Foreign[]) => (keep.length === 0 ? {} : { keep });
 

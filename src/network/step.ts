@@ -29,6 +29,8 @@ export type Step =
   | { kind: 'remove-route'; route: Route; by?: 'networkmanager' }
   /** The route to the network of an address that is there. */
   | { kind: 'add-subnet-route'; route: SubnetRoute; by?: 'networkmanager' }
+  /** Makes NetworkManager read its own configuration anew, not the profiles. */
+  | { kind: 'load-configuration' }
   /** Makes NetworkManager read these files, or notice that they are gone; all of its files where none is named. */
   | { kind: 'load-profiles'; paths: readonly string[]; keep?: readonly Foreign[] }
   /**
@@ -139,6 +141,8 @@ export function describe(step: Step): string {
       return `+ route ${step.route.dest} on ${step.route.device}`;
     case 'remove-route':
       return `- route ${routeText(step.route)}`;
+    case 'load-configuration':
+      return '~ configuration read by NetworkManager';
     case 'load-profiles':
       return `~ profiles read by NetworkManager${step.paths.length === 0 ? '' : `: ${step.paths.join(', ')}`}`;
     case 'apply-profile':

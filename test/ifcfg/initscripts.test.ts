@@ -33,15 +33,20 @@ it('an upgrade of a router at work rewrites its ifcfg files: NetworkManager read
   const tools = await recordTools(router);
   const sh = async (script: string) => (await router.run(['sh', '-c', script], { check: true })).stdout;
   const watch = await watchKernel({ lab, sh });
-  assert.deepEqual(
-    await reload(),
-    DEVICES.map((device) => `~ file ${FOLDER}/ifcfg-${device}`),
-  );
+  assert.deepEqual(await reload(), [
+    '+ file /etc/NetworkManager/conf.d/zz-kylin-vr.conf',
+    ...DEVICES.map((device) => `~ file ${FOLDER}/ifcfg-${device}`),
+    '~ configuration read by NetworkManager',
+  ]);
   assert.match((await router.read(`${FOLDER}/ifcfg-eth0`)) ?? '', /^ARPUPDATE2=no$/m);
   const asked = (await tools.taken())
     .map(({ command }) => command)
     .filter((command) => /^(nmcli|busctl)/.test(command));
-  assert.deepEqual(asked, ['nmcli --terse --fields DEVICE,STATE,CON-UUID device status']);
+  assert.deepEqual(asked, [
+    'nmcli --terse --fields DEVICE,STATE,CON-UUID device status',
+    'busctl --auto-start=no call org.freedesktop.NetworkManager /org/freedesktop/NetworkManager ' +
+      'org.freedesktop.NetworkManager Reload u 1',
+  ]);
   assert.deepEqual(await reload(), []);
   assert.deepEqual(await watch.taken(), []);
 

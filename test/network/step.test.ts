@@ -56,6 +56,7 @@ const LINES: Lines = {
       '~ address 2001:db8::1/64 dev eth0 moves to br-ex',
     ],
   ],
+  'load-configuration': [[{ kind: 'load-configuration' }, '~ configuration read by NetworkManager']],
   'load-profiles': [
     [{ kind: 'load-profiles', paths: ['/etc/x', '/etc/y'] }, '~ profiles read by NetworkManager: /etc/x, /etc/y'],
     [{ kind: 'load-profiles', paths: [] }, '~ profiles read by NetworkManager'],

@@ -1018,7 +1018,7 @@ function switched(path: ManagedPath): void {
 }
 
 /** What a reboot leaves: the files. */
-async function reboot(lab: ManagedLab): Promise<void> {
+export async function reboot(lab: ManagedLab): Promise<void> {
   const before = await networkOf(lab.router);
   await lab.manager.stop();
   await shell(
@@ -1032,7 +1032,7 @@ async function reboot(lab: ManagedLab): Promise<void> {
 const active = async (lab: ManagedLab) =>
   /^eth0:(.*)$/m.exec(await shell(lab, 'nmcli -t -f DEVICE,CON-UUID device'))?.[1] ?? '';
 
-const addresses = async (lab: ManagedLab, device = 'eth0') =>
+export const addresses = async (lab: ManagedLab, device = 'eth0') =>
   [...(await shell(lab, `ip -4 -o address show dev ${device}`)).matchAll(/ inet (\S+)/g)].map(([, spec = '']) => spec);
 
 const managerCalls = async (tools: Tools) =>
@@ -1041,27 +1041,31 @@ const managerCalls = async (tools: Tools) =>
 /** As NetworkManager before 1.42 does, of whose calls the last is the one: the flag that preserves what is foreign is unknown there. */
 const REFUSES = 'case "$*" in *" Reapply "*) echo "Call failed: Invalid flags specified" >&2; exit 1;; esac';
 
-const shell = async (lab: ManagedLab, script: string): Promise<string> =>
+export const shell = async (lab: ManagedLab, script: string): Promise<string> =>
   (await lab.router.run(['sh', '-ec', script], { check: true })).stdout;
 
-async function inSync(lab: ManagedLab): Promise<void> {
+export async function inSync(lab: ManagedLab): Promise<void> {
   assert.equal((await lab.kylin('plan')).stdout, 'in sync\n');
 }
 
-type Report = {
+export type Report = {
   result: string;
   steps: { kind: string; text: string }[];
   warnings: { message: string }[];
   errors: { message: string }[];
 };
 
-async function kylin(lab: ManagedLab, config?: string, ...args: string[]): Promise<{ status: number; report: Report }> {
+export async function kylin(
+  lab: ManagedLab,
+  config?: string,
+  ...args: string[]
+): Promise<{ status: number; report: Report }> {
   if (config !== undefined) await lab.configure(config);
   const { status, stdout } = await lab.kylin('reload', '--json', ...args);
   return { status, report: JSON.parse(stdout) };
 }
 
-async function reload(lab: ManagedLab, config: string): Promise<Report> {
+export async function reload(lab: ManagedLab, config: string): Promise<Report> {
   const { status, report } = await kylin(lab, config);
   assert.equal(status, 0, JSON.stringify([report.errors, report.warnings, report.steps.slice(0, 20)], null, 1));
   return report;

@@ -1,0 +1,3 @@
+import { defaults } from '../scenarios/defaults.ts';
+
+defaults('keyfile');
