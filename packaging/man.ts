@@ -6,6 +6,7 @@ import * as z from 'zod/mini';
 import { createProgram } from '../src/cli.ts';
 import type { Context } from '../src/commands/context.ts';
 import { fileSchema, SPELLINGS } from '../src/config/schema.ts';
+import { DEFAULTS_PATH } from '../src/dialects/defaults.ts';
 import { EXIT } from '../src/errors.ts';
 import { PATHS } from '../src/machine/paths.ts';
 import type { StepKind } from '../src/network/step.ts';
@@ -78,6 +79,7 @@ const FILES: readonly [string, string][] = [
   [PATHS.config, 'The configuration: kylin\\-vr.yaml(5). Written by the operator or the hypervisor host.'],
   [PATHS.run, 'The lock, the mark that a NIC came or went, the last run.'],
   [PATHS.lastGood, 'The last configuration that was applied well; in force while the file is wrong.'],
+  [DEFAULTS_PATH, 'What NetworkManager takes for NICs of the file, in place of the defaults of others: their own MAC.'],
   [PATHS.backup, 'Foreign profiles that claimed our NICs.'],
   [PATHS.log, 'The log, JSON lines; the journal has it too.'],
   ['/var/cache/kylin-vr', 'Compiled code, where the package brings none.'],
