@@ -245,11 +245,11 @@ async function reapply(host: Host, device: string): Promise<boolean> {
  */
 async function releaseDevice(host: Host, device: string): Promise<void> {
   await nmcli(host, ['device', 'set', device, 'managed', 'no']);
-  await nmcli(host, RELOAD_CONFIGURATION);
+  await loadConfiguration(host);
 }
 
 async function returnDevice(host: Host, { device, uuid }: Extract<Step, { kind: 'return-device' }>): Promise<void> {
-  await nmcli(host, RELOAD_CONFIGURATION);
+  await loadConfiguration(host);
   await loadProfiles(host, []);
   await takeOver(host, device, uuid);
 }

@@ -116,7 +116,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...byManager,
     ...carried('ip, afterwards', changes),
     ...returns,
-    ...planConfiguration(files, byManager, observation),
+    ...planConfiguration(files, [...released, ...byManager, ...returns], observation),
     ...filesThen,
     ...then,
     ...observation.lost.filter(hasPlace(desired, observation)).map((foreign): Step => ({ kind: 'put-back', foreign })),
@@ -387,11 +387,11 @@ const pathOf = (step: Step): string | undefined =>
   step.kind === 'write-file' ? step.file.path : 'path' in step ? step.path : undefined;
 
 /**
- * What is activated from then on has the defaults of our file, and what is active already is not touched. Not before a device is let
- * alone, or had again: that comes first (releaseDevice). Where a profile is activated it is read before that anyhow.
+ * What is activated from then on has the defaults of our file, and what is active already is not touched. Where a device is let alone
+ * or had again, or a profile activated, it is read with that, at its time.
  */
-function planConfiguration(files: readonly Step[], byManager: readonly Step[], { managers }: Observation): Step[] {
-  const isRead = byManager.some((step) => step.kind === 'apply-profile' && !step.active);
+function planConfiguration(files: readonly Step[], others: readonly Step[], { managers }: Observation): Step[] {
+  const isRead = others.some((step) => (step.kind === 'apply-profile' ? !step.active : /-device$/.test(step.kind)));
   const isNew = files.some((step) => pathOf(step) === DEFAULTS_PATH);
   return managers.size > 0 && isNew && !isRead ? [{ kind: 'load-configuration' }] : [];
 }

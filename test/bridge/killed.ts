@@ -24,7 +24,7 @@ const managed = (path: 'keyfile' | 'ifcfg'): Kind => ({
   name: NAME_OF[path],
   createLab: () => createManagedLab(path),
   type: 'linux',
-  at: { nmcli: 'device*set*|general*reload*|connection*load*' },
+  at: { nmcli: 'device*set*|connection*load*', busctl: '*Reload*' },
   commands: [3, 5],
 });
 
