@@ -3,7 +3,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findDevice, isLoaded, loadFiles, parsePath, reapplyPreserving } from '../../src/dialects/busctl.ts';
+import {
+  findDevice,
+  isLoaded,
+  loadFiles,
+  parsePath,
+  READ_CONFIGURATION,
+  reapplyPreserving,
+} from '../../src/dialects/busctl.ts';
 import { NICS } from '../lab/lab.ts';
 import {
   A_WHILE_MS,
@@ -195,6 +202,49 @@ describe('NetworkManager: `device reapply`', { concurrency: false }, () => {
       }
       await bed.load(FILE, keyfile());
       assert.equal((await reapply(bed)).status, 0);
+    }));
+});
+
+describe('NetworkManager: defaults for connections', { concurrency: false }, () => {
+  const mac = (bed: Bed) => bed.sh("ip -br link show eth0 | awk '{ print $3 }'");
+  const OWN_MAC = `${NICS.public.mac}\n`;
+  const section = (name: string, device: string, value: string) =>
+    `[connection-${name}]\nmatch-device=${device}\nethernet.cloned-mac-address=${value}\n`;
+  const configure = async (bed: Bed, name: string, text: string) => {
+    await bed.lab.router.write(`/etc/NetworkManager/conf.d/${name}.conf`, text);
+    await bed.lab.router.run(READ_CONFIGURATION, { check: true });
+  };
+
+  it('read anew they touch nothing; they hold from the next activation on, those of the file that is read last', () =>
+    withNetworkManager({}, async (bed) => {
+      await activate(bed);
+      const watch = await watchKernel(bed);
+      await configure(bed, 'zy', `${section('all', '*', 'random')}stop-match=yes\n`);
+      await sleep(A_WHILE_MS);
+      assert.equal((await reapply(bed)).status, 0);
+      assert.deepEqual([await watch.taken(), await mac(bed)], [[], OWN_MAC]);
+      const up = async () =>
+        assert.equal((await bed.nmcli('--wait', '10', 'connection', 'up', 'uuid', OURS)).status, 0);
+      await up();
+      assert.notEqual(await mac(bed), OWN_MAC);
+      // By its MAC it does not know a veth, which has none of its hardware.
+      await configure(bed, 'zz', section('ours', `mac:${NICS.public.mac}`, 'preserve'));
+      await up();
+      assert.notEqual(await mac(bed), OWN_MAC);
+      await configure(bed, 'zz', section('ours', `mac:${NICS.public.mac};interface-name:=eth0`, 'preserve'));
+      await up();
+      assert.equal(await mac(bed), OWN_MAC);
+    }));
+
+  it('a profile in which cloned-mac-address is new is not reapplied: status 6, and nothing changes', () =>
+    withNetworkManager({}, async (bed) => {
+      await activate(bed);
+      const pinned = (addresses: string[]) =>
+        keyfile({ addresses }).replace('[ipv4]', 'cloned-mac-address=preserve\n[ipv4]');
+      await bed.load(FILE, pinned([OWN]));
+      assert.equal((await reapply(bed)).status, 6);
+      await sleep(A_WHILE_MS);
+      assert.deepEqual([await bed.device(), await bed.addresses()], [ACTIVE, [OWN, EIP]]);
     }));
 });
 
