@@ -31,6 +31,8 @@ describe('uninstall', { concurrency: true }, () => {
     const { stdout } = await ok(lab, 'uninstall');
     assert.match(stdout, /^- file \/etc\/NetworkManager\/system-connections\/kylin-vr-eth0\.nmconnection$/m);
     assert.match(stdout, /^\+ file \S+\/theirs\.nmconnection \(as it was before kylin-vr\)$/m);
+    assert.match(stdout, /^- file \/etc\/NetworkManager\/conf\.d\/zz-kylin-vr\.conf$/m);
+    assert.equal(await shell(lab, 'ls /etc/NetworkManager/conf.d'), '90-laboratory.conf\n');
     assert.equal(await shell(lab, `ls ${CONNECTIONS}`), 'theirs.nmconnection\n');
     assert.equal(await lab.router.read(`${CONNECTIONS}/theirs.nmconnection`), theirs);
     assert.equal((await shell(lab, `stat -c %a ${CONNECTIONS}/theirs.nmconnection`)).trim(), '600');
