@@ -68,6 +68,7 @@ const paper: Host = {
   makeFolder: async () => {},
   removeFolder: async () => true,
   move: async () => {},
+  copy: async () => {},
   putAside: async () => undefined,
   remove: async () => false,
   sysctl: async () => '0',

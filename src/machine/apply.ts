@@ -193,7 +193,7 @@ async function applyOne(
       await host.remove(step.path);
       return;
     case 'back-up-file':
-      return host.move(step.path, step.to);
+      return step.replaced ? host.copy(step.path, step.to) : host.move(step.path, step.to);
     case 'remove-jump': {
       const { table, hook } = step.jump;
       await host.run(['nft', 'delete', 'rule', 'ip', table, hook, 'handle', String(step.handle)]);

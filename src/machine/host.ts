@@ -105,6 +105,7 @@ export interface Host {
   /** Gives whether it is gone: a folder that something is in stays. */
   removeFolder(path: string): Promise<boolean>;
   move(from: string, to: string): Promise<void>;
+  copy(from: string, to: string): Promise<void>;
   /** Renames what is damaged to NAME.damaged, whatever it is. Gives the new path; undefined where there is nothing. */
   putAside(path: string): Promise<string | undefined>;
   /** Gives whether there was anything to remove. */
@@ -286,19 +287,21 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
       return true;
     },
 
-    async move(from, to) {
-      const temporary = temporaryFor(to);
+    async copy(from, to) {
       try {
-        mkdirSync(dirname(to), { recursive: true, mode: 0o700 });
+        copyTo(from, to);
+      } catch (cause) {
+        throw new HostError(`copying ${from} to ${to}`, cause);
+      }
+    },
+
+    async move(from, to) {
+      try {
         // Not a rename alone: the two may be on different file systems.
-        copyFileSync(from, temporary, constants.COPYFILE_EXCL);
-        syncPath(temporary);
-        renameSync(temporary, to);
-        syncPath(dirname(to));
+        copyTo(from, to);
         unlinkSync(from);
         syncPath(dirname(from));
       } catch (cause) {
-        discard(temporary);
         throw new HostError(`moving ${from} to ${to}`, cause);
       }
     },
@@ -450,6 +453,20 @@ function isWritten(path: string, content: Buffer, mode: number): boolean {
   if (!found?.isFile() || (found.mode & 0o7777) !== mode || found.size !== content.length) return false;
   const there = readOr(path, { most: content.length, orNothing: true }, (bytes) => bytes);
   return there !== undefined && content.equals(there);
+}
+
+function copyTo(from: string, to: string): void {
+  const temporary = temporaryFor(to);
+  try {
+    mkdirSync(dirname(to), { recursive: true, mode: 0o700 });
+    copyFileSync(from, temporary, constants.COPYFILE_EXCL);
+    syncPath(temporary);
+    renameSync(temporary, to);
+    syncPath(dirname(to));
+  } catch (error) {
+    discard(temporary);
+    throw error;
+  }
 }
 
 /** As rename, but a folder does not keep a file from its place. */

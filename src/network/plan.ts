@@ -9,7 +9,7 @@ import { profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';
-import { movedKey, type Observation } from './observation.ts';
+import { type Claim, movedKey, type Observation } from './observation.ts';
 import {
   type Address,
   addressKey,
@@ -474,10 +474,20 @@ function planFiles(desired: readonly File[], observation: Observation): Step[] {
   const changed = files.common.filter(
     ({ desired: wanted, observed: found }) => wanted.content !== found.content || wanted.mode !== found.mode,
   );
+  // Ours say what theirs said beside addresses: a run that is killed in between leaves the one or the other.
+  const ours = new Set(files.missing.map(({ path }) => path));
+  const backUp = ({ path, to, reason }: Claim): Step => ({
+    kind: 'back-up-file',
+    path,
+    to,
+    reason,
+    ...(ours.has(path) && { replaced: true }),
+  });
   return [
-    ...aside.map(({ path, to, reason }): Step => ({ kind: 'back-up-file', path, to, reason })),
+    ...aside.filter(({ path }) => ours.has(path)).map(backUp),
     ...files.missing.map((file): Step => ({ kind: 'write-file', file, was: 'absent' })),
     ...changed.map(({ desired: file }): Step => ({ kind: 'write-file', file, was: 'different' })),
+    ...aside.filter(({ path }) => !ours.has(path)).map(backUp),
     ...files.extra.map(({ path }): Step => ({ kind: 'remove-file', path })),
   ];
 }

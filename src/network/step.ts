@@ -9,7 +9,8 @@ export type Step =
   | ({ kind: 'set-sysctl'; was: string; late?: true } & Sysctl)
   | { kind: 'write-file'; file: File; was: 'absent' | 'different' }
   | { kind: 'remove-file'; path: string }
-  | { kind: 'back-up-file'; path: string; to: string; reason: string }
+  /** `replaced`: by ours, in the step that writes it; until then it stays. */
+  | { kind: 'back-up-file'; path: string; to: string; reason: string; replaced?: true }
   | { kind: 'set-link-up'; device: string }
   | { kind: 'set-link-down'; device: string }
   | { kind: 'set-mtu'; device: string; mtu: number; was: number }

@@ -122,8 +122,8 @@ describe('a plan where NetworkManager manages the NIC', () => {
           claims: [claim],
         }),
         [
-          '- file /etc/foreign (a foreign profile of eth0), kept as /backup/foreign',
           '+ file /etc/ours',
+          '- file /etc/foreign (a foreign profile of eth0), kept as /backup/foreign',
           '~ profiles read by NetworkManager: /etc/ours',
           'by NetworkManager: + address 198.51.100.8/32 on eth0',
           '~ profile of eth0 activated by NetworkManager',
