@@ -17,7 +17,7 @@ const STEPS: Readonly<Record<StepKind, string>> = {
   'set-sysctl': 'a kernel setting',
   'write-file': 'a profile of a NIC',
   'remove-file': 'a profile of ours goes',
-  'back-up-file': 'a foreign profile that claims our NIC is put aside',
+  'back-up-file': 'a foreign profile that claims our NIC is put aside; its zone and DNS go into ours',
   'set-link-up': 'a link comes up',
   'set-link-down': 'a link goes down',
   'set-mtu': "a link's MTU",
@@ -62,7 +62,7 @@ const FIELDS: readonly [string, string][] = [
   ['inSync', 'Of status: whether a reload would do nothing. A NIC that is not there yet alone leaves it true.'],
   [
     'nics, eips, forwards',
-    'Of status: arrays, each entry with state: active, pending or error. A NIC has mac and device.',
+    'Of status: arrays, each entry with state: active, pending or error. A NIC has mac and device, and kept, where there is any: zone, dns, dnsSearch, dnsOptions and dnsPriority of its profile.',
   ],
   [
     'foreign',

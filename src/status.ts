@@ -4,6 +4,7 @@ import type { Config } from './config/config.ts';
 import { type Issue, inLine } from './config/issue.ts';
 import type { Cut } from './cut.ts';
 import { type Flow, parseFlows } from './dialects/conntrack.ts';
+import type { ProfileKeys } from './dialects/profile-keys.ts';
 import { type ForeignThing, foreignThings } from './foreign.ts';
 import { hashOf } from './hash.ts';
 import { readTrusted } from './machine/config-file.ts';
@@ -41,6 +42,8 @@ export type Status = {
     role: 'uplink' | 'subnet';
     address: string;
     state: State;
+    /** What its profile says beside addresses, and keeps. */
+    kept?: ProfileKeys;
   }[];
   eips: { eip: string; vmIp: string; state: State; counters?: Counters }[];
   forwards: {
@@ -221,7 +224,7 @@ function lastRunOf({ id, time, trigger, command, result, durationMs, errors }: R
 
 function things(
   config: Config,
-  { binding, machine, steps, waiting }: Survey,
+  { binding, machine, steps, waiting, keys }: Survey,
   arpIgnore: string | undefined,
 ): Pick<Status, 'nics' | 'eips' | 'forwards'> {
   const bound = new Map(binding.bound.map(({ mac, device }) => [mac, device]));
@@ -230,6 +233,7 @@ function things(
   return {
     nics: config.nics.map(({ mac, name, gateway, ipaddr, prefix, bridge }) => {
       const device = bound.get(mac);
+      const kept = device === undefined ? undefined : keys.get(device);
       const common = {
         mac,
         ...(device !== undefined && { device }),
@@ -237,6 +241,7 @@ function things(
         ...(name !== undefined && { name }),
         role: gateway === undefined ? ('subnet' as const) : ('uplink' as const),
         address: `${ipaddr}/${prefix}`,
+        ...(kept !== undefined && { kept }),
       };
       if (faulty.has(mac)) return { ...common, state: 'error' as const };
       if (device === undefined) return { ...common, state: 'pending' as const };

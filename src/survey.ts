@@ -9,10 +9,12 @@ import { type ObservedAddress, parseWays } from './dialects/iproute.ts';
 import { parseNatRules } from './dialects/iptables.ts';
 import { keyfileRenderer } from './dialects/keyfile.ts';
 import { heldByMaps } from './dialects/nft.ts';
+import type { ProfileKeys } from './dialects/profile-keys.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
 import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
 import type { Host } from './machine/host.ts';
+import { keptKeys } from './machine/kept-keys.ts';
 import { askManaged, canAsk } from './machine/networkmanager.ts';
 import {
   type Machine,
@@ -88,6 +90,8 @@ export type Survey = {
   warnings: string[];
   /** Of what is somebody else's and goes by these steps. */
   going: string[];
+  /** What profiles of ours keep beside addresses, by device. */
+  keys: ReadonlyMap<string, ProfileKeys>;
   /** What of ours nobody can take away. */
   stuck: string[];
 };
@@ -126,10 +130,9 @@ export async function survey(
   const machine = withoutPending(read, [...binding.pending, ...odd]);
   const abilities = await abilitiesFor(host, config, { machine, binding, ways });
   const pendingPorts = read.ownedPorts.filter((port) => !machine.ownedPorts.includes(port));
-  const described = withStaying(
-    withMtus(desiredOf(config, binding, renderer, abilities, ways), binding, machine.owned),
-    pendingPorts,
-  );
+  const kept = keptKeys(machine.files, binding.bound, renderer);
+  const wantedNow = desiredOf(config, binding, renderer, { abilities, ways, keys: kept.keys });
+  const described = withStaying(withMtus(wantedNow, binding, machine.owned), pendingPorts);
   const endsIpv6 = scope === 'boot' && config.nics.length > 0 && (await mayEndIpv6(host, machine));
   const unheld = await withDropIns(host, endsIpv6 ? withoutIpv6(described) : described, {
     config,
@@ -201,7 +204,8 @@ export async function survey(
     observation,
     steps,
     warnings,
-    going,
+    going: [...going, ...kept.left],
+    keys: kept.keys,
     stuck: stuckOn(machine, config),
   };
 }
@@ -271,13 +275,12 @@ function desiredOf(
   config: Config,
   binding: NicBinding,
   renderer: Renderer,
-  abilities: Abilities,
-  ways: Ways,
+  { abilities, ways, keys }: { abilities: Abilities; ways: Ways; keys: ReadonlyMap<string, ProfileKeys> },
 ): NetworkState {
-  const asked = JSON.stringify([binding, renderer.name, abilities, ways]);
+  const asked = JSON.stringify([binding, renderer.name, abilities, ways, [...keys]]);
   const before = known.get(config);
   if (before?.asked === asked) return before.desired;
-  const desired = desiredState(config, binding, renderer, abilities, ways);
+  const desired = desiredState(config, binding, renderer, abilities, ways, keys);
   known.set(config, { asked, desired });
   return desired;
 }

@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NO_NICS } from '../config/config.ts';
 import { firstOf } from '../config/issue.ts';
+import { keysText } from '../dialects/profile-keys.ts';
 import { prometheusText } from '../dialects/prometheus.ts';
 import { EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import type { State } from '../network/reach.ts';
@@ -85,6 +86,7 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
       nic.state,
     ]),
   );
+  lines.push(...keptLines(report.nics));
   table(
     'EIPs',
     report.eips.map(({ eip, vmIp, counters, state }) => [eip, '→', vmIp, ...counted(counters), state]),
@@ -138,6 +140,18 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
   }
   if (report.inSync && report.nics.length === 0) lines.push(shown`${NO_NICS}`);
   context.stdout(shown`${joined(lines, '\n')}\n`);
+}
+
+function keptLines(nics: Status['nics']): Shown[] {
+  const kept = nics.flatMap(({ device, kept }) =>
+    device === undefined || kept === undefined ? [] : [{ device, kept }],
+  );
+  if (kept.length === 0) return [];
+  const width = Math.max(...kept.map(({ device }) => device.length));
+  return [
+    own('Kept in profiles'),
+    ...kept.map(({ device, kept }) => shown`  ${device.padEnd(width)}  ${keysText(kept)}`),
+  ];
 }
 
 /** A machine with a routing daemon or containers has thousands; --json has all of them. */

@@ -3,12 +3,11 @@
 // nics.ts only plain device names). Pure.
 
 import type { BoundNic } from '../network/nics.ts';
-import { FILE_MARK, type File } from '../network/state.ts';
-import { type ProfileClaim, profileUuid, type Renderer, type Rendering } from './renderer.ts';
+import type { File } from '../network/state.ts';
+import { type FoundKeys, takenKeys } from './profile-keys.ts';
+import { PROFILE_HEADER, type ProfileClaim, profileUuid, type Renderer, type Rendering } from './renderer.ts';
 
 const FOLDER = '/etc/sysconfig/network-scripts';
-
-const HEADER = `${FILE_MARK} from /etc/kylin-vr/kylin-vr.yaml: edits are lost with the next reload.`;
 
 export const ifcfgRenderer: Renderer = {
   name: 'ifcfg',
@@ -18,6 +17,11 @@ export const ifcfgRenderer: Renderer = {
   isProfile: (fileName) => /^(ifcfg|route)-/.test(fileName) && !IGNORED.test(fileName),
   passesOver: (device) => (IGNORED.test(device) || INITSCRIPTS_IGNORE.test(device) ? `ifcfg-${device}` : undefined),
   claim: claimOf,
+  isOurs(content) {
+    const mac = assigned(content, 'HWADDR')?.toLowerCase();
+    return mac !== undefined && assigned(content, 'UUID') === profileUuid(mac);
+  },
+  keys: keysOf,
 };
 
 const IGNORED = /(~|\.(bak|orig|rej|rpmnew|augnew|augtmp)|;[0-9a-f]{8})$/i;
@@ -40,13 +44,10 @@ function filesOf(nic: BoundNic, rendering: Rendering): File[] {
   return files;
 }
 
-/** As NetworkManager reads it, which knows no such key: profiles of 1.0, which have none, say the same to it. */
-export const asManagerReads = (content: string): string => content.replace(/^ARPUPDATE\d*=no\n/gm, '');
-
 const file = ({ device }: BoundNic, kind: 'ifcfg' | 'route', lines: readonly string[]): File => ({
   device,
   path: `${FOLDER}/${kind}-${device}`,
-  content: `${[HEADER, ...lines].join('\n')}\n`,
+  content: `${[PROFILE_HEADER, ...lines].join('\n')}\n`,
   mode: 0o644,
 });
 
@@ -54,6 +55,7 @@ function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
   const specs = rendering.addresses.filter(({ device }) => device === nic.device).map(({ spec }) => spec);
   const gateway = rendering.routes.find(({ dest, device }) => dest === 'default' && device === nic.device);
   const metric = gateway?.metric ?? 0;
+  const { zone, dns = [], dnsSearch = [], dnsOptions = [], dnsPriority } = rendering.keys.get(nic.device) ?? {};
   return [
     'TYPE=Ethernet',
     `DEVICE=${nic.device}`,
@@ -63,7 +65,8 @@ function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
     'ONBOOT=yes',
     'BOOTPROTO=none',
     `DEFROUTE=${gateway === undefined ? 'no' : 'yes'}`,
-    'PEERDNS=no',
+    // With it initscripts leave the resolver alone.
+    ...(dns.length + dnsSearch.length === 0 ? ['PEERDNS=no'] : []),
     'IPV6INIT=no',
     ...(nic.mtu === undefined ? [] : [`MTU=${nic.mtu}`]),
     ...(gateway === undefined ? [] : [`GATEWAY=${gateway.via}`]),
@@ -72,6 +75,11 @@ function ifcfg(nic: BoundNic, rendering: Rendering): string[] {
     `IPV4_ROUTE_METRIC=${metric}`,
     // Before the profile that an image or an installer left behind (0).
     'AUTOCONNECT_PRIORITY=100',
+    ...(zone === undefined ? [] : [`ZONE=${zone}`]),
+    ...dns.map((server, index) => `DNS${index + 1}=${server}`),
+    ...(dnsSearch.length === 0 ? [] : [`DOMAIN="${dnsSearch.join(' ')}"`]),
+    ...(dnsOptions.length === 0 ? [] : [`RES_OPTIONS="${dnsOptions.join(' ')}"`]),
+    ...(dnsPriority === undefined ? [] : [`IPV4_DNS_PRIORITY=${dnsPriority}`]),
     // The index has no gap: readers stop at the first. No probe for conflicts: it cost 38 s, and failed reloads. Nor does ifup-eth
     // announce them, which takes it a second each: the first reload does (left.ts).
     'ARPING_WAIT=0',
@@ -97,6 +105,34 @@ function claimOf(fileName: string, content: string): ProfileClaim | undefined {
   const device = assigned(content, 'DEVICE')?.split(':')[0] ?? (mac === undefined ? nameOf : undefined);
   return { ...(mac !== undefined && { mac }), ...(device !== undefined && { device }) };
 }
+
+function keysOf(content: string): FoundKeys {
+  const values = new Map<string, { plain: boolean; text: string }>();
+  for (const [, key = '', raw = ''] of content.matchAll(KEPT_KEYS)) values.set(key, wordOf(raw.trim()));
+  const text = (key: string) => values.get(key)?.text;
+  const list = (key: string) => {
+    const value = values.get(key);
+    return value === undefined ? [] : value.plain ? value.text.split(/[ \t,]+/) : [value.text];
+  };
+  const servers = [...values.keys()].flatMap((key) => /^DNS(\d+)$/.exec(key)?.[1] ?? []);
+  return takenKeys({
+    zone: text('ZONE'),
+    dns: servers.sort((one, other) => Number(one) - Number(other)).flatMap((number) => text(`DNS${number}`) ?? []),
+    dnsSearch: list('DOMAIN'),
+    dnsOptions: list('RES_OPTIONS'),
+    dnsPriority: text('IPV4_DNS_PRIORITY'),
+  });
+}
+
+const KEPT_KEYS = /^[ \t]*(ZONE|DNS\d{1,3}|DOMAIN|RES_OPTIONS|IPV4_DNS_PRIORITY)=([^\n]*)$/gm;
+
+/** What is more than plain text to the shell stays as it is written, and fits nothing. */
+function wordOf(raw: string): { plain: boolean; text: string } {
+  const [plain, inDouble, inSingle, bare] = PLAIN.exec(raw) ?? [];
+  return { plain: plain !== undefined, text: inDouble ?? inSingle ?? bare ?? raw };
+}
+
+const PLAIN = /^(?:"([^"$`\\]*)"|'([^']*)'|([\w.:/-][\w.:/#-]*|))(?:[ \t]+#.*)?$/;
 
 /** The value of the last assignment of a key, without its quotes. */
 function assigned(content: string, key: string): string | undefined {

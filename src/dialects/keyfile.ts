@@ -2,13 +2,18 @@
 // ignored). Pure.
 
 import type { BoundNic } from '../network/nics.ts';
-import { FILE_MARK, type File } from '../network/state.ts';
-import { type ProfileClaim, type ProfileFolder, profileUuid, type Renderer, type Rendering } from './renderer.ts';
+import type { File } from '../network/state.ts';
+import { type FoundKeys, takenKeys, withoutIpv6 } from './profile-keys.ts';
+import {
+  PROFILE_HEADER,
+  type ProfileClaim,
+  type ProfileFolder,
+  profileUuid,
+  type Renderer,
+  type Rendering,
+} from './renderer.ts';
 
 const FOLDER = '/etc/NetworkManager/system-connections';
-
-/** The mark is a comment: older NetworkManagers refuse a section that they do not know. */
-const HEADER = `${FILE_MARK} from /etc/kylin-vr/kylin-vr.yaml: edits are lost with the next reload.`;
 
 export const keyfileRenderer: Renderer = {
   name: 'keyfile',
@@ -18,13 +23,16 @@ export const keyfileRenderer: Renderer = {
       (nic): File => ({
         device: nic.device,
         path: `${FOLDER}/kylin-vr-${nic.device}.nmconnection`,
-        content: `${[HEADER, ...keyfile(nic, rendering)].join('\n')}\n`,
+        content: `${[PROFILE_HEADER, ...keyfile(nic, rendering)].join('\n')}\n`,
         mode: 0o600,
       }),
     ),
   // It needs no extension: a copy beside the file is a profile too. Passed over are what editors leave behind and certificates.
   isProfile: (fileName) => !/^\.|~$|\.(pem|der|[A-Za-z0-9]{6})$/i.test(fileName),
   claim: (_fileName, content) => claimOf(parse(content)),
+  isOurs: (content) => isOurs(parse(content)),
+  keys: (content) => keysOf(parse(content)),
+  keepable: withoutIpv6,
 };
 
 /**
@@ -38,12 +46,15 @@ export const keyfilesOfBoot: ProfileFolder = {
     const settings = parse(content);
     return settings.get('.nmmeta.nm-generated') === 'true' ? undefined : claimOf(settings);
   },
+  isOurs: keyfileRenderer.isOurs,
+  keys: keyfileRenderer.keys,
 };
 
 function keyfile(nic: BoundNic, rendering: Rendering): string[] {
   const onDevice = ({ device }: { device: string }) => device === nic.device;
   const routes = rendering.routes.filter(onDevice);
   const gateway = routes.find(({ dest }) => dest === 'default');
+  const { zone, dns, dnsSearch, dnsOptions, dnsPriority } = rendering.keys.get(nic.device) ?? {};
   return [
     '[connection]',
     `id=kylin-vr-${nic.device}`,
@@ -53,6 +64,7 @@ function keyfile(nic: BoundNic, rendering: Rendering): string[] {
     // Before the profile that an image or an installer left behind (0). No number is before all: what claims our NIC with a higher one
     // is put aside before NetworkManager reads it (kylin-vr.service).
     'autoconnect-priority=100',
+    ...(zone === undefined ? [] : [`zone=${zone}`]),
     '',
     '[ethernet]',
     `mac-address=${nic.mac.toUpperCase()}`,
@@ -70,11 +82,34 @@ function keyfile(nic: BoundNic, rendering: Rendering): string[] {
     // No probe for conflicts, whatever NetworkManager's configured default is.
     'dad-timeout=0',
     'ignore-auto-dns=true',
+    ...listLine('dns', dns),
+    ...listLine('dns-search', dnsSearch),
+    ...listLine('dns-options', dnsOptions),
+    ...(dnsPriority === undefined ? [] : [`dns-priority=${dnsPriority}`]),
     '',
     '[ipv6]',
     // Neither set up nor switched off: an operator may be in over it.
     'method=ignore',
   ];
+}
+
+const listLine = (key: string, values: readonly string[] = []): string[] =>
+  values.length === 0 ? [] : [`${key}=${values.map((value) => `${value};`).join('')}`];
+
+function isOurs(settings: ReadonlyMap<string, string>): boolean {
+  const { mac } = claimOf(settings) ?? {};
+  return mac !== undefined && settings.get('connection.uuid') === profileUuid(mac);
+}
+
+function keysOf(settings: ReadonlyMap<string, string>): FoundKeys {
+  const list = (key: string) => ['ipv4', 'ipv6'].flatMap((of) => settings.get(`${of}.${key}`)?.split(/[;,]\s*/) ?? []);
+  return takenKeys({
+    zone: settings.get('connection.zone'),
+    dns: list('dns'),
+    dnsSearch: list('dns-search'),
+    dnsOptions: list('dns-options'),
+    dnsPriority: settings.get('ipv4.dns-priority'),
+  });
 }
 
 /** A profile for another type of connection, or for no NIC in particular, claims none. */
@@ -87,11 +122,12 @@ function claimOf(settings: ReadonlyMap<string, string>): ProfileClaim | undefine
   return { ...(mac !== undefined && { mac }), ...(device !== undefined && { device }) };
 }
 
-/** `section.key` → value. */
+/** `section.key` → value, without addresses: ours have thousands. */
 function parse(content: string): Map<string, string> {
   const settings = new Map<string, string>();
   let section = '';
   for (const line of content.split('\n')) {
+    if (line.startsWith('address')) continue;
     const [, name] = /^\s*\[([^\]]+)\]/.exec(line) ?? [];
     if (name !== undefined) section = name;
     const [, key, value] = /^\s*([^#=\s][^=]*?)\s*=\s*(.*?)\s*$/.exec(line) ?? [];

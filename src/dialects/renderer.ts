@@ -2,13 +2,22 @@
 
 import { sha1Of } from '../hash.ts';
 import type { BoundNic } from '../network/nics.ts';
-import type { Address, File, Route } from '../network/state.ts';
+import { type Address, FILE_MARK, type File, type Route } from '../network/state.ts';
+import type { FoundKeys, ProfileKeys } from './profile-keys.ts';
 
 export type Rendering = {
   nics: readonly BoundNic[];
   addresses: readonly Address[];
   routes: readonly Route[];
+  /** What the profile of a device says beside. */
+  keys: ReadonlyMap<string, ProfileKeys>;
 };
+
+/** The mark is a comment: older NetworkManagers refuse a section that they do not know. */
+export const PROFILE_HEADER = `${FILE_MARK} from /etc/kylin-vr/kylin-vr.yaml: edits are lost with the next reload, but for zone and DNS.`;
+
+/** As NetworkManager reads it, which knows neither comments nor ARPUPDATE: profiles of 1.0, where they are others, say the same to it. */
+export const asManagerReads = (content: string): string => content.replace(/^(#.*|ARPUPDATE\d*=no)\n/gm, '');
 
 /** Which NIC a profile is for, as far as it says. Lower-case MAC. */
 export type ProfileClaim = { mac?: string; device?: string };
@@ -20,6 +29,9 @@ export type ProfileFolder = {
   isProfile(fileName: string): boolean;
   /** The NIC that a profile is for; undefined where it is for none in particular. */
   claim(fileName: string, content: string): ProfileClaim | undefined;
+  /** By its UUID: NetworkManager drops our mark when it writes a profile. */
+  isOurs(content: string): boolean;
+  keys(content: string): FoundKeys;
 };
 
 /** Its files are in `folder`; undefined where it has none. */
@@ -27,6 +39,8 @@ export type Renderer = ProfileFolder & {
   name: 'ifcfg' | 'keyfile' | 'none';
   /** Deterministic; every file starts with FILE_MARK. */
   render(rendering: Rendering): File[];
+  /** What of them its profiles can have. */
+  keepable?(found: FoundKeys): FoundKeys;
   /** The file that a NIC of that name would have, where nobody would read it. */
   passesOver?(device: string): string | undefined;
 };
@@ -48,4 +62,6 @@ export const noRenderer: Renderer = {
   render: () => [],
   isProfile: () => false,
   claim: () => undefined,
+  isOurs: () => false,
+  keys: () => ({ keys: {}, left: [] }),
 };

@@ -579,9 +579,16 @@ function jumpsIn(hooks: Observation['hooks']): Jump[] {
 
 /** A temporary file of a killed run counts as ours. */
 export function splitFiles(files: readonly File[]): { ours: File[]; foreign: File[] } {
-  const isOurs = ({ path, content }: File) => isOurFile(content) || path.endsWith(TEMPORARY_SUFFIX);
+  const isOurs = (file: File) =>
+    isOurFile(file.content) || file.path.endsWith(TEMPORARY_SUFFIX) || (mayBeOurs(file.path) && isOursByUuid(file));
   return { ours: files.filter(isOurs), foreign: files.filter((file) => !isOurs(file)) };
 }
+
+const isOursByUuid = ({ path, content }: File): boolean => folderOf(path)?.isOurs(content) ?? false;
+
+/** Whose format a profile has. */
+export const folderOf = (path: string): ProfileFolder | undefined =>
+  PROFILES.find(({ folder }) => folder === dirname(path));
 
 /** Foreign profiles of our NICs, and foreign files that stand where ours has to be. */
 async function claimOn(host: Host, bound: readonly BoundNic[], file: File, desired: readonly File[]): Promise<Claim[]> {
@@ -600,10 +607,16 @@ async function backupPath(host: Host, { path: from, content }: File): Promise<st
   }
 }
 
+/** The NIC that a profile is for. */
+export function claimedBy({ path, content }: File, bound: readonly BoundNic[]): BoundNic | undefined {
+  const claim = folderOf(path)?.claim(basename(path), content);
+  return (
+    claim && bound.find(({ mac, device }) => (claim.mac === undefined ? claim.device === device : claim.mac === mac))
+  );
+}
+
 function claimReason(bound: readonly BoundNic[], file: File, desired: readonly File[]): string | undefined {
-  const claim = PROFILES.find(({ folder }) => folder === dirname(file.path))?.claim(basename(file.path), file.content);
-  const nic =
-    claim && bound.find(({ mac, device }) => (claim.mac === undefined ? claim.device === device : claim.mac === mac));
+  const nic = claimedBy(file, bound);
   if (nic !== undefined) return `a foreign profile of ${nic.device}`;
   return desired.some(({ path }) => path === file.path) ? 'a foreign file where ours has to be' : undefined;
 }

@@ -1,6 +1,7 @@
 // Config and NICs of this machine → the network state that the configuration wants. Pure.
 
 import { type Config, uplinkOf } from '../config/config.ts';
+import type { ProfileKeys } from '../dialects/profile-keys.ts';
 import { profileUuid, type Renderer } from '../dialects/renderer.ts';
 import { AgentError, EXIT } from '../errors.ts';
 import { elasticAddresses } from './elastic.ts';
@@ -37,6 +38,8 @@ export function desiredState(
   renderer: Renderer,
   abilities: Abilities,
   ways: Ways = 'today',
+  /** What profiles say beside, by device. */
+  keys: ReadonlyMap<string, ProfileKeys> = new Map(),
 ): NetworkState {
   const { bound } = binding;
   const carriers = bound.map(asCarrier);
@@ -72,7 +75,7 @@ export function desiredState(
     routes,
     chains: filter.chains,
     jumps: filter.jumps,
-    files: renderer.render({ nics: profiled, addresses, routes }),
+    files: renderer.render({ nics: profiled, addresses, routes, keys }),
     profiles:
       renderer.name === 'none' ? [] : profiled.map(({ device, mac }): Profile => ({ device, uuid: profileUuid(mac) })),
   };

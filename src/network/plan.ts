@@ -2,10 +2,9 @@
 
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
 import type { Foreign } from '../dialects/foreign.ts';
-import { asManagerReads } from '../dialects/ifcfg.ts';
 import { halfOf } from '../dialects/iptables.ts';
 import { canGo } from '../dialects/nft.ts';
-import { profileUuid } from '../dialects/renderer.ts';
+import { asManagerReads, profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import type { Issue } from '../../src/config/issue.ts';
+import type { ProfileKeys } from '../../src/dialects/profile-keys.ts';
 import type { ForeignThing } from '../../src/foreign.ts';
 import type { LoggedRun } from '../../src/machine/log-file.ts';
 import type { Explanation } from '../../src/network/explain.ts';
@@ -55,7 +56,9 @@ const nic: Fields<Status['nics'][number]> = {
   role: true,
   address: true,
   state: true,
+  kept: true,
 };
+const kept: Fields<ProfileKeys> = { zone: true, dns: true, dnsSearch: true, dnsOptions: true, dnsPriority: true };
 const eip: Fields<Status['eips'][number]> = { eip: true, vmIp: true, state: true, counters: true };
 const forward: Fields<Status['forwards'][number]> = {
   eip: true,
@@ -115,6 +118,7 @@ const OBJECTS: Readonly<Record<string, object>> = {
   issue,
   '`status`': status,
   'NIC of `status`': nic,
+  'kept in a profile': kept,
   'EIP of `status`': eip,
   'forward of `status`': forward,
   counters,

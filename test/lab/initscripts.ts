@@ -19,3 +19,14 @@ done
 [ -z "$GATEWAY" ] || ip route replace default via "$GATEWAY" dev "$DEVICE"
 `;
 export const IFUP = '/etc/sysconfig/network-scripts/ifup-eth';
+
+/** `ifup-post DEVICE`: what that of initscripts 10 does with DNS1 to DNS3 and ZONE. */
+export const IFUP_POST = `#!/bin/bash
+. "/etc/sysconfig/network-scripts/ifcfg-$1"
+case \${PEERDNS,,} in
+  n | no | f | false | off | 0) ;;
+  *) for server in $DNS1 $DNS2 $DNS3; do echo "nameserver $server"; done > /etc/resolv.conf ;;
+esac
+dbus-send --print-reply --system --dest=org.fedoraproject.FirewallD1 /org/fedoraproject/FirewallD1 \
+  org.fedoraproject.FirewallD1.zone.changeZoneOfInterface string:"$ZONE" string:"$DEVICE" > /dev/null
+`;

@@ -2,6 +2,7 @@
 // subnets A and B, eth3 is a second uplink where a test gives it a gateway. Documentation addresses only.
 
 import { type Config, type Forward, type Nic, uplinkOf } from '../../src/config/config.ts';
+import type { ProfileKeys } from '../../src/dialects/profile-keys.ts';
 import { noRenderer, type Renderer } from '../../src/dialects/renderer.ts';
 import { desiredState } from '../../src/network/desired.ts';
 import type { Guarding } from '../../src/network/guard.ts';
@@ -76,9 +77,10 @@ export function desired(
     shiftedRanges = true,
     guarding = GUARDING,
     ways = 'today',
+    keys = new Map(),
   }: DesiredOptions = {},
 ): NetworkState {
-  return desiredState(wanted, bindNics(wanted.nics, links), renderer, { shiftedRanges, guarding }, ways);
+  return desiredState(wanted, bindNics(wanted.nics, links), renderer, { shiftedRanges, guarding }, ways, keys);
 }
 
 type DesiredOptions = {
@@ -87,6 +89,7 @@ type DesiredOptions = {
   shiftedRanges?: boolean;
   guarding?: Guarding;
   ways?: Ways;
+  keys?: ReadonlyMap<string, ProfileKeys>;
 };
 
 /** The NICs of a configuration on this machine, and the uplink among them. */

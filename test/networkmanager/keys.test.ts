@@ -1,0 +1,3 @@
+import { keys } from '../scenarios/keys.ts';
+
+keys('keyfile');
