@@ -5,7 +5,14 @@
 import type { BoundNic } from '../network/nics.ts';
 import type { File } from '../network/state.ts';
 import { type FoundKeys, takenKeys } from './profile-keys.ts';
-import { PROFILE_HEADER, type ProfileClaim, profileUuid, type Renderer, type Rendering } from './renderer.ts';
+import {
+  NOT_AT_BOOT,
+  PROFILE_HEADER,
+  type ProfileClaim,
+  profileUuid,
+  type Renderer,
+  type Rendering,
+} from './renderer.ts';
 
 const FOLDER = '/etc/sysconfig/network-scripts';
 
@@ -22,6 +29,8 @@ export const ifcfgRenderer: Renderer = {
     return mac !== undefined && assigned(content, 'UUID') === profileUuid(mac);
   },
   keys: keysOf,
+  priority: (content) =>
+    assigned(content, 'ONBOOT') === 'no' ? NOT_AT_BOOT : Number(assigned(content, 'AUTOCONNECT_PRIORITY')) || 0,
 };
 
 const IGNORED = /(~|\.(bak|orig|rej|rpmnew|augnew|augtmp)|;[0-9a-f]{8})$/i;

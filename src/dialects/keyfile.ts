@@ -5,6 +5,7 @@ import type { BoundNic } from '../network/nics.ts';
 import type { File } from '../network/state.ts';
 import { type FoundKeys, takenKeys, withoutIpv6 } from './profile-keys.ts';
 import {
+  NOT_AT_BOOT,
   PROFILE_HEADER,
   type ProfileClaim,
   type ProfileFolder,
@@ -33,6 +34,11 @@ export const keyfileRenderer: Renderer = {
   isOurs: (content) => isOurs(parse(content)),
   keys: (content) => keysOf(parse(content)),
   keepable: withoutIpv6,
+  priority(content) {
+    const settings = parse(content);
+    if (settings.get('connection.autoconnect') === 'false') return NOT_AT_BOOT;
+    return Number(settings.get('connection.autoconnect-priority')) || 0;
+  },
 };
 
 /**
@@ -48,6 +54,7 @@ export const keyfilesOfBoot: ProfileFolder = {
   },
   isOurs: keyfileRenderer.isOurs,
   keys: keyfileRenderer.keys,
+  priority: keyfileRenderer.priority,
 };
 
 function keyfile(nic: BoundNic, rendering: Rendering): string[] {

@@ -19,6 +19,9 @@ export const PROFILE_HEADER = `${FILE_MARK} from /etc/kylin-vr/kylin-vr.yaml: ed
 /** As NetworkManager reads it, which knows neither comments nor ARPUPDATE: profiles of 1.0, where they are others, say the same to it. */
 export const asManagerReads = (content: string): string => content.replace(/^(#.*|ARPUPDATE\d*=no)\n/gm, '');
 
+/** Of a profile that is activated by hand alone. */
+export const NOT_AT_BOOT = -1000;
+
 /** Which NIC a profile is for, as far as it says. Lower-case MAC. */
 export type ProfileClaim = { mac?: string; device?: string };
 
@@ -32,6 +35,8 @@ export type ProfileFolder = {
   /** By its UUID: NetworkManager drops our mark when it writes a profile. */
   isOurs(content: string): boolean;
   keys(content: string): FoundKeys;
+  /** Of several for one NIC the one with the highest is activated at boot. */
+  priority(content: string): number;
 };
 
 /** Its files are in `folder`; undefined where it has none. */
@@ -64,4 +69,5 @@ export const noRenderer: Renderer = {
   claim: () => undefined,
   isOurs: () => false,
   keys: () => ({ keys: {}, left: [] }),
+  priority: () => 0,
 };

@@ -22,7 +22,7 @@ export function keptKeys(files: readonly File[], bound: readonly BoundNic[], ren
     const [own] = (ownFiles.get(nic) ?? []).sort(
       (one, other) => distance(one, nic, renderer) - distance(other, nic, renderer),
     );
-    const sources = own === undefined ? (theirFiles.get(nic) ?? []) : [own];
+    const sources = own === undefined ? byPriority(theirFiles.get(nic) ?? []) : [own];
     const found = sources.map((file) => ({ file, ...keysIn(file, nic, renderer) }));
     const source = found.find((each) => hasAny(each.keys)) ?? found.find((each) => each.left.length > 0);
     if (source === undefined) continue;
@@ -51,6 +51,11 @@ function distance({ path }: File, { device }: BoundNic, { folder }: Renderer): n
     (dirname(path) === folder ? 0 : 2) + (basename(path).replace('.nmconnection', '').endsWith(`-${device}`) ? 0 : 1)
   );
 }
+
+const byPriority = (files: readonly File[]): File[] => {
+  const of = ({ path, content }: File) => folderOf(path)?.priority(content) ?? 0;
+  return [...files].sort((one, other) => of(other) - of(one));
+};
 
 function keysIn({ path, content }: File, nic: BoundNic, renderer: Renderer): FoundKeys {
   const found = folderOf(path)?.keys(content) ?? { keys: {}, left: [] };

@@ -7,7 +7,9 @@ import { ifcfgRenderer } from '../../src/dialects/ifcfg.ts';
 import { keyfileRenderer } from '../../src/dialects/keyfile.ts';
 import { keysText, type ProfileKeys } from '../../src/dialects/profile-keys.ts';
 import type { Renderer } from '../../src/dialects/renderer.ts';
-import { config, desired, UPLINK } from '../network/fixtures.ts';
+import { keptKeys } from '../../src/machine/kept-keys.ts';
+import type { File } from '../../src/network/state.ts';
+import { bind, config, desired, UPLINK } from '../network/fixtures.ts';
 
 const ALL: ProfileKeys = {
   zone: 'drop',
@@ -209,6 +211,68 @@ describe('what is taken from theirs: an ifcfg file, which is a shell script', ()
       '-7',
     ]);
   });
+});
+
+describe('of several profiles for a NIC', () => {
+  const FOLDERS = { ifcfg: '/etc/sysconfig/network-scripts', keyfile: '/etc/NetworkManager/system-connections' };
+  const ifcfg = (name: string, ...lines: string[]): File => ({
+    path: `${FOLDERS.ifcfg}/ifcfg-${name}`,
+    content: `${['HWADDR=02:00:00:00:00:00', ...lines].join('\n')}\n`,
+    mode: 0o644,
+  });
+  const keyfile = (name: string, ...lines: string[]): File => ({
+    path: `${FOLDERS.keyfile}/${name}.nmconnection`,
+    content: `${['[connection]', 'type=ethernet', 'interface-name=eth0', ...lines].join('\n')}\n`,
+    mode: 0o600,
+  });
+  const ours = (renderer: Renderer, keys: ProfileKeys): File =>
+    desired(config({ nics: [UPLINK] }), { renderer, keys: new Map([['eth0', keys]]) }).files[0] as File;
+  const zoneOf = (files: readonly File[], renderer: Renderer = keyfileRenderer) =>
+    keptKeys(files, bind(config({ nics: [UPLINK] })).bound, renderer).keys.get('eth0')?.zone;
+
+  const cases: [string, File[], string | undefined][] = [
+    [
+      'the one with the highest priority',
+      [keyfile('a', 'zone=a'), keyfile('b', 'zone=b', 'autoconnect-priority=5')],
+      'b',
+    ],
+    [
+      'not one that nobody activates at boot',
+      [keyfile('a', 'zone=a', 'autoconnect=false'), keyfile('b', 'zone=b')],
+      'b',
+    ],
+    [
+      'likewise of ifcfg files',
+      [ifcfg('a', 'ZONE=a', 'ONBOOT=no'), ifcfg('b', 'ZONE=b'), ifcfg('c', 'ZONE=c', 'AUTOCONNECT_PRIORITY=9')],
+      'c',
+    ],
+    ['the only one that says anything', [ifcfg('a', 'AUTOCONNECT_PRIORITY=9'), keyfile('b', 'zone=b')], 'b'],
+    [
+      'ours, whatever theirs say',
+      [keyfile('a', 'zone=a', 'autoconnect-priority=999'), ours(keyfileRenderer, {})],
+      undefined,
+    ],
+    [
+      'of ours the one that we write',
+      [ours(ifcfgRenderer, { zone: 'old' }), ours(keyfileRenderer, { zone: 'new' })],
+      'new',
+    ],
+    ['of ours the only one', [ours(ifcfgRenderer, { zone: 'old' })], 'old'],
+    ['not one of another NIC', [ifcfg('a', 'ZONE=a', 'HWADDR=02:00:00:00:00:01')], undefined],
+    [
+      'ours without its mark',
+      [
+        keyfile('a', 'zone=a'),
+        { ...ours(keyfileRenderer, {}), content: ours(keyfileRenderer, { zone: 'new' }).content.replace(/^#.*\n/, '') },
+      ],
+      'new',
+    ],
+  ];
+  for (const [name, files, zone] of cases)
+    it(name, () => {
+      assert.equal(zoneOf(files), zone);
+      assert.equal(zoneOf(files.toReversed()), zone);
+    });
 });
 
 /** What bash has in a variable once it has sourced the text. */
