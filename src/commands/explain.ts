@@ -9,12 +9,11 @@ import { CommandError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import { readAnyones, readTrusted } from '../machine/config-file.ts';
 import { waysInForce } from '../machine/flow-record.ts';
 import type { Host } from '../machine/host.ts';
-import { readMachine } from '../machine/observe.ts';
 import { findStops } from '../machine/obstacles.ts';
 import { type Explanation, explain as explainPacket, type Packet } from '../network/explain.ts';
 import { parseIpv4 } from '../network/ipv4.ts';
-import { bindNics, carrierOf, faultyNics } from '../network/nics.ts';
-import { chooseRenderer, linksBefore, type Survey, survey } from '../survey.ts';
+import { carrierOf, faultyNics } from '../network/nics.ts';
+import { chooseRenderer, type Survey, survey } from '../survey.ts';
 import { shown } from '../visible.ts';
 import { type Context, count, type GlobalOptions, needRoot, painter, printJson, refuseFile } from './context.ts';
 
@@ -33,8 +32,15 @@ export async function explain(context: Context, options: ExplainOptions): Promis
   if (!parsed.ok) return refuseFile(context, options, { ...parsed, bytes: file.bytes });
   const { config } = parsed;
   // Without --live the file may be of another machine: its NICs are named as they are there.
-  const machine = options.live ? await readMachine(host) : undefined;
-  const bound = machine === undefined ? [] : bindNics(config.nics, machine.links, linksBefore(machine)).bound;
+  const found = options.live
+    ? await survey(host, {
+        config,
+        renderer: await chooseRenderer(host, options.renderer),
+        scope: 'whole',
+        ways: await waysInForce(host),
+      })
+    : undefined;
+  const bound = found?.binding.bound ?? [];
   const deviceOf = (mac: string | undefined) => bound.filter((nic) => nic.mac === mac).map(carrierOf)[0];
   const nameOf = (nic: Nic) => {
     const [device, label] = [
@@ -44,14 +50,6 @@ export async function explain(context: Context, options: ExplainOptions): Promis
     return device === undefined ? label : `${device} (${label})`;
   };
   const explanation = explainPacket(config, packet, nameOf);
-  const found = options.live
-    ? await survey(host, {
-        config,
-        renderer: await chooseRenderer(host, options.renderer),
-        scope: 'whole',
-        ways: await waysInForce(host),
-      })
-    : undefined;
   const live = found && (await ask(host, packet, explanation, deviceOf, found));
   if (options.json) printJson(context, { packet, ...explanation, ...(live !== undefined && { live }) });
   else {

@@ -58,6 +58,13 @@ async function show(context: Context, options: StatusOptions): Promise<ExitStatu
   return report.inSync ? EXIT.ok : EXIT.notInSync;
 }
 
+/** One whose bridge is not there yet has its addresses on itself. */
+function placeOf({ device, bridge, state }: Status['nics'][number]): string {
+  const nic = device ?? '-';
+  if (bridge === undefined) return nic;
+  return state === 'pending' && device !== undefined ? `${nic}, not yet in ${bridge}` : `${nic} in ${bridge}`;
+}
+
 function print(context: Context, options: StatusOptions, report: Status, text: string | undefined): void {
   const paint = painter(context);
   const paintState = (state: State) =>
@@ -77,14 +84,7 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
   };
   table(
     'NICs',
-    report.nics.map((nic) => [
-      nic.name ?? '',
-      nic.bridge === undefined ? (nic.device ?? '-') : `${nic.device ?? '-'} in ${nic.bridge}`,
-      nic.mac,
-      nic.address,
-      nic.role,
-      nic.state,
-    ]),
+    report.nics.map((nic) => [nic.name ?? '', placeOf(nic), nic.mac, nic.address, nic.role, nic.state]),
   );
   lines.push(...keptLines(report.nics));
   table(
@@ -122,7 +122,11 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
     );
   }
   const away = report.nics.filter(({ state }) => state === 'pending').length;
-  if (report.inSync && away > 0 && away === report.nics.length)
+  if (
+    report.inSync &&
+    away > 0 &&
+    report.nics.every(({ state, device }) => state === 'pending' && device === undefined)
+  )
     lines.push(
       shown`${paint('pending', 'yellow')}: none of the NICs is ready, and nothing is routed: plug them in, or mend mac`,
     );

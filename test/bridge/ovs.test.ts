@@ -61,6 +61,22 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
         nics.map(({ state }: { state: string }) => state),
         ['pending', 'active', 'active'],
       );
+      const uplink = `ipaddr: ${ADDRESSES.router}, prefix: 24, mac: '${NICS.public.mac}', gateway: ${ADDRESSES.out}`;
+      const alone = `if_list:\n  - { ${uplink}, bridge: br-ex }\n`;
+      await reload(lab, alone);
+      const { stdout } = await lab.kylin('status');
+      assert.match(stdout, /^ .* eth0, not yet in br-ex .* pending$/m);
+      assert.match(stdout, /^in sync, but for 1 NIC that is pending$/m);
+      await reload(lab, onBridge);
+      const { stdout: explained } = await lab.kylin(
+        'explain',
+        '--live',
+        '--from',
+        '203.0.113.99',
+        '--to',
+        '203.0.113.50',
+      );
+      assert.doesNotMatch(explained, /br-ex/);
       assert.equal((await reload(lab, onBridge)).result, 'unchanged');
       await lab.startOvs();
       await reload(lab, onBridge);
