@@ -524,13 +524,16 @@ const uniqueBy = <T>(key: (item: T) => string, items: readonly T[]): T[] => [
 ];
 
 /** By the record of addresses and ports, which has the numbers of this boot alone. */
-export const linksBefore = ({ owned }: Machine): Map<string, LinkBefore> =>
-  new Map(
-    [...owned.ports, ...owned.addresses.filter(({ on }) => on === undefined)].map(({ mac, index, device }) => [
-      mac,
-      { index, device },
-    ]),
-  );
+export function linksBefore({ owned }: Machine): Map<string, LinkBefore> {
+  const found = new Map<string, LinkBefore>();
+  const add = ({ mac, index, device }: Place) => {
+    const before = found.get(mac);
+    if (before === undefined || before.index !== index || before.device !== device) found.set(mac, { index, device });
+  };
+  owned.ports.forEach(add);
+  for (const address of owned.addresses) if (address.on === undefined) add(address);
+  return found;
+}
 
 function passedOverWarnings({ passedOver }: Machine): string[] {
   if (passedOver.length === 0) return [];

@@ -82,13 +82,9 @@ export function onDevices<T extends Place>(
   keyOf: (item: T, device: string) => string,
 ): Set<string> {
   const devicesOf = placesAmong(links);
-  return new Set(
-    items.flatMap((item) =>
-      devicesOf(item)
-        .filter(isSayable)
-        .map((device) => keyOf(item, device)),
-    ),
-  );
+  const keys = new Set<string>();
+  for (const item of items) for (const device of devicesOf(item)) if (isSayable(device)) keys.add(keyOf(item, device));
+  return keys;
 }
 
 /**
