@@ -43,6 +43,8 @@ export async function keepingIpv6(
 }
 
 async function standing(host: Host): Promise<Foreign[]> {
+  // The kernel has none at all.
+  if ((await host.sysctl(ipv6Switch('all'))) === undefined) return [];
   const devices = new Set((await showLinks(host)).map(({ device }) => device));
   const neighbours = await readNeighbours(host, devices);
   return [

@@ -154,6 +154,15 @@ describe('an MTU too small for IPv6', { concurrency: true }, () => {
     assert.match(await ipv6Of(lab, 'eth1'), / 2001:db8:4::5\/64 /);
   });
 
+  it('is nothing to a kernel that has no IPv6', async (t) => {
+    const lab = await labOf(t);
+    await shell(lab, 'mount -t tmpfs tmpfs /proc/sys/net/ipv6');
+    const tools = await recordTools(lab.router);
+    await tools.before('ip', `case "$*" in *-6*) exit 1 ;; esac`);
+    await apply(lab, withMtu(small, 1000));
+    assert.equal(await lab.router.read(FOREIGN), undefined);
+  });
+
   it('what a killed run took along is back, too', async (t) => {
     const lab = await labOf(t);
     const found = await ipv6Of(lab, 'eth1');
