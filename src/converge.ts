@@ -575,7 +575,8 @@ async function bringBack(
   let done: Step[] = [];
   try {
     const look = lookBack(host, renderer, checkpoint, { managers, unread });
-    const found = await look(seen);
+    // Side by side with a look it costs no time.
+    const [found, standing] = await Promise.all([look(seen), seen === undefined ? readStanding(host) : undefined]);
     let before: Standing | undefined;
     let { steps: remaining, machine } = found;
     await recordComing(host, checkpoint, machine);
@@ -586,7 +587,7 @@ async function bringBack(
       const due = dueOf(planned);
       // Of its warnings those of the last cut are said.
       if (due.some(isLate) && (await cutAfterwards(host, renderer, checkpoint, machine)).goesOn) break;
-      if (!due.every(takesNothing)) before ??= await readStanding(host);
+      if (!due.every(takesNothing)) before ??= standing ?? (await readStanding(host));
       const outcome = await applySteps(host, settingsLast(due));
       failed = outcome.failed;
       for (const step of outcome.done) tried.push(step);
@@ -600,7 +601,11 @@ async function bringBack(
         failed === undefined ? due.length < planned.length || bringsOthers : isOnlyWhatWaited(planned, due, remaining);
       goesOn = remaining.length > 0 && isNext;
     }
-    const theirs = await returnOthers(host, checkpoint.others, before, { ours: found.ours, links: machine.links });
+    const theirs = await returnOthers(host, checkpoint.others, before, {
+      ours: found.ours,
+      links: machine.links,
+      sameMain: machine.printedRoutes === found.machine.printedRoutes,
+    });
     const last = theirs.touched ? {} : { seen: machine };
     const lost = [...lostIn(remaining), ...theirs.lost];
     done = [...withoutLost(tried, lost).steps, ...theirs.back];

@@ -2,7 +2,15 @@
 // words of `ip`. What they have changed meanwhile is theirs.
 
 import { foreignKey } from './dialects/foreign.ts';
-import { keepLost, type Lost, putBack, readStanding, stillMissing, withBeside } from './machine/foreign.ts';
+import {
+  keepLost,
+  type Lost,
+  putBack,
+  readStanding,
+  readStandingAgain,
+  stillMissing,
+  withBeside,
+} from './machine/foreign.ts';
 import type { Host } from './machine/host.ts';
 import { orphaned } from './machine/networkmanager.ts';
 import type { Observation } from './network/observation.ts';
@@ -50,19 +58,20 @@ export async function takenFrom(host: Host, others: Others, ours: Observation): 
 }
 
 /**
- * When all else is back. `before`: when the return began; undefined where it takes nothing from others. What went with the return
+ * When all else is back. `before`: when the return began; undefined where it takes nothing from others. `sameMain`: see readStandingAgain. What went with the return
  * itself comes again where it can: the gateway of another one was in a network of the change. `touched`: they were put back, or tried.
  */
 export async function returnOthers(
   host: Host,
   others: Others | undefined,
   before: Standing | undefined,
-  { ours, links }: { ours: Observation; links: readonly { device: string }[] },
+  { ours, links, sameMain }: { ours: Observation; links: readonly { device: string }[]; sameMain: boolean },
 ): Promise<{ back: PutBack[]; lost: PutBack[]; warnings: string[]; touched: boolean }> {
   const { devices = [], standing, gone = [] } = others ?? {};
   const went = standing === undefined ? gone : goneSince(standing, before ?? (await readStanding(host)), devices, ours);
   const due = await stillMissing(host, went, links);
-  const along = before === undefined ? [] : goneSince(before, await readStanding(host), devices, ours);
+  const now = before && (await readStandingAgain(host, before, sameMain));
+  const along = before === undefined || now === undefined ? [] : goneSince(before, now, devices, ours);
   const missing = new Set((await putBack(host, [...due, ...along])).map(foreignKey));
   const isLost = (foreign: Lost) => missing.has(foreignKey(foreign));
   const lost = due.filter(isLost);

@@ -234,6 +234,12 @@ export async function readStanding(host: Host): Promise<Standing> {
   return { routes: routes.split('\n').filter((line) => !line.includes(' table local ')), neighbours };
 }
 
+/** `sameMain`: the routes of the table main are as they were; often there are no others. */
+export async function readStandingAgain(host: Host, before: Standing, sameMain: boolean): Promise<Standing> {
+  const isKnown = sameMain && before.routes.every((line) => line === '' || line.includes(' table main '));
+  return isKnown ? { ...before, neighbours: await printNeighbours(host) } : readStanding(host);
+}
+
 /** Of what is not there, but for what others have put in its place; nor is any of it on a device that is not there. */
 export async function stillMissing(
   host: Host,
