@@ -2,7 +2,8 @@
 // that finds what the last one found loads none of it.
 
 import { NO_NICS, NOTHING } from './config/config.ts';
-import { type Checkpoint, type Convergence, converge } from './converge.ts';
+import { converge } from './converge.ts';
+import type { Checkpoint, Convergence } from './convergence.ts';
 import { attentive } from './machine/conversation.ts';
 import { waysFor } from './machine/flow-record.ts';
 import type { Host } from './machine/host.ts';

@@ -1,7 +1,7 @@
 // A change that waits for its confirmation: kept, or taken back, whoever decides it. For the holder of the lock.
 
 import { NOTHING } from './config/config.ts';
-import type { Checkpoint, Return } from './converge.ts';
+import type { Checkpoint, Return } from './convergence.ts';
 import type { Renderer } from './dialects/renderer.ts';
 import { AgentError } from './errors.ts';
 import { setAside } from './machine/damaged.ts';
@@ -98,7 +98,7 @@ async function goBack(
 ): Promise<Return> {
   if (found === undefined || !(await isOfThisBoot(host, change)))
     return takeBackAfterBoot(host, found?.state.files ?? [], renderer, scope);
-  const { restore } = await import('./converge.ts');
+  const { restore } = await import('./take-back.ts');
   return restore(host, found);
 }
 

@@ -4,7 +4,7 @@
 
 import { BUNDLE } from './bundle.ts';
 import type { Issue } from './config/issue.ts';
-import type { Convergence } from './converge.ts';
+import type { Convergence } from './convergence.ts';
 import { AgentError } from './errors.ts';
 import { readKept } from './machine/config-file.ts';
 import { askAgain, type Conversation, isConversation } from './machine/conversation.ts';

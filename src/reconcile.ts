@@ -3,7 +3,7 @@
 
 import { basename, dirname } from 'node:path';
 import type { Issue } from './config/issue.ts';
-import type { Checkpoint, Convergence, Return } from './converge.ts';
+import type { Checkpoint, Convergence, Return } from './convergence.ts';
 import { AgentError, EXIT, type ExitStatus, isOfTheMoment, LockedError, NotNowError, UsageError } from './errors.ts';
 import { hashOf, sameBytes, shortName } from './hash.ts';
 import { readTrusted } from './machine/config-file.ts';

@@ -1,7 +1,7 @@
 // What a run does about a change that waits for its confirmation: begins one, keeps it, takes it back.
 
 import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
-import type { Checkpoint, Convergence } from './converge.ts';
+import type { Checkpoint, Convergence } from './convergence.ts';
 import { AgentError, EXIT, UsageError } from './errors.ts';
 import { hashOf, sameBytes } from './hash.ts';
 import { readLastGood, readRefusal } from './machine/history.ts';

@@ -9,7 +9,7 @@
 
 import type { Bounds } from '../bounded-json.ts';
 import { LARGEST } from '../config/position.ts';
-import type { Checkpoint } from '../converge.ts';
+import type { Checkpoint } from '../convergence.ts';
 import { AgentError } from '../errors.ts';
 import { hashOf } from '../hash.ts';
 import type { Trigger } from '../trigger.ts';
