@@ -2,7 +2,7 @@
 
 import { lstatSync } from 'node:fs';
 import { runCommand, standardFiles } from './command.ts';
-import { ENVIRONMENT, type Host } from './host.ts';
+import { COMMAND_TIMEOUT_MS, ENVIRONMENT, type Host } from './host.ts';
 import { PATHS } from './paths.ts';
 
 /** Answers of this run, by question (a reading call of Host with its arguments, JSON). */
@@ -56,13 +56,13 @@ const BOTH = `${RULES_ASKED[0].join(' ')} 2>/dev/null & ${NICS_ASKED[0].join(' '
 /** Until then a run that need not wait has come to its turn, also where the CPUs have work. */
 const GOOD_S = 0.5;
 
-/** Undefined where another run has the lock: it may change what is asked. What fails is asked again, one by one. */
+/** Undefined where another run has the lock: it may change what is asked. What fails, or hangs, is asked again, one by one. */
 export function askEarly(host: Host): Early | undefined {
   if (markOf(`${PATHS.run}/lock`) !== '') return undefined;
   const [lastRun, asked] = [lastRunOf(), process.uptime()];
   const streams = standardFiles(SHOW_NICS);
   if (streams === undefined) return undefined;
-  const both = runCommand('sh', ['-c', BOTH], { env: ENVIRONMENT, timeoutMs: 60_000, streams });
+  const both = runCommand('sh', ['-c', BOTH], { env: ENVIRONMENT, timeoutMs: COMMAND_TIMEOUT_MS / 6, streams });
   const answers: Answers = new Map();
   for (const [question, stream] of [
     [RULES_ASKED, 'stdout'],

@@ -134,7 +134,7 @@ export const DAMAGED_SUFFIX = '.damaged';
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 /** Of every command. */
 export const ENVIRONMENT = { PATH, LC_ALL: 'C' } as const;
-const COMMAND_TIMEOUT_MS = 60_000;
+export const COMMAND_TIMEOUT_MS = 60_000;
 /** An `ip -j addr` of 10,000 addresses prints 1.5 MB, `iptables-save` of their rules 3 MB. */
 const MAX_OUTPUT = 256 * 1024 * 1024;
 

@@ -9,8 +9,11 @@ const UV_EAGAIN = -11;
 const refused = new RegExp(readFileSync('/mnt/refused', 'utf8').trim());
 const { Process } = process.binding('process_wrap');
 const { spawn } = Process.prototype;
+/** A shell starts what is in its script. */
+const commandsOf = ([command, option, script = '', ...more]) =>
+  command === 'sh' && option === '-c' ? script.split(/[&;] /) : [[command, option, script, ...more].join(' ')];
 Process.prototype.spawn = function (options) {
-  if (!refused.test(options.args.join(' '))) return spawn.call(this, options);
+  if (!commandsOf(options.args).some((command) => refused.test(command))) return spawn.call(this, options);
   spawn.call(this, { ...options, file: '/nowhere' });
   return UV_EAGAIN;
 };
