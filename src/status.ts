@@ -181,7 +181,8 @@ async function inForce(
   hash: string | undefined,
 ): Promise<Pick<Status, 'pending' | 'notInForce'>> {
   const change = await readPending(host);
-  const left = change === undefined ? 0 : Math.ceil(await secondsLeft(host, change));
+  const left = change === undefined ? 0 : await secondsLeft(host, change);
+  const deadline = new Date(Date.now() + left * 1000).toISOString();
   const lastGood = await readLastGood(host);
   const refusal = await readRefusal(host);
   const pause = refusal && (await pauseLeft(host, refusal));
@@ -199,8 +200,8 @@ async function inForce(
   return {
     ...(change !== undefined && {
       pending: {
-        secondsLeft: left,
-        deadline: new Date(Date.now() + left * 1000).toISOString(),
+        secondsLeft: Math.ceil(left),
+        deadline,
         time: change.time,
         trigger: change.trigger,
         run: change.run,

@@ -178,9 +178,10 @@ const MOST_LOGGED_STEPS = 200;
 
 /** One line for a run without a fault; what was wrong has lines of its own, for those who search for it. */
 function logReport(log: Logger, report: Report, show: (issue: Issue) => Shown): void {
-  const { id, command, trigger, result, durationMs, steps, exitStatus, pending } = report;
+  const { id, time, command, trigger, result, durationMs, steps, exitStatus, pending } = report;
   const [warnings, errors] = [firstOf(report.warnings), firstOf(report.errors)];
   const fields = {
+    time,
     run: id,
     command,
     trigger,
@@ -193,7 +194,7 @@ function logReport(log: Logger, report: Report, show: (issue: Issue) => Shown): 
     errors,
     ...(pending !== undefined && { pending }),
   };
-  const place = ({ message: _, ...rest }: Issue) => ({ run: id, command, trigger, ...rest });
+  const place = ({ message: _, ...rest }: Issue) => ({ time, run: id, command, trigger, ...rest });
   for (const issue of errors) log.error(place(issue), show(issue).shown);
   for (const issue of saidWarnings(report)) log.warn(place(issue), show(issue).shown);
   const text = `${command}: ${result}, ${count(steps.length, 'step')} in ${durationMs} ms`;

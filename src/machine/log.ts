@@ -40,7 +40,8 @@ export async function createLogger(options: LogOptions): Promise<Logger> {
     {
       base: null,
       level,
-      timestamp: pino.stdTimeFunctions.isoTime,
+      // What is logged says when its run began.
+      timestamp: false,
       formatters: { level: (label) => ({ level: label }) },
     },
     pino.multistream(streams),

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createLab, type Lab, NICS } from '../lab/lab.ts';
 import { networkOf } from '../lab/state.ts';
 import { recordTools, type Tools } from '../lab/tools.ts';
@@ -57,6 +58,14 @@ describe('a change that waits for its confirmation', { concurrency: false }, () 
       [0, true, undefined, 'waiting', 'operator'],
     );
     assert.ok(pending !== undefined && pending.secondsLeft > 400 && pending.secondsLeft <= 600);
+    // One instant, whichever part of a second is asked in.
+    const deadlines: number[] = [];
+    for (let n = 0; n < 4; n++) {
+      const { pending: again } = await json<Status>(lab, 'status');
+      deadlines.push(Date.parse(again?.deadline ?? ''));
+      await sleep(230);
+    }
+    assert.ok(Math.max(...deadlines) - Math.min(...deadlines) < 250, deadlines.join(' '));
     const { stdout } = await lab.kylin('status');
     assert.match(
       stdout,
@@ -248,5 +257,5 @@ describe('a change that waits for its confirmation', { concurrency: false }, () 
 type Status = {
   inSync: boolean;
   notInForce?: string;
-  pending?: { secondsLeft: number; phase: string; trigger: string; run: string; time: string };
+  pending?: { secondsLeft: number; deadline: string; phase: string; trigger: string; run: string; time: string };
 };
