@@ -82,8 +82,8 @@ export async function install(context: Context, options: InstallOptions): Promis
 }
 
 async function whenOf(host: Host, live: boolean): Promise<string> {
-  const runs =
-    live && (await host.info('/run/systemd/system')) !== undefined && (await isActive(host, 'kylin-vr.service'));
+  if (!live) return 'kylin-vr takes effect when the image boots';
+  const runs = (await host.info('/run/systemd/system')) !== undefined && (await isActive(host, 'kylin-vr.service'));
   return runs
     ? 'kylin-vr is at work: what has changed takes effect with its next run, within a minute'
     : 'kylin-vr takes effect with the next boot, or now with: systemctl start kylin-vr';

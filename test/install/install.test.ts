@@ -123,7 +123,7 @@ describe('install --root', () => {
       assert.ok(lines.includes(line), `${line}\nis not in\n${stdout}`);
     assert.match(
       stdout,
-      /^install: changed, \d+ steps in \d+ ms\n(?:note: old clients .*\n)?kylin-vr takes effect with the next boot, or now with: systemctl start kylin-vr$/m,
+      /^install: changed, \d+ steps in \d+ ms\n(?:note: old clients, .*\n)?kylin-vr takes effect when the image boots$/m,
     );
   });
 
