@@ -219,7 +219,7 @@ describe('status', { concurrency: false }, () => {
     assert.equal(await hints(), undefined);
     await shell('echo "{}" > /var/lib/kylin-vr/installed.json');
     const said =
-      'old clients cannot call: they run python2 /usr/bin/kylin-vr.py, and there is no /usr/bin/python2: install python2, or have them run kylin-vr reload; what they write, the timer applies within a minute';
+      'old clients, where there are any, cannot call: they run python2 /usr/bin/kylin-vr.py, and there is no /usr/bin/python2: install python2 (Debian 12 and EL 9 have none), or have them run kylin-vr reload; what they write, the timer applies within a minute';
     const there = (await lab.router.run(['sh', '-c', 'command -v python2'])).status === 0;
     assert.deepEqual(await hints(), there ? undefined : [said]);
     if (!there) assert.ok((await lab.kylin('status')).stdout.includes(`note: ${said}\n`));
