@@ -16,9 +16,7 @@ need() { command -v "$1" > /dev/null || missing+=("$2"); }
 
 install_missing() {
   [ ${#missing[@]} -gt 0 ] || return 0
-  echo "Installing ${missing[*]} with apt-get."
-  apt-get -qq update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" > /dev/null
+  bash test/apt-install.sh "${missing[@]}"
   missing=()
 }
 

@@ -8,7 +8,7 @@ export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C DEBIAN_FRONTEND=noninteractive
 place=${KYLIN_VR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kylin-vr}/bench
 tree=$place/others-bookworm
 if [ ! -d "$tree" ]; then
-  command -v mmdebstrap > /dev/null || apt-get -qq -y --no-install-recommends install mmdebstrap > /dev/null
+  command -v mmdebstrap > /dev/null || bash "$(dirname "$0")/../apt-install.sh" mmdebstrap
   mkdir -p "$place"
   exec 9> "$tree.lock"
   flock 9

@@ -19,11 +19,8 @@ before(() => {
     .filter((tool) => spawnSync('sh', ['-c', `command -v ${tool.split(' ')[0]}`]).status !== 0)
     .map((tool) => tool.split(' ')[1] ?? '');
   if (missing.length === 0) return;
-  console.error(`Installing ${missing.join(' ')} with apt-get.`);
-  const install = `apt-get -qq update && apt-get -qq -y --no-install-recommends install ${missing.join(' ')}`;
-  const { status, stderr } = spawnSync('sh', ['-c', install], {
+  const { status, stderr } = spawnSync('bash', [resolve(import.meta.dirname, '../apt-install.sh'), ...missing], {
     encoding: 'utf8',
-    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
   });
   assert.equal(status, 0, stderr);
 });
