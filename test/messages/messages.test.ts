@@ -21,6 +21,7 @@ const FOR_PROGRAMS = [
   'src/config/nouns.ts',
   'src/statuses.ts',
   'src/dialects/unmanaged.ts',
+  'src/dialects/defaults.ts',
 ];
 
 /** Whole files that tests compare with. */
