@@ -54,7 +54,10 @@ const STEPS: Readonly<Record<StepKind, string>> = {
 const FIELDS: readonly [string, string][] = [
   ['result', 'Of start, reload and plan: unchanged, changed, rolled-back or failed.'],
   ['steps', 'An array, one object for each step, with kind and text.'],
-  ['warnings, errors', 'Arrays of objects with message, and where they are known file, line, column and path.'],
+  [
+    'warnings, errors',
+    'Arrays of objects with message, and where they are known file, line, column, endColumn and path.',
+  ],
   ['durationMs', 'How long it took.'],
   ['trigger', 'Who asked: boot, udev, timer, operator or agent.'],
   ['valid', 'Of check: whether the file may be applied.'],
@@ -246,7 +249,7 @@ function filePage(): string {
       'DESCRIPTION',
       `YAML: one mapping of the lists and settings below. A file that is missing, empty or wrong changes nothing;
 .I if_list: []
-takes everything of ours down. Every mistake is shown with its line and column by
+takes down all addresses, routes, rules and profiles of ours; kernel settings stay until the next boot. Every mistake is shown with its line and column by
 .BR "kylin\\-vr check" .
 The folder has to be root's and closed to others (0700), the file 0600.
 `,
