@@ -211,8 +211,10 @@ function printReport(context: Context, report: Report, coalesced: boolean): void
   const colour = exitStatus === EXIT.ok ? 'green' : 'red';
   const by = coalesced ? ', by the run that was waited for' : '';
   const undone = result === 'rolled-back' ? ' done and undone' : '';
-  context.stdout(
-    shown`${command}: ${paint(result, colour)}, ${count(steps.length, 'step')}${undone} in ${durationMs} ms${by}\n`,
-  );
+  // A change that is kept is no step: `0 steps` would read as if nothing had happened.
+  if (command !== 'confirm' || exitStatus !== EXIT.ok)
+    context.stdout(
+      shown`${command}: ${paint(result, colour)}, ${count(steps.length, 'step')}${undone} in ${durationMs} ms${by}\n`,
+    );
   if (report.advice !== undefined) context.stdout(shown`${report.advice}\n`);
 }

@@ -233,7 +233,11 @@ describe('rollback', { concurrency: true }, () => {
     const [armed = ''] = await asked();
     assert.match(armed, new RegExp(`^systemd-run .*--unit=kylin-vr-rollback-${id} .*--on-active=600s `));
     assert.equal(waiters(lab).length, 0);
-    await ok(lab, 'confirm');
+    const { status, stdout } = await lab.kylin('confirm');
+    assert.deepEqual(
+      [status, stdout.replace(/ of .*\)/, '')],
+      [0, 'kept: the change is the last good configuration now\n'],
+    );
     assert.deepEqual(await asked(), [`systemctl stop kylin-vr-rollback-${id}.timer`]);
 
     // The words after the timer's options are the command: run when the time is over, it takes the change back.
