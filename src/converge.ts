@@ -82,6 +82,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   let failed: Survey | undefined;
   let isUnwritable = false;
   let arrivals = 0;
+  const triedBack = new Set<string>();
   for (let round = 0; round - arrivals < MOST_ROUNDS; round++) {
     try {
       const unrecorded = await recordOrSay(host, union(current.machine.owned, current.owned), scope);
@@ -125,7 +126,15 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
       failure = await clonedMacError(host, cloned);
       break;
     }
-    if (next.steps.length === lostIn(next.steps).length) {
+    const lost = lostIn(next.steps);
+    for (const { foreign } of lostIn(due)) triedBack.add(foreignKey(foreign));
+    // It went with what was done just now, or has only now a place to come back to.
+    const isTried = lost.every(({ foreign }) => triedBack.has(foreignKey(foreign)));
+    if (next.steps.length === lost.length && !isTried && outcome.failed === undefined) {
+      current = next;
+      continue;
+    }
+    if (next.steps.length === lost.length) {
       if (outcome.failed !== undefined) warnings.push(rightAllTheSame(outcome.failed.error));
       cuts.push(await endFlows(host, aim, next, begun, { done, cuts }));
       return finished(next);

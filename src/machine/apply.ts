@@ -161,7 +161,8 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
       warnings.push(...orphaned(await keepingIpv6(host, batch.steps, () => host.run(['ip', ...batch.args]))));
       return;
     case 'ovs':
-      return changeOvs(host, batch.steps);
+      warnings.push(...orphaned(await keepingIpv6(host, batch.steps, () => changeOvs(host, batch.steps))));
+      return;
     case 'iptables':
       await restore(host, 'iptables-restore', renderRestore(batch.steps));
       return;

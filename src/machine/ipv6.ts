@@ -1,4 +1,5 @@
-// What goes with IPv6 where an MTU becomes too small for it: recorded, for the run that makes it large again.
+// What goes with IPv6 where an MTU becomes too small for it: recorded, for the run that makes it large again. A bridge takes the smallest
+// of its ports, whoever made it.
 
 import type { Foreign } from '../dialects/foreign.ts';
 import { staysAway } from '../network/ipv6.ts';
@@ -23,8 +24,11 @@ export async function keepingIpv6(
   carryOut: () => Promise<unknown>,
 ): Promise<Foreign[]> {
   const mtus = steps.flatMap((step) => (step.kind === 'set-mtu' ? [step] : []));
-  const ends = mtus.some(({ mtu, was }) => mtu < LEAST_OF_IPV6 && was >= LEAST_OF_IPV6);
-  const begins = mtus.some(({ mtu, was }) => mtu >= LEAST_OF_IPV6 && was < LEAST_OF_IPV6);
+  const has = (kind: Step['kind']) => steps.some((step) => step.kind === kind);
+  const ends =
+    mtus.some(({ mtu, was }) => mtu < LEAST_OF_IPV6 && was >= LEAST_OF_IPV6) ||
+    (has('add-port') && (await smallLinks(host)).size > 0);
+  const begins = mtus.some(({ mtu, was }) => mtu >= LEAST_OF_IPV6 && was < LEAST_OF_IPV6) || has('remove-port');
   const going = ends ? await standing(host) : [];
   const without = begins ? await withoutIpv6(host) : [];
   // Before: this run may be killed.

@@ -34,6 +34,13 @@ const BESIDE = `
   ip link set eth2 up; ip -6 address add 2001:db8:9::5/64 dev eth2 nodad
   sysctl -qw net.ipv6.conf.default.disable_ipv6=1`;
 
+const BRIDGE = `
+  ip link add br0 type bridge; ip link add port type veth peer name beyond; ip link set port master br0 up; ip link set beyond up
+  ip link set br0 up; ip -6 address add 2001:db8:5::5/64 dev br0 nodad; ip -6 address add fe80::1/64 dev br0 nodad
+  ip -6 route add 2001:db8:55::/48 via 2001:db8:5::9 dev br0 proto bgp metric 20
+  ip -6 neighbour add 2001:db8:5::77 lladdr 52:54:00:00:00:77 dev br0 nud permanent
+  sysctl -qw net.ipv6.conf.default.disable_ipv6=1`;
+
 /** Without what has an end of its own. */
 const ipv6Of = (lab: Lab, device: string) =>
   shell(
@@ -162,6 +169,35 @@ describe('an MTU too small for IPv6', { concurrency: true }, () => {
     await apply(lab, withMtu(small, 1000));
     assert.equal(await lab.router.read(FOREIGN), undefined);
   });
+
+  for (const how of ['reload', 'rollback', 'a kill'] as const)
+    it(`on a bridge of others that gets a port with such an MTU, and is back when that leaves: ${how}`, async (t) => {
+      const lab = await createLabOn('ip');
+      t.after(() => lab.close());
+      const narrow = withMtu(small, 1000);
+      await apply(lab, narrow);
+      await shell(lab, BRIDGE);
+      const found = await ipv6Of(lab, 'br0');
+      await lab.configure(narrow.replace('mtu: 1000', 'mtu: 1000, bridge: br0, bridge-type: linux'));
+      if (how === 'a kill') {
+        const tools = await recordTools(lab.router);
+        await tools.before(
+          'ip',
+          `case "$*" in '-batch -') cat > /run/batch; $real -batch /run/batch; ! grep -q master /run/batch || kill -9 $PPID ;; esac`,
+        );
+        assert.notEqual((await lab.kylin('reload')).status, 0);
+        await tools.before('ip');
+      } else {
+        const report = await json(lab, 'reload', ...(how === 'rollback' ? ['--confirm-within', '600'] : []));
+        assert.deepEqual([report.status, waits(report).length], [0, 1], JSON.stringify(report));
+      }
+      assert.equal((await ipv6Of(lab, 'br0')).trim(), '');
+      await lab.configure(narrow);
+      const back = await json(lab, how === 'rollback' ? 'rollback' : 'reload');
+      assert.deepEqual([back.status, waits(back)], [0, []], JSON.stringify(back));
+      assert.equal(await ipv6Of(lab, 'br0'), found);
+      assert.equal(await lab.router.read(FOREIGN), undefined);
+    });
 
   it('what a killed run took along is back, too', async (t) => {
     const lab = await labOf(t);
