@@ -6,7 +6,7 @@
 //   whatever has no shape (fillers, variation selectors, blank Braille), no agreed one (private use, unassigned) or is half a
 //   character; all of scripts that run to the left; marks without a letter, and the fourth on one.
 // Never as it is, for it looks like ASCII and is not:
-//   full-width and mathematical letters and digits, digits of other scripts, spaces, letters of Lisu, Cherokee and dead scripts,
+//   full-width and mathematical letters and digits, digits of other scripts, spaces, letters of Lisu, Cherokee, Osage, Miao and dead scripts,
 //   phonetic ones, two in one, Roman numerals of one letter, punctuation that somebody takes for ASCII's.
 // By what stands beside it:
 //   full-width punctuation, dashes, quotation marks and the wide space stay where their run touches Chinese, Japanese or Korean text;
@@ -153,16 +153,19 @@ const patterns = once(() => {
   const lookalike = new RegExp(
     `(?![0-9 \\u3000])[${[
       '\\p{Nd}\\p{Zs}\\p{Script=Lisu}\\p{Script=Cherokee}\\p{Script=Coptic}\\p{Script=Deseret}\\p{Script=Gothic}\\p{Script=Old_Italic}',
+      '\\p{Script=Ahom}\\p{Script=Carian}\\p{Script=Elbasan}\\p{Script=Lycian}\\p{Script=Miao}\\p{Script=Osage}\\p{Script=Runic}\\p{Script=Warang_Citi}',
       // Full-width, outlined and mathematical letters; of the letter-like symbols those that are letters.
       '\\uff21-\\uff3a\\uff41-\\uff5a\\u{1ccd6}-\\u{1ccef}\\u{1d400}-\\u{1d7ff}\\u210a-\\u2113\\u2115\\u2119-\\u211d\\u2124\\u2128\\u212a\\u212c-\\u2134\\u2139\\u2145-\\u2149',
       // Latin: ligatures, two letters in one, dotless, long, clicks, phonetic, modifiers.
-      '\\u0131-\\u0133\\u0138\\u017f\\u0184\\u0185\\u0196\\u01a6-\\u01a8\\u01bc\\u01bd\\u01bf\\u01c0-\\u01c3\\u01c7-\\u01cc\\u01f1-\\u01f3\\u0237\\u0250-\\u02ff\\u1d00-\\u1dbf\\u2071\\u207f\\u2090-\\u209c\\u2c60-\\u2c7f\\ufb00-\\ufb06\\ua720-\\ua7ff\\uab30-\\uab6f\\u{10780}-\\u{107bf}\\u{1df00}-\\u{1dfff}',
+      '\\u0131-\\u0133\\u0138\\u017f\\u0184\\u0185\\u0196\\u01a6-\\u01a8\\u01bc\\u01bd\\u01bf\\u01c0-\\u01c3\\u01c7-\\u01cc\\u018d\\u01b7\\u01f1-\\u01f3\\u021c\\u0222\\u0223\\u0237\\u0241\\u0250-\\u02ff\\u1d00-\\u1dbf\\u2071\\u207f\\u2090-\\u209c\\u2c60-\\u2c7f\\u1e9d\\u1eff\\ufb00-\\ufb06\\ua720-\\ua7ff\\uab30-\\uab6f\\u{10780}-\\u{107bf}\\u{1df00}-\\u{1dfff}',
       // Ⅰ Ⅴ Ⅹ Ⅼ Ⅽ Ⅾ Ⅿ, great and small.
       '\\u2160\\u2164\\u2169\\u216c-\\u2170\\u2174\\u2179\\u217c-\\u217f',
       // Of other scripts, of mathematics and of ornament: : ; . , | / \\ - = * ~ < > ( ) ' " `
       '\\u00b4\\u037e\\u0384\\u0385\\u0387\\u055a\\u055b\\u055d\\u0589\\u16eb-\\u16ed\\u1803\\u1809\\u1fbd\\u1fbf-\\u1fc1\\u1fcd-\\u1fcf\\u1fdd-\\u1fdf\\u1fed-\\u1fef\\u1ffd\\u1ffe',
       '\\u2024\\u2032-\\u2037\\u2039\\u203a\\u2043\\u2044\\u204e\\u204f\\u2053\\u2057\\u205a\\u2212\\u2215-\\u2217\\u2223\\u2236\\u223c\\u23af\\u23b8-\\u23bd\\u23d0',
       '\\u2500-\\u2503\\u2550\\u2571\\u2572\\u2574\\u2576\\u2578\\u257a\\u2758\\u2759\\u275b-\\u275f\\u2768-\\u2775\\u27cb\\u27cd\\u27e8\\u27e9\\u29f5\\u29f8\\u29f9',
+      // Of Canada, Vai and Bamum, of APL, of Greek and of fonts for forms: = x X . ? 2 a i p l || / \\\\ + -
+      '\\u1400\\u166d\\u166e\\ua60e\\ua6eb\\ua6ef\\ua6df\\u2373\\u2374\\u237a\\u23fd\\u2016\\u2225\\u1735\\u2041\\u2afb\\u2afd\\u244a\\u2795\\u2796\\u037a\\u1fbe\\u2102\\u213d\\u{1d200}-\\u{1d245}',
       '\\u2a74-\\u2a76\\u2e00-\\u2e39\\u2e3c-\\u2e7f\\ufe50-\\ufe6b\\uffe8\\u{1d23a}\\u{1d23b}\\u{1f100}-\\u{1f10a}',
     ].join('')}]`,
     'gu',
@@ -176,8 +179,11 @@ const patterns = once(() => {
 
   const word = /[\p{L}\p{M}\p{N}_]+/gu;
   const alphabet = new RegExp(`(?![${cjk}\\p{Script=Latin}])\\p{L}\\p{M}*`, 'gu');
-  /** Cyrillic, Greek and Armenian. */
-  const likeLetters = 'аеорсухіјѕһԁԛԝӏАВЕКМНОРСТУХІЈЅҮԚԜӀαικνορυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧϲϳոսցօհՕԼՍ';
+  /** Cyrillic, Greek, Armenian; of Canada; Tifinagh, Georgian, Ethiopic, Malayalam, Oriya, Burmese (confusables.txt of UTS #39). */
+  const likeLetters =
+    'аеорсухіјѕһԁԛԝӏАВЕКМНОРСТУХІЈЅҮԚԜӀαικνορυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧϲϳոսցօհՕԼՍ' +
+    'ЗӠбгҽѵѡүЬѴԌꙄꙇσγϱϒϜϹϺͿքռգզաՏ' +
+    'ᐸᐳᑊᒿᗅᑲᖯᗷᑯᗞᗪᖴᕼᒍᒪᗰᑭᖇᑌᐯᕁᕽⴸⴹⵏⵑⵔⵕⵝჿყዐሀഠଠဝ';
   const likeAscii = new RegExp(`^[${likeLetters}\\p{M}\\p{N}_]*$`, 'u');
   return { hidden, marks, lookalike, punctuation, word, alphabet, likeAscii };
 });

@@ -161,6 +161,24 @@ describe('text from elsewhere', () => {
     for (const text of ['内网︓备用', '真的⁇', '二〇二六——⸺', 'm² 5ª nº ① №', 'Ⅱ期']) assert.equal(visible(text), text);
   });
 
+  it('is shown by number in words of nothing but letters that Unicode takes for ones of ASCII, of whatever script', () => {
+    // The letters of confusables.txt (UTS #39) whose like is one letter or digit of ASCII, and that are neither Latin nor Chinese.
+    const letters = [
+      ...['ꙄᒿЗӠ𖼻𑣊𑢯𑢻б𑣕𐓒𑣆𑣌𑢬𑣖ᗅ𖽀𐊠Ьᑲᖯᗷ𐊂𐊡ℂϹ𐊢𐔜ᑯᗞᗪҽⴹ𑢦𑢮𐊆քϜᖴ𑣂𑢢𐊇𐊥𐔥Ԍᕼ𐋏ιͺꙇ𑣃Ϳᒍᛕ𐔘ⵏᛁ𖼨𐊊ᒪ𖼖𑢣𑢲'],
+      ...['𐔦Ϻᗰᛖ𐊰ռ𐔓σჿഠဝ𐓪𑣈𑣗ⵔዐଠ𐓂𑢵𐊒𐊫𐔖ϱᑭ𐊕գզⵕг𐒴ᖇ𖼵𑣁Տ𖼺𐊖𖼊𑢼𐊗𐊱𐓶𑣘ሀ𐓎ᑌ𖽂𑢸ѵ𑜆𑣀Ѵⴸᐯꛟ𖼈𑢠𐔝ѡա'],
+      ...['𑜊𑜎𑜏ᕁᕽⵝᚷ𐊐𐊴𐔧γℽүყ𑣜ϒ𖽃𑢤𐊲𑣄𑢩'],
+    ].flatMap((line) => [...line]);
+    const numbered = (char: string) => `<U+${char.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0')}>`;
+    for (const char of letters) {
+      assert.equal(visible(`10.0.0.${char}`), `10.0.0.${numbered(char)}`);
+      assert.equal(visible(`${char}1${char} x`), `${numbered(char)}1${numbered(char)} x`);
+    }
+    const error = 'еггог';
+    assert.equal(visible(error), [...error].map(numbered).join(''));
+    for (const text of ['ᐃᓄᒃᑎᑐᑦ', 'ⵜⴰⵎⴰⵣⵉⵖⵜ', 'አማርኛ', 'ქართული', 'မြန်မာ', 'മലയാളം', 'ଓଡ଼ିଆ', 'сервер1', 'город'])
+      assert.equal(visible(text), text);
+  });
+
   it('is wrapped so that a terminal breaks no line, and that none but the first begins at its edge', () => {
     const ofLength = fc.tuple(fc.string({ unit: 'binary', maxLength: 300 }), fc.constantFrom('', '中文，'.repeat(40)));
     fc.assert(
