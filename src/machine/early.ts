@@ -13,7 +13,7 @@ export type Early = {
   answers: Answers;
   /** No command is under way any more. Never fails. */
   answered: Promise<unknown>;
-  /** Whether the holder of the lock may take it for what the machine says now: it did not wait, and no other run ended since. */
+  /** Whether the holder of the lock may take it for what the machine says now: it did not wait, and nobody else had it since. */
   isGood: () => boolean;
 };
 
@@ -59,7 +59,7 @@ const GOOD_S = 0.5;
 /** Undefined where another run has the lock: it may change what is asked. What fails, or hangs, is asked again, one by one. */
 export function askEarly(host: Host): Early | undefined {
   if (markOf(`${PATHS.run}/lock`) !== '') return undefined;
-  const [lastRun, asked] = [lastRunOf(), process.uptime()];
+  const [trace, asked] = [traceOfRuns(), process.uptime()];
   const streams = standardFiles(SHOW_NICS);
   if (streams === undefined) return undefined;
   const both = runCommand('sh', ['-c', BOTH], { env: ENVIRONMENT, timeoutMs: COMMAND_TIMEOUT_MS / 6, streams });
@@ -78,7 +78,7 @@ export function askEarly(host: Host): Early | undefined {
   return {
     answers,
     answered: Promise.allSettled(answers.values()),
-    isGood: () => process.uptime() - asked < GOOD_S && lastRunOf() === lastRun,
+    isGood: () => process.uptime() - asked < GOOD_S && traceOfRuns() === trace,
   };
 }
 
@@ -101,14 +101,20 @@ export const knowing = (host: Host, answers: Answers): Host => ({
   run: (...question) => (answers.get(keyOf(question)) as ReturnType<Host['run']> | undefined) ?? host.run(...question),
 });
 
-/** Each run leaves another one. */
-const lastRunOf = (): string => markOf(`${PATHS.run}/last-run.json`);
+/**
+ * Who leaves the lock touches the folder; in it is what one that was killed left, until that is cleared (lock.ts). The file: a run of
+ * a version that does not.
+ */
+const traceOfRuns = (): string => `${markOf(`${PATHS.run}/last-run.json`)} ${markOf(`${PATHS.run}/dead`, true)}`;
 
-/** Another one for each file that was in this place; empty where there is none. */
-function markOf(path: string): string {
+/**
+ * Another one for each file that was in this place; empty where there is none. `folder`: for whatever was done in it; empty where
+ * nothing was since it was made.
+ */
+function markOf(path: string, folder = false): string {
   try {
-    const { ino, mtimeNs } = lstatSync(path, { bigint: true });
-    return `${ino} ${mtimeNs}`;
+    const { ino, mtimeNs, birthtimeNs } = lstatSync(path, { bigint: true });
+    return folder && mtimeNs === birthtimeNs ? '' : `${ino} ${mtimeNs}`;
   } catch {
     return '';
   }

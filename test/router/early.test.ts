@@ -58,6 +58,37 @@ describe('what is asked early', { concurrency: false }, () => {
     assert.notEqual(await run('stat -c %i.%Y /run/kylin-vr/last-run.json'), before);
   });
 
+  it('is not good any more where another run was killed meanwhile, whoever cleared up behind it', async () => {
+    // What it leaves: its record, by which it is known to be dead.
+    const killed = 'id=$$-1-00000000-00000000; mkdir /run/kylin-vr/lock; echo {} > /run/kylin-vr/lock/$id';
+    const cleared = 'cd /run/kylin-vr; mv lock/$id dead/; rmdir lock; rm dead/$id';
+    for (const meanwhile of [killed, `${killed}; ${cleared}`]) {
+      const said = await askEarly(meanwhile);
+      assert.ok(said?.good);
+      assert.equal(said.goodThen, false, meanwhile);
+    }
+    const said = await askEarly();
+    assert.deepEqual([said?.good, said?.goodThen], [true, true]);
+  });
+
+  it('is not good any more where somebody had the lock who leaves no result', async () => {
+    const mark = () => run('stat -c %y /run/kylin-vr/dead');
+    await run('cd /run/kylin-vr; mount --bind last-run.json last-run.json');
+    for (const [words, status] of [
+      [['reload'], 0],
+      [['confirm'], 64],
+      [['uninstall', '--flush'], 0],
+      [['reload'], 0],
+    ] as const) {
+      const before = await mark();
+      assert.equal((await lab.kylin(...words)).status, status, words.join(' '));
+      assert.notEqual(await mark(), before, words.join(' '));
+    }
+    await run('umount /run/kylin-vr/last-run.json');
+    const said = await askEarly('touch /run/kylin-vr/dead');
+    assert.deepEqual([said?.good, said?.goodThen], [true, false]);
+  });
+
   it('is not asked while somebody has the lock', async () => {
     await run('mkdir /run/kylin-vr/lock');
     try {

@@ -1,8 +1,11 @@
-// Asks early, as a run does, then carries out a command line; prints what was answered, and whether it was good before and after.
+// Asks early, as a run does, then carries out a command line and takes the lock; prints what was answered, and whether it was good
+// before and then.
 
 import { spawnSync } from 'node:child_process';
 import { askEarly } from '../../src/machine/early.ts';
 import { linuxHost } from '../../src/machine/host.ts';
+import { withLock } from '../../src/machine/lock.ts';
+import { PATHS } from '../../src/machine/paths.ts';
 
 const [, , meanwhile = ''] = process.argv;
 const early = askEarly(linuxHost());
@@ -10,7 +13,8 @@ if (early === undefined) console.log('{}');
 else {
   const good = early.isGood();
   spawnSync('sh', ['-ec', meanwhile], { stdio: 'inherit' });
-  const goodThen = early.isGood();
+  const lock = { dir: PATHS.run, command: 'reload', trigger: 'operator', timeoutMs: 5000, onLeft: () => {} };
+  const goodThen = await withLock(lock, async () => early.isGood());
   await early.answered;
   const answers: Record<string, string> = {};
   for (const [question, answer] of early.answers)
