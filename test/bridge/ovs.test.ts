@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { small } from '../confirm/router.ts';
 import { ADDRESSES, NICS } from '../lab/lab.ts';
 import { networkOf } from '../lab/state.ts';
 import { EIPS, elastic } from '../lab/table.ts';
@@ -17,6 +18,29 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
     removePort: (device) => `ovs-vsctl --timeout=10 del-port br-ex ${device}`,
     ports: 'ovs-vsctl --timeout=10 br-exists br-ex && ovs-vsctl --timeout=10 list-ports br-ex | sort || true',
     gapMs: 1000,
+  });
+
+  it('keeps its IPv6 for the time after a port with an MTU too small for that', async (t) => {
+    const lab = await createOvsLab();
+    t.after(() => lab.close());
+    const narrow = small.replace(`11:00:04'`, `11:00:04', mtu: 1000`);
+    await reload(lab, narrow);
+    await shell(
+      lab,
+      `ovs-vsctl --timeout=10 add-br br0; ip link set br0 up; ip -6 address add 2001:db8:5::5/64 dev br0 nodad
+       ip -6 route add 2001:db8:55::/48 via 2001:db8:5::9 dev br0`,
+    );
+    const ipv6 = () =>
+      shell(lab, 'ip -6 -oneline address show dev br0 scope global; ip -6 route show 2001:db8:55::/48');
+    const found = await ipv6();
+    const { warnings } = await reload(lab, narrow.replace('mtu: 1000', 'mtu: 1000, bridge: br0, bridge-type: ovs'));
+    assert.match(
+      warnings.at(-1)?.message ?? '',
+      /: not ours, went with an MTU below 1280, and comes back with a larger one of br0$/,
+    );
+    assert.equal(await ipv6(), '');
+    await reload(lab, narrow);
+    assert.equal(await ipv6(), found);
   });
 
   describe('as far as Open vSwitch answers', { concurrency: 2 }, () => {
