@@ -142,6 +142,10 @@ export function parseLookups(json: string): (Lookup | undefined)[] {
 export const handlesIn = (json: string): number[] =>
   listed(json).flatMap(({ rule }) => (rule === undefined ? [] : [rule.handle]));
 
+/** Of `nft -j list chain`: whether the rule with the handle is still a jump as we word it. */
+export const isOurJumpIn = (json: string, handle: number): boolean =>
+  listed(json).some(({ rule }) => rule?.handle === handle && isWordedAsOurs(rule));
+
 /**
  * Reads `nft list maps`: which chains of ours an element leads to, by chainKey, and the map. iptables-save shows no map that no rule
  * asks, and the kernel removes no chain that an element leads to.

@@ -3,7 +3,7 @@
 
 import { argumentsOf, batchLine, type IpStep } from '../dialects/iproute.ts';
 import { type FirewallStep, renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
-import { renderNftRemoval } from '../dialects/nft.ts';
+import { isOurJumpIn, renderNftRemoval } from '../dialects/nft.ts';
 import { asOvsStep, type OvsStep } from '../dialects/ovs.ts';
 import { UnsupportedError } from '../errors.ts';
 import { describe, type Step } from '../network/step.ts';
@@ -197,6 +197,9 @@ async function applyOne(
       return step.replaced ? host.copy(step.path, step.to) : host.move(step.path, step.to);
     case 'remove-jump': {
       const { table, hook } = step.jump;
+      // Since it was looked up others may have changed the chain: it may be of a rule of theirs by now. The next look has another.
+      const { stdout } = await host.run(['nft', '-j', 'list', 'chain', 'ip', table, hook]);
+      if (!isOurJumpIn(stdout, step.handle)) return;
       await host.run(['nft', 'delete', 'rule', 'ip', table, hook, 'handle', String(step.handle)]);
       return;
     }

@@ -323,6 +323,34 @@ describe('a jump of others to a chain of ours, of which iptables-save prints onl
     // Ours is to be the last: it goes behind, and is the second of two that iptables takes for the same.
     ['add', 'filter FORWARD', 'ip saddr @theirs', 'KYLIN-VR-FORWARD', 'changed'],
   ] as const;
+  it('stays, and so does every other rule, where the chain is changed between the two looks at it', async (t) => {
+    const lab = await createLab();
+    t.after(() => lab.close());
+    await lab.configure(elastic.config);
+    assert.equal((await lab.kylin('reload')).status, 0);
+    const tools = await recordTools(lab.router);
+    const nft = (input: string) => lab.router.run(['/mnt/real/nft', '-f', '-'], { input, check: true });
+    await nft(`add set ip filter theirs { type ipv4_addr ; }
+      insert rule ip filter FORWARD ip saddr 192.0.2.77 counter accept
+      add rule ip filter FORWARD ip saddr @theirs jump KYLIN-VR-FORWARD
+      add rule ip filter FORWARD ip saddr 192.0.2.79 counter accept\n`);
+    // As many rules as before, all but one in another place.
+    await tools.before(
+      'nft',
+      `case "$*" in '-j list chain ip filter FORWARD') [ -e /run/once ] || { : > /run/once
+        h=$($real -a list chain ip filter FORWARD | sed -n 's/.*192.0.2.77.*handle //p')
+        $real "delete rule ip filter FORWARD handle $h; add rule ip filter FORWARD ip saddr 192.0.2.78 counter accept"; } ;; esac`,
+    );
+    // It may be taken back: what was planned is not what is there.
+    const { stdout } = await lab.kylin('reload', '--json');
+    await tools.before('nft');
+    const there = (await lab.router.run(['/mnt/real/nft', 'list', 'chain', 'ip', 'filter', 'FORWARD'])).stdout;
+    for (const rule of [/192\.0\.2\.78 /, /192\.0\.2\.79 /]) assert.match(there, rule, stdout);
+    assert.match(there, /ip saddr @theirs/, stdout);
+    assert.equal((await lab.kylin('reload')).status, 0);
+    assert.equal((await lab.kylin('plan')).stdout, 'in sync\n');
+  });
+
   for (const [how, hook, asks, target, result] of CASES)
     it(`stays, whatever becomes of ours: ${how} rule ${hook} ${asks}`, async (t) => {
       const lab = await createLab();
