@@ -188,6 +188,10 @@ export function defaults(path: 'keyfile' | 'ifcfg'): void {
         const { steps } = JSON.parse((await lab.kylin('reload', '--trigger', 'timer', '--json')).stdout);
         const texts = (steps as { text: string }[]).map(({ text }) => text);
         assert.ok(texts.includes(`+ file ${OURS}`) && texts.includes('~ configuration read by NetworkManager'));
+        assert.match(
+          (await lab.router.read(OURS)) ?? '',
+          /^# Made by kylin-vr from \/etc\/kylin-vr\/kylin-vr\.yaml: edits are lost with the next reload\.\n\[connection-kylin-vr\]$/m,
+        );
         assert.deepEqual(
           texts.filter((text) => / (address|profiles?) /.test(text)),
           [],
