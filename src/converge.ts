@@ -3,6 +3,7 @@
 import { checkpointOf, leftBy } from './checkpoint.ts';
 import type { Checkpoint, Convergence } from './convergence.ts';
 import { type Cut, joined } from './cut.ts';
+import { foreignKey } from './dialects/foreign.ts';
 import { AgentError, VerifyError } from './errors.ts';
 import { beginFlows, endFlows } from './flow-ends.ts';
 import { settleLeft } from './left.ts';
