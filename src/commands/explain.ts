@@ -117,7 +117,7 @@ type Route = { dev?: string; gateway?: string };
 async function routed(
   host: Host,
   { from }: Packet,
-  { to }: Explanation,
+  { to, via }: Explanation,
   enters: string | undefined,
   leaves: string | undefined,
 ): Promise<Live['lines'][number]> {
@@ -125,8 +125,10 @@ async function routed(
   try {
     const { stdout } = await host.run(['ip', '-j', 'route', 'get', to, ...by]);
     const [route = {}] = parsePrinted(stdout) as Route[];
-    const way = `the kernel sends it out by ${route.dev}${route.gateway === undefined ? '' : ` to ${route.gateway}`}`;
-    return { agrees: route.dev === leaves, text: route.dev === leaves ? way : `${way}, not by ${leaves}` };
+    const wordsOf = (dev = '?', gateway?: string) => `by ${dev}${gateway === undefined ? '' : ` to ${gateway}`}`;
+    const [way, asked] = [wordsOf(route.dev, route.gateway), wordsOf(leaves, via)];
+    const text = `the kernel sends it out ${way}`;
+    return { agrees: way === asked, text: way === asked ? text : `${text}, not ${asked}` };
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     return { agrees: false, text: `the kernel does not route it: ${error.stderr.trim()}` };

@@ -150,6 +150,7 @@ const led = object({
   from: optional(string),
   dev: optional(string),
   iif: optional(string),
+  gateway: optional(string),
 });
 
 /** Reads what `ip -json -batch` prints for several `route get … from … iif …`: of each that led somewhere, where to. */

@@ -11,7 +11,9 @@ import type { Host } from './host.ts';
 /** What the kernel was asked, and where it leads to. */
 export type Led = { asked: string; answer: string };
 
-type Question = { to: string; from: string; iif: string; dev: string };
+/** `by`: the NIC that it is to leave by, and the gateway where there is one. */
+type Question = { to: string; from: string; iif: string; by: Leaves };
+type Leaves = { dev: string; gateway?: string | undefined };
 
 /** One in each half of the addresses, as `0.0.0.0/1` and `128.0.0.0/1` win over a default route. */
 const OUTSIDE = [
@@ -35,11 +37,11 @@ export async function ledElsewhere(
     accept: [1, 2],
   });
   const led = new Map<string, string>();
-  for (const { dst, type, from = '', iif = '', dev = '' } of parseLed(stdout))
-    led.set(`${dst} ${from} ${iif}`, type === undefined || type === 'unicast' ? dev : type);
+  for (const { dst, type, from = '', iif = '', dev = '', gateway } of parseLed(stdout))
+    led.set(`${dst} ${from} ${iif}`, type === undefined || type === 'unicast' ? wordsOfWay({ dev, gateway }) : type);
   return new Map(
     [...asked].flatMap(([vmIp, questions]) => {
-      const wrong = questions.find((question) => led.get(keyOf(question)) !== question.dev);
+      const wrong = questions.find((question) => led.get(keyOf(question)) !== wordsOfWay(question.by));
       return wrong === undefined
         ? []
         : [[vmIp, { asked: wordsOf(wrong), answer: led.get(keyOf(wrong)) ?? 'unreachable' }] as const];
@@ -48,6 +50,8 @@ export async function ledElsewhere(
 }
 
 const wordsOf = ({ to, from, iif }: Question): string => `route get ${to} from ${from} iif ${iif}`;
+
+const wordsOfWay = ({ dev, gateway }: Leaves): string => (gateway === undefined ? dev : `${dev} via ${gateway}`);
 
 const keyOf = ({ to, from, iif }: Question): string => `${to} ${from} ${iif}`;
 
@@ -64,7 +68,12 @@ function questionsOf(config: Config, bound: readonly BoundNic[], vmIp: string): 
     (half) => half.find((each) => !ways.some(({ network }) => contains(network, ipv4(each)))) ?? [],
   );
   return [
-    { to: vmIp, from: uplink.gateway, iif: out, dev },
-    ...outside.map((to): Question => ({ to, from: vmIp, iif: dev, dev: out })),
+    {
+      to: vmIp,
+      from: uplink.gateway,
+      iif: out,
+      by: { dev, gateway: way?.place.kind === 'behind' ? way.place.via : undefined },
+    },
+    ...outside.map((to): Question => ({ to, from: vmIp, iif: dev, by: { dev: out, gateway: uplink.gateway } })),
   ];
 }

@@ -23,6 +23,8 @@ export type Explanation = {
   /** MAC of the NIC that it comes in by, and leaves by. */
   enters?: string;
   leaves?: string;
+  /** The gateway that it leaves to. */
+  via?: string;
   /** One act each, in order. */
   lines: string[];
 };
@@ -104,6 +106,7 @@ export function explain(config: Config, packet: Packet, nameOf: (nic: Nic) => st
     ...(arrival !== undefined && { port: arrival }),
     source: source.address,
     leaves: there.nic.mac,
+    ...(there.kind === 'behind' && { via: there.via }),
   });
 }
 

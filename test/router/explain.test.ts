@@ -79,6 +79,16 @@ describe('explain', { concurrency: false }, () => {
     assert.ok(lines.includes('differs: the kernel sends it out by eth1 to 10.10.1.11, not by eth2'), lines.join('\n'));
   });
 
+  it('or leads to another gateway', async (t) => {
+    const other = ['default', 'via', '203.0.113.99'];
+    t.after(() => lab.router.run(['ip', 'route', 'delete', ...other], { check: true }));
+    const line = async () =>
+      (await explain('10.10.2.22', '192.0.2.10:80', '--live')).lines.find((each) => /kernel/.test(each));
+    assert.equal(await line(), 'agrees: the kernel sends it out by eth0 to 203.0.113.1');
+    await lab.router.run(['ip', 'route', 'prepend', ...other], { check: true });
+    assert.equal(await line(), 'differs: the kernel sends it out by eth0 to 203.0.113.99, not by eth0 to 203.0.113.1');
+  });
+
   it('says what the kernel refuses to route, and what conntrack does not know', async () => {
     await lab.router.run(['ip', 'route', 'add', 'unreachable', '10.10.2.22/32'], { check: true });
     const { status, lines } = await explain('192.0.2.10', `${EIPS.y}:53/udp`, '--live');

@@ -60,6 +60,18 @@ const FAULTS: [what: string, cut: keyof typeof CUT, make: string, undo?: string]
     'ip route delete 128.0.0.0/1',
   ],
   [
+    'another default route before ours, by another gateway of the same network',
+    UPLINK,
+    'ip route prepend default via 203.0.113.99',
+    'ip route delete default via 203.0.113.99',
+  ],
+  [
+    'a VM by a gateway in its own subnet',
+    'v',
+    `ip route add ${ADDRESSES.v} via 10.10.1.99`,
+    `ip route delete ${ADDRESSES.v}`,
+  ],
+  [
     "the VM's part of a subnet by another way",
     SUBNET,
     'ip route add 10.10.1.0/28 dev eth2',
