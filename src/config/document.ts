@@ -59,7 +59,10 @@ export function readDocument(input: Uint8Array | string): SourceDocument {
     return { text, place, root: undefined, errors: firstOfEachPart([...before, issue], text), warnings: [] };
   }
   if (rest !== undefined)
-    problems.push({ ...place(rest), message: 'must be one document: remove this --- and the rest' });
+    problems.push({
+      ...place(rest),
+      message: `must be one document: remove this ${text.startsWith('---', rest.start) ? '--- ' : ''}and the rest`,
+    });
   const warnings = (document?.warnings ?? []).map((warning) => syntaxIssue(warning, text, place));
   if (problems.length > 0) return { text, place, root: undefined, errors: firstOfEachPart(problems, text), warnings };
 
@@ -116,7 +119,11 @@ function unreadable(text: string, message: string, start = 0): SourceDocument {
 function foreignText(input: Uint8Array | string, text: string): { message: string; start: number } | undefined {
   // A decoder that is not fatal leaves U+FFFD where the bytes are wrong, and so shows the place.
   if (typeof input !== 'string' && !isUtf8(input)) {
-    const cure = isChinese(input) ? ', and looks like GBK: iconv -f GB18030 -t UTF-8 FILE > NEW converts it' : '';
+    const encoding = isUtf16(input) ? 'UTF-16' : isChinese(input) ? 'GB18030' : undefined;
+    const cure =
+      encoding === undefined
+        ? ''
+        : `, and looks like ${encoding === 'GB18030' ? 'GBK' : encoding}: iconv -f ${encoding} -t UTF-8 FILE > NEW converts it`;
     return { message: `must be text in UTF-8, is not from here on${cure}`, start: Math.max(0, text.indexOf('\ufffd')) };
   }
   const control = /(?![\t\n\r])\p{Cc}/u.exec(text);
@@ -124,6 +131,10 @@ function foreignText(input: Uint8Array | string, text: string): { message: strin
   const code = control[0].charCodeAt(0).toString(16).toUpperCase().padStart(4, '0');
   return { message: `must be text, has the control character U+${code}`, start: control.index };
 }
+
+/** By its byte order mark. */
+const isUtf16 = ([first, second]: Uint8Array): boolean =>
+  (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff);
 
 /** Whether it is ASCII and Chinese characters in GBK or GB18030, as editors on Windows write it. */
 function isChinese(bytes: Uint8Array): boolean {
@@ -183,6 +194,8 @@ function withoutStacks<T>(work: () => T): T {
 }
 
 const TABS = 'must be indented with spaces, not with tabs';
+const OUT_OF_LINE = 'must be indented like the lines it belongs to';
+const INSIDE = 'is a key inside a value: put the value in quotes, or indent this line like its neighbours';
 
 /** yaml's words for what operators meet, in theirs. The first that fits. */
 const CURES: readonly [RegExp, string][] = [
@@ -190,8 +203,12 @@ const CURES: readonly [RegExp, string][] = [
   [/Missing closing/, 'needs a second quote that closes this one'],
   [/Flow sequence .*must/, 'needs a ] before this that closes the ['],
   [/Flow map .*must/, 'needs a } before this that closes the {'],
-  [/same column|without - indicator|block sequence may not/i, 'must be indented like the lines it belongs to'],
-  [/Nested mappings/, 'is a key inside a value: put the value in quotes, or indent this line like its neighbours'],
+  [/same column|without - indicator|block sequence may not/i, OUT_OF_LINE],
+  [/Nested mappings/, INSIDE],
+  [
+    /Block collections are not allowed|Missing , between/,
+    'needs a comma before it, or what it is in has dashes, which brackets do not allow',
+  ],
   [/Implicit (map )?keys|Missing , or :/, 'must be written as key: value, with a space after the colon'],
   [/Plain value cannot start/, 'needs quotes, because of its first character'],
   [/Invalid escape/, 'is no escape of YAML: write \\\\ or use single quotes'],
@@ -210,21 +227,41 @@ function syntaxIssue({ message, pos }: YAMLError, text: string, place: SourceDoc
   const range = { start: mistakeAt(message, pos[0], text), end: pos[1] };
   for (const [words, cure] of CURES) {
     const match = words.exec(message);
-    if (match !== null) return { ...place(range), message: cure.replace('$1', match[1] ?? '') };
+    if (match === null) continue;
+    const before = cure === OUT_OF_LINE || cure === INSIDE ? wrongBefore(text, range.start) : undefined;
+    if (before !== undefined) return { ...place({ start: before.at, end: before.at + 1 }), message: before.message };
+    return { ...place(range), message: cure.replace('$1', match[1] ?? '') };
   }
   return { ...place(range), message: `is not YAML: ${message}` };
 }
+
+/** What a line begins with that upsets the rest of it. */
+function wrongBefore(text: string, noticed: number): { at: number; message: string } | undefined {
+  // A line with 100,000 mistakes is read 100,000 times.
+  const near = text.slice(Math.max(0, noticed - LONGEST_LINE), noticed);
+  const start = noticed - near.length + near.lastIndexOf('\n') + 1;
+  BEGINNING.lastIndex = start;
+  const [, indent = '', tab, dash] = BEGINNING.exec(text) ?? [];
+  const at = start + indent.length;
+  if (tab !== undefined) return { at, message: TABS };
+  return dash === undefined ? undefined : { at, message: 'needs a space after the dash' };
+}
+
+const BEGINNING = /( *)(?:(\t)|(-)(?=[\w"'][^\n]*:(?:\s|$)))/y;
 
 /** The place to look at: where a quote opens, not where its end is missed; the text of a line, not its indent. */
 function mistakeAt(message: string, noticed: number, text: string): number {
   const quote = /Missing closing (.)/.exec(message)?.[1];
   if (quote !== undefined) return Math.max(0, text.lastIndexOf(quote, noticed - 1));
-  PAST_COMMENTS.lastIndex = noticed;
-  PAST_COMMENTS.test(text);
-  return PAST_COMMENTS.lastIndex;
+  // Between lines it is about the next one that says something.
+  const past = text[noticed - 1] === '\n' ? PAST_LINES : PAST_COMMENTS;
+  past.lastIndex = noticed;
+  past.test(text);
+  return past.lastIndex;
 }
 
 const PAST_COMMENTS = /(?: *#[^\n]*\n(?:[ \r]*\n)*)* */y;
+const PAST_LINES = /(?:[ \r]*(?:#[^\n]*)?\n)* */y;
 
 /** A line with a key that is further in than the value before it goes on with that value: where the line begins. */
 function tooFarIn(message: string, noticed: number, text: string): { start: number; hasTab: boolean } | undefined {

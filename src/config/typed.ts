@@ -3,10 +3,12 @@
 export type Typed = { at: number; message: string };
 
 const DASHES = '\u2010-\u2015\u2212';
-const SPACES = '\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff';
+const SPACES = '\u00a0\u2000-\u200d\u202f\u205f\u3000\ufeff';
 const QUOTES = '\u2018-\u201f\u300c-\u300f';
 const FULL_WIDTH = '\uff01-\uff5e';
-const FOREIGN = new RegExp(`[${DASHES}${SPACES}${QUOTES}${FULL_WIDTH}\u3001\u3002\u3010\u3011]`);
+const FOREIGN = new RegExp(
+  `[${DASHES}${SPACES}${QUOTES}${FULL_WIDTH}\u2028\u2029\ufe30\ufe55\uff61\u3001\u3002\u3010\u3011]`,
+);
 
 /** The first one: what it is, and what belongs there. */
 export function typedIn(text: string): Typed | undefined {
@@ -14,7 +16,11 @@ export function typedIn(text: string): Typed | undefined {
   if (found === null) return undefined;
   const [char] = found;
   const code = char.codePointAt(0) ?? 0;
-  const [what, instead] = nameOf(char, code);
+  const [what, usual] = nameOf(char, code);
+  // Of a MAC address.
+  const isInPairs =
+    usual === COLON && /(?:^|[^\w])[\da-f]{2}$/i.test(text.slice(Math.max(0, found.index - 3), found.index));
+  const instead = isInPairs ? ':' : usual;
   const number = `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
   return { at: found.index, message: `has ${what} (${number}) in the place of ${instead}` };
 }
@@ -26,10 +32,19 @@ export function typedInCode(text: string): Typed | undefined {
   );
 }
 
+const COLON = ': and a space';
+
 const OTHERS: ReadonlyMap<string, [what: string, instead: string]> = new Map([
   ['\u00a0', ['a no-break space', 'a space']],
   ['\u200b', ['a space of no width', 'a space']],
   ['\ufeff', ['a byte order mark', 'a space']],
+  ['\u200c', ['a joiner of no width', 'nothing']],
+  ['\u200d', ['a joiner of no width', 'nothing']],
+  ['\u2028', ['a line separator', 'a new line']],
+  ['\u2029', ['a paragraph separator', 'a new line']],
+  ['\ufe30', ['an upright colon', ': and a space']],
+  ['\ufe55', ['a small colon', ': and a space']],
+  ['\uff61', ['a half-width full stop', 'a dot']],
   ['\u3000', ['a full-width space', 'a space']],
   ['\u3001', ['an enumeration comma', 'a comma']],
   ['\u3002', ['an ideographic full stop', 'a dot']],
@@ -58,6 +73,6 @@ function nameOf(char: string, code: number): [what: string, instead: string] {
   if (isOf(SPACES)) return ['a space of another width', 'a space'];
   if (isOf(QUOTES)) return ['a typographic quotation mark', '" or \''];
   const ascii = String.fromCharCode(code - 0xfee0);
-  const instead = ascii === ':' ? ': and a space' : ascii;
+  const instead = ascii === ':' ? COLON : ascii;
   return [`a full-width ${NAMES.get(ascii) ?? ascii}`, instead];
 }

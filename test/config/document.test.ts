@@ -19,7 +19,11 @@ const unreadable: [string, string | Uint8Array, string][] = [
   ['a NUL', 'if_list: []\n\0', '2:1 must be text, has the control character U+0000'],
   ['an escape character', 'if_list: [] # \x1b[31m', '1:15 must be text, has the control character U+001B'],
   ['no UTF-8', Uint8Array.of(105, 102, 10, 0xff, 0xfe), '2:1 must be text in UTF-8, is not from here on'],
-  ['UTF-16', Uint8Array.of(0xff, 0xfe, 105, 0), '1:1 must be text in UTF-8, is not from here on'],
+  [
+    'UTF-16',
+    Uint8Array.of(0xff, 0xfe, 105, 0),
+    '1:1 must be text in UTF-8, is not from here on, and looks like UTF-16: iconv -f UTF-16 -t UTF-8 FILE > NEW converts it',
+  ],
   ['tabs as indent', 'if_list:\n\t- mac: x', '2:1 must be indented with spaces, not with tabs'],
   [
     'a key that is out of line',
@@ -36,11 +40,38 @@ const unreadable: [string, string | Uint8Array, string][] = [
     'if_list:\n  - mac: x\n    # two\n\n      prefix: 2\n    ipaddr: y',
     '5:7 must be indented like the lines it belongs to',
   ],
+  ['a dash without a space', 'if_list:\n  -mac: x\n   prefix: 2', '2:3 needs a space after the dash'],
   [
-    'a dash without a space',
-    'if_list:\n  -mac: x\n   prefix: 2',
-    '2:9 is a key inside a value: put the value in quotes, or indent this line like its neighbours',
+    'a second dash without a space',
+    'if_list:\n  - mac: x\n    prefix: 2\n  -mac: x\n   prefix: 2',
+    '4:3 needs a space after the dash',
   ],
+  [
+    'a key inside a value',
+    'if_list:\n  - mac: x: y',
+    '2:10 is a key inside a value: put the value in quotes, or indent this line like its neighbours',
+  ],
+  [
+    'a key further in behind lines that say nothing',
+    'if_list: []\n\n# two\n eip_list: []',
+    '4:2 must be indented like the lines it belongs to',
+  ],
+  [
+    'a tab in the place of the last space',
+    'if_list:\n  - mac: x\n  \tprefix: 2\n    ipaddr: y',
+    '3:3 must be indented with spaces, not with tabs',
+  ],
+  [
+    'no comma in braces',
+    'if_list: [{mac: x prefix: 2}]',
+    '1:17 needs a comma before it, or what it is in has dashes, which brackets do not allow',
+  ],
+  [
+    'no comma in JSON',
+    '{"if_list": []\n "eip_list": []}',
+    '2:2 needs a comma before it, or what it is in has dashes, which brackets do not allow',
+  ],
+  ['text behind the end', 'if_list: []\n...\neip_list: []', '3:1 must be one document: remove this and the rest'],
   ['a tab behind spaces', 'if_list:\n  - mac: x\n   \tprefix: 2', '3:4 must be indented with spaces, not with tabs'],
   [
     'GBK',
@@ -122,7 +153,7 @@ test('a merge key is named, and what it may bring is not missed', () => {
 test('what an input method puts into a value is named; in comments and in quotes it is nothing', () => {
   const nic = (mac: string) => `if_list:\n  - ipaddr: 192.0.2.1 # 公网：一\n    prefix: 24\n    mac: ${mac}\n`;
   assert.deepEqual(errorsOf(nic('52：54:84:00:08:46')), [
-    '4:10 if_list[0].mac: must be a MAC address, six pairs of hex digits with colons, is 52<U+FF1A>54:84:00:08:46, which has a full-width colon (U+FF1A) in the place of : and a space',
+    '4:10 if_list[0].mac: must be a MAC address, six pairs of hex digits with colons, is 52<U+FF1A>54:84:00:08:46, which has a full-width colon (U+FF1A) in the place of :',
   ]);
   assert.deepEqual(errorsOf(nic('52:54:84:00:08:46')), []);
   assert.equal(errorsOf(`${nic("'，'")}  bad`)[0], '5:3 must be indented like the lines it belongs to');
