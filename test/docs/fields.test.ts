@@ -108,6 +108,7 @@ const explained: Fields<Explanation & { packet: object; live: object }> = {
   source: true,
   enters: true,
   leaves: true,
+  via: true,
   lines: true,
   live: true,
 };
