@@ -16,10 +16,11 @@ import { anything, array, number, object, optional, string } from '../shape.ts';
 import { type Around, GOES_ON, type NftTable, ruleText, withoutComment } from './filters.ts';
 import { linesOf } from './iptables.ts';
 
-/** FORWARD of filter. Ours are last there, or are about to be. Of text that parseSave has read. */
-export function parseForward(text: string): Walk {
+/** FORWARD of filter. Ours are last there, or are about to be; not in what is of another `backend`. Of text that parseSave has read. */
+export function parseForward(text: string, backend?: string): Walk {
   const chains = new Map<string, WalkRule[]>();
-  const walk = { where: 'FORWARD', name: 'FORWARD', drops: false, chains };
+  const where = backend === undefined ? 'FORWARD' : `FORWARD of ${backend}`;
+  const walk = { where, name: 'FORWARD', drops: false, chains };
   for (const line of linesOf('filter', text)) {
     if (OURS.test(line)) continue;
     const [, chain, policy] = /^:(\S+) (\S+)/.exec(line) ?? [];
@@ -28,7 +29,7 @@ export function parseForward(text: string): Walk {
     const [, from = '', rule = ''] = /^(?:\[\d+:\d+\] )?-A (\S+) ?(.*)$/s.exec(line) ?? [];
     chains.get(from)?.push(savedRule(rule, (name) => chains.has(name)));
   }
-  chains.get('FORWARD')?.push({ text: 'ours', matches: () => 'yes', verdict: 'accept' });
+  if (backend === undefined) chains.get('FORWARD')?.push({ text: 'ours', matches: () => 'yes', verdict: 'accept' });
   return walk;
 }
 

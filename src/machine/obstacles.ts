@@ -44,7 +44,7 @@ export async function findObstacles(
 ): Promise<string[]> {
   const { bound } = binding;
   if (bound.length === 0) return [];
-  const { dormant, filters, walks } = await readNft(host, machine);
+  const { dormant, filters, walks } = await readBeside(host, machine);
   const policy = (await host.info(FIREWALLD_POLICY)) !== undefined;
   return [
     ...nicObstacles(bound, machine.links),
@@ -63,7 +63,7 @@ export async function findStops(
   addresses: readonly string[],
 ): Promise<string[]> {
   const bound = binding.bound.filter((nic) => [probe.in, probe.out].includes(carrierOf(nic)));
-  const { dormant, filters, walks } = await readNft(host, machine);
+  const { dormant, filters, walks } = await readBeside(host, machine);
   return [
     ...nicObstacles(bound, machine.links),
     ...arpObstacles(await host.sysctl('net/ipv4/conf/all/arp_ignore')),
@@ -79,11 +79,32 @@ export async function findStops(
 const asleep = (name: string): string =>
   `the table ip ${name} is dormant, so nothing in it has an effect: nft add table ip ${name} wakes it`;
 
-type Nft = { dormant: string[]; filters: Filter[]; walks: Walk[] };
+type Beside = { dormant: string[]; filters: Filter[]; walks: Walk[] };
+
+/** What the kernel asks beside the tables of our iptables. */
+async function readBeside(host: Host, machine: Machine): Promise<Beside> {
+  const [nft, legacy] = await Promise.all([readNft(host, machine), readLegacy(host, machine)]);
+  return { ...nft, filters: [...nft.filters, ...legacy.filters], walks: [...nft.walks, ...legacy.walks] };
+}
+
+const LEGACY = 'iptables-legacy';
+
+/** Where ours are in nft. Tables that the kernel does not have are not asked for: that would load them. */
+async function readLegacy(host: Host, { printedRules }: Machine): Promise<Omit<Beside, 'dormant'>> {
+  const none = { filters: [], walks: [] };
+  if (!printedRules.includes('(nf_tables)')) return none;
+  if (!((await host.read('/proc/net/ip_tables_names')) ?? '').trim()) return none;
+  if ((await host.which(`${LEGACY}-save`)) === undefined) return none;
+  return orNothing(none, async () => {
+    const { stdout } = await host.run([`${LEGACY}-save`]);
+    const filters = parseSavedFilters(stdout).map((filter) => ({ ...filter, where: `${filter.where} of ${LEGACY}` }));
+    return { filters, walks: [parseForward(stdout, LEGACY)] };
+  });
+}
 
 /** Where nft has nothing to say it is not asked: that would load nf_tables. */
-async function readNft(host: Host, { printedRules: rules, printedAddresses }: Machine): Promise<Nft> {
-  const found: Nft = { dormant: [], filters: [], walks: [] };
+async function readNft(host: Host, { printedRules: rules, printedAddresses }: Machine): Promise<Beside> {
+  const found: Beside = { dormant: [], filters: [], walks: [] };
   const isThere = rules.includes('(nf_tables)') || /^nf_tables /m.test((await host.read('/proc/modules')) ?? '');
   if (!isThere || (await host.which('nft')) === undefined) return found;
   const tables = await orNothing([], () => readTables(host));
@@ -134,7 +155,7 @@ async function lookInto(
   host: Host,
   table: NftTable,
   { known, groups }: { known: Known | undefined; groups: ReadonlyMap<string, readonly string[]> },
-  found: Nft,
+  found: Beside,
 ): Promise<void> {
   // Without the elements of named sets: a blocklist has a hundred thousand.
   const list = async (...options: string[]) =>

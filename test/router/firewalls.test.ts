@@ -13,6 +13,8 @@ import { createTraffic, type Traffic } from '../lab/traffic.ts';
 const FIREWALLD = 'firewalld is running and lets nothing be forwarded ';
 const CURE = 'kylin-vr install --firewalld makes a policy that does';
 const BETWEEN = 'between eth0, eth1, eth2';
+const ALL = { 'v to out': true, 'out to v': true, 'v to x': true };
+const NONE = { 'v to out': false, 'out to v': false, 'v to x': false };
 const INSIDE = 'from eth1 to eth0, eth1 to eth2, eth2 to eth0, eth2 to eth1';
 
 describe('beside other firewalls', { concurrency: 3 }, () => {
@@ -129,6 +131,22 @@ describe('beside other firewalls', { concurrency: 3 }, () => {
         { 'v to out': true, 'out to v': true, 'v to x': true },
       ],
       [
+        'the policy of iptables-legacy, where ours are in nft',
+        'iptables-legacy -P FORWARD DROP; iptables-legacy -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT',
+        'iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F FORWARD',
+        [
+          `a foreign rule in FORWARD of iptables-legacy blocks everything (its policy is drop): nothing is forwarded ${BETWEEN}; let their traffic through before it, or take it away`,
+        ],
+        NONE,
+      ],
+      [
+        'a rule in mangle of iptables-legacy',
+        'iptables-legacy -t mangle -A FORWARD -j DROP',
+        'iptables-legacy -t mangle -D FORWARD -j DROP',
+        ['rules of others stop packets that are for us: mangle FORWARD of iptables-legacy: -j DROP'],
+        NONE,
+      ],
+      [
         'between two of them, in a chain that another leads to',
         'iptables -N theirs; iptables -A theirs -o eth2 -j DROP; iptables -I FORWARD -i eth1 -g theirs',
         'iptables -D FORWARD -i eth1 -g theirs; iptables -F theirs; iptables -X theirs',
@@ -146,9 +164,6 @@ describe('beside other firewalls', { concurrency: 3 }, () => {
       });
   });
 });
-
-const ALL = { 'v to out': true, 'out to v': true, 'v to x': true };
-const NONE = { 'v to out': false, 'out to v': false, 'v to x': false };
 
 function routerWith(prepare: (lab: Lab) => Promise<unknown>) {
   let lab: Lab;
