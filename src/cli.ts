@@ -30,11 +30,15 @@ export async function runCli(args: readonly string[], context: Context): Promise
     if (!(error instanceof CommanderError)) throw error;
     // Commander has printed what is wrong already. Help and version were asked for.
     if (error.exitCode === 0) return EXIT.ok;
-    if (args.includes('--json')) printJson(context, failureReport([{ message: error.message }]));
+    // Without a command it has printed the help, and its own message names a function.
+    const message = error.code === 'commander.help' ? NO_COMMAND : error.message;
+    if (args.includes('--json')) printJson(context, failureReport([{ message }]));
     return EXIT.usage;
   }
   return status;
 }
+
+const NO_COMMAND = 'needs a command: kylin-vr --help shows them';
 
 export function createProgram(context: Context, end: (status: ExitStatus) => void): Command {
   const program = new Command('kylin-vr')

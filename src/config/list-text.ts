@@ -133,9 +133,16 @@ function unbracket(text: string, list: List, add: readonly Written[], { newline,
 }
 
 function addLines(text: string, entries: readonly Entry[], add: readonly Written[], writer: Writer): Splice[] {
-  const at = entries.at(-1)?.lines?.end ?? text.length;
+  const at = pastOwnComments(text, entries.at(-1)?.lines?.end ?? text.length, writer.indent);
   const gap = text[at - 1] === '\n' ? '' : writer.newline;
   return add.length === 0 ? [] : [{ start: at, end: at, text: gap + add.map(writer.inLines).join('') }];
+}
+
+/** A comment directly below the last entry, and further in than its dash, speaks of it. */
+function pastOwnComments(text: string, at: number, indent: string): number {
+  let end = at;
+  while (text.startsWith(`${indent} `, end) && text[pastIndent(text, end, 1)] === '#') end = lineEnd(text, end);
+  return end;
 }
 
 /** The whole lines of each entry, from its dash. */

@@ -44,6 +44,13 @@ describe('--json prints one object whatever happens', () => {
       assert.deepEqual([status, errors.length, typeof errors[0]?.message], [ends, 1, 'string']);
     });
 
+  for (const args of [[], ['eip'], ['forward']])
+    it(`says that a command is missing: ${args.join(' ')}`, () => {
+      const { status, stdout } = kylinVr('--json', ...args);
+      const { errors } = JSON.parse(stdout);
+      assert.deepEqual([status, errors], [64, [{ message: 'needs a command: kylin-vr --help shows them' }]]);
+    });
+
   for (const [what, args, ends] of [
     ['a file that is not there', ['push', '--socket', '/nowhere', MISSING], 65],
     ['no guest', ['push', MISSING], 64],

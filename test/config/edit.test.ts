@@ -219,6 +219,15 @@ describe('an edit of the file', () => {
     }
   });
 
+  it('puts an entry behind a comment that is further in, below the last one', () => {
+    for (const end of ['\n', '\n\n# the end\n', '']) {
+      const file = `if_list: []\neip_list:\n- eip: 198.51.100.1\n  vm-ip: 10.0.0.1\n  # www,\n    # until June${end}`;
+      const after = edit(file, 'eip', 'add', '198.51.100.2=10.0.0.2');
+      const added = '\n- eip: 198.51.100.2\n  vm-ip: 10.0.0.2\n';
+      assert.equal(after, file.replace(/June\n?/, `June${added}`));
+    }
+  });
+
   it('takes a comment along that speaks of the entry alone', () => {
     const entry = (n: number) => `  - {eip: 198.51.100.${n}, vm-ip: 10.0.0.${n}}\n`;
     const file = (lines: string) => `if_list: []\neip_list:\n${lines}from-uplink: drop\n`;
