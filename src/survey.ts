@@ -171,6 +171,7 @@ export async function survey(
   const { staying, going } = await addressWarnings(host, machine.addresses, {
     left: leftTo(machine, observation, binding),
     removed: steps.flatMap((step) => (step.kind === 'remove-address' && step.foreign ? [step.address] : [])),
+    leased: leasedAmong(machine, desired, observation),
   });
   const warnings = [
     ...nicWarnings(binding),
@@ -227,6 +228,14 @@ function stuckOn({ links, owned, addresses }: Machine, { nics }: Config): string
         `give it another: ip link set dev if${index} name ANOTHER, then run kylin-vr reload`,
     ];
   });
+}
+
+/** Wanted addresses that a DHCP client has put there as well. What NetworkManager has leased goes with its profile. */
+function leasedAmong({ addresses }: Machine, desired: NetworkState, { managers }: Observation): ObservedAddress[] {
+  const leases = addresses.filter(({ dynamic, device }) => dynamic && !managers.has(device));
+  if (leases.length === 0) return [];
+  const wanted = new Set(desired.addresses.filter(({ foreign }) => !foreign).map(addressKey));
+  return leases.filter((address) => wanted.has(addressKey(address)));
 }
 
 /** What comes back each time, and what the file does not allow. */

@@ -35,25 +35,37 @@ export async function rivalWarnings(
   ];
 }
 
-/** Whose the addresses are that others put on NICs of ours, and what ends it. `left`: they come back each time. */
+/**
+ * Whose the addresses are that others put on NICs of ours, and what ends it. `left`: they come back each time; `leased`: ours, which
+ * somebody gave a lease.
+ */
 export async function addressWarnings(
   host: Host,
   addresses: readonly ObservedAddress[],
-  { left, removed }: { left: readonly ObservedAddress[]; removed: readonly Address[] },
+  {
+    left,
+    removed,
+    leased,
+  }: { left: readonly ObservedAddress[]; removed: readonly Address[]; leased: readonly ObservedAddress[] },
 ): Promise<{ staying: string[]; going: string[] }> {
-  if (left.length + removed.length === 0) return { staying: [], going: [] };
+  if (left.length + removed.length + leased.length === 0) return { staying: [], going: [] };
   const going = new Set(removed.map(addressKey));
   const goes = addresses.filter((address) => going.has(addressKey(address)));
   const keepalived = await host.info(KEEPALIVED);
   const ownerOf = ({ dynamic, protocol }: ObservedAddress): Owner | undefined =>
     dynamic ? DHCP : keepalived !== undefined || protocol === 'keepalived' ? VRRP : undefined;
   return {
-    going: goes.flatMap((address) => {
-      const owner = ownerOf(address);
-      return owner === undefined
-        ? []
-        : [`${address.spec} on ${address.device} is not in the file, and goes: ${owner.is}; ${owner.cure(address)}`];
-    }),
+    going: [
+      ...goes.flatMap((address) => {
+        const owner = ownerOf(address);
+        return owner === undefined
+          ? []
+          : [`${address.spec} on ${address.device} is not in the file, and goes: ${owner.is}; ${owner.cure(address)}`];
+      }),
+      ...leased.map(
+        (address) => `${address.spec} on ${address.device} is ours, and leased: ${DHCP.is}; ${DHCP.cure(address)}`,
+      ),
+    ],
     staying: left.map((address) => {
       const { spec, device } = address;
       const owner = ownerOf(address);

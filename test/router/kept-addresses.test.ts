@@ -126,6 +126,24 @@ describe('addresses of others', { concurrency: true }, () => {
     ]);
   });
 
+  it('of a DHCP client that are ours too become ours for good, and the client is named', async (t) => {
+    const lab = await router(t);
+    await shell(lab, 'ip address change 10.10.1.254/24 dev eth1 valid_lft 600 preferred_lft 600');
+    const { steps, warnings } = await timer(lab);
+    assert.deepEqual(
+      [steps.map(({ text }) => text), warnings.map(({ message }) => message)],
+      [
+        ['+ address 10.10.1.254/24 on eth1', '! announce 10.10.1.254 on eth1'],
+        [
+          '10.10.1.254/24 on eth1 is ours, and leased: a DHCP client put it there, which flushes the NIC when its lease ends; ' +
+            "end that client on eth1 (pgrep -a 'dhclient|udhcpc|dhcpcd')",
+        ],
+      ],
+    );
+    assert.deepEqual(warningsOf(await timer(lab)), []);
+    assert.match(await shell(lab, 'ip address show dev eth1'), /10\.10\.1\.254\/24 .*\n +valid_lft forever/);
+  });
+
   it('of the real keepalived: named, left, and allowed', async (t) => {
     const vip = '10.10.1.200/32';
     const lab = await router(t);
