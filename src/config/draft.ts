@@ -48,6 +48,9 @@ export function configOf({ nics, eips, forwards, routes, snats, fromUplink }: Dr
   };
 }
 
+/** What is wrong with an entry by itself, at the value of which key. */
+export type Fault = { key: string; message: string };
+
 export function issue(place: Place, message: string): Issue {
   return { ...place, message };
 }

@@ -3,7 +3,10 @@
 
 import { UsageError } from '../errors.ts';
 import type { Config, Eip, Forward, Nic, StaticRoute } from './config.ts';
+import type { Fault } from './draft.ts';
 import type { Written } from './list-text.ts';
+import { faultOfRange } from './nat-rules.ts';
+import { faultOfGateway } from './nic-rules.ts';
 import { NOUN_FORMS, type NounName } from './nouns.ts';
 import { type EntrySchema, eipSchema, forwardSchema, type ListName, nicSchema, routeSchema } from './schema.ts';
 
@@ -38,6 +41,8 @@ type Form<T> = {
   /** Another name of an entry that `remove` takes. */
   aliasOf?: (entry: T) => string;
   kinOf?: (entry: T) => string;
+  /** What is wrong with it, whatever else the file has. */
+  faultOf?: (entry: T) => Fault | undefined;
 };
 
 function noun<T>(form: Form<T>): Noun {
@@ -48,9 +53,12 @@ function noun<T>(form: Form<T>): Noun {
   };
   const accept = (argument: string, written: Written): NamedEntry => {
     const result = schema.schema.safeParse(written);
-    if (result.success) return named(result.data);
-    const [issue] = result.error.issues;
-    throw new UsageError(`${argument}: ${issue?.path.join('.')} ${issue?.message}`);
+    const [issue] = result.success ? [] : result.error.issues;
+    const fault = result.success
+      ? form.faultOf?.(result.data)
+      : { key: issue?.path.join('.'), message: issue?.message };
+    if (!result.success || fault !== undefined) throw new UsageError(`${argument}: ${fault?.key} ${fault?.message}`);
+    return named(result.data);
   };
   return {
     list,
@@ -111,6 +119,7 @@ const forward = noun<Forward>({
   complete: (name) => parseForward(`${name}=${OPEN.address}`),
   kinOf: ({ eip, protocol }) => `${eip}/${protocol}`,
   keyOf: forwardKey,
+  faultOf: faultOfRange,
   show: (entry) => `${forwardKey(entry)}=${entry.vmIp}:${entry.vmPort}`,
 });
 
@@ -137,6 +146,7 @@ const nic = noun<Nic>({
     name.includes(':') ? { ipaddr: OPEN.address, prefix: 24, mac: name } : { ipaddr: name, prefix: 24, mac: OPEN.mac },
   keyOf: ({ mac }) => mac,
   aliasOf: ({ ipaddr }) => ipaddr,
+  faultOf: faultOfGateway,
   show({ mac, ipaddr, prefix, gateway, mtu, name, bridge, keepAddresses }) {
     const more = {
       gateway,

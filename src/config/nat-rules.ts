@@ -7,6 +7,7 @@ import {
   type Draft,
   destOf,
   type Entry,
+  type Fault,
   issue,
   named,
   overlaps,
@@ -28,8 +29,7 @@ export const NAT_RULES: readonly Rule[] = [
   { severity: 'warnings', find: vmWithTwoEips },
   { severity: 'warnings', find: vmIsRouter },
   { severity: 'warnings', needsWhole: true, find: vmOutOfReach },
-  { severity: 'errors', find: rangeBackwards },
-  { severity: 'errors', find: rangePastLastPort },
+  { severity: 'errors', find: rangeImpossible },
   { severity: 'errors', find: forwardsOverlap },
   { severity: 'warnings', find: forwardOfMappedEip },
   { severity: 'errors', find: sourceTwice },
@@ -127,20 +127,18 @@ function* vmOutOfReach({ nics, eips, forwards, routes }: Draft) {
   }
 }
 
-function* rangeBackwards({ forwards }: Draft) {
+function* rangeImpossible({ forwards }: Draft) {
   for (const forward of forwards) {
-    const { port, endPort } = forward.value;
-    if (endPort < port) yield issue(forward.at('end_port'), `must not be less than port ${port}, is ${endPort}`);
+    const fault = faultOfRange(forward.value);
+    if (fault !== undefined) yield issue(forward.at(fault.key), fault.message);
   }
 }
 
-function* rangePastLastPort({ forwards }: Draft) {
-  for (const forward of forwards) {
-    const { port, endPort, vmPort } = forward.value;
-    const last = vmPort + endPort - port;
-    if (last > 65535)
-      yield issue(forward.at('vm-port'), `must leave room for the range: ${vmPort}..${last} ends past 65535`);
-  }
+export function faultOfRange({ port, endPort, vmPort }: Forward): Fault | undefined {
+  if (endPort < port) return { key: 'end_port', message: `must not be less than port ${port}, is ${endPort}` };
+  const last = vmPort + endPort - port;
+  if (last <= 65535) return undefined;
+  return { key: 'vm-port', message: `must leave room for the range: ${vmPort}..${last} ends past 65535` };
 }
 
 function* forwardsOverlap({ forwards }: Draft) {

@@ -2,7 +2,19 @@
 
 import { contains, formatNetwork, ipv4, lastOf } from '../network/ipv4.ts';
 import { hostPart, LEAST_OF_IPV6 } from '../network/state.ts';
-import { type Draft, issue, named, overlaps, own, type Rule, repeats, reservedIn, usedBefore } from './draft.ts';
+import type { Nic } from './config.ts';
+import {
+  type Draft,
+  type Fault,
+  issue,
+  named,
+  overlaps,
+  own,
+  type Rule,
+  repeats,
+  reservedIn,
+  usedBefore,
+} from './draft.ts';
 import type { Place } from './issue.ts';
 
 export const NIC_RULES: readonly Rule[] = [
@@ -45,15 +57,19 @@ function* networksOverlap({ nics }: Draft) {
 
 function* gatewayUnreachable({ nics }: Draft) {
   for (const nic of nics) {
-    const { gateway, ipaddr } = nic.value;
-    if (gateway === undefined) continue;
-    const network = own(nic.value);
-    if (gateway === ipaddr)
-      yield issue(nic.at('gateway'), `must be another machine, is ${gateway}, the NIC's own address`);
-    else if (!contains(network, ipv4(gateway))) {
-      yield issue(nic.at('gateway'), `must be in the NIC's network ${formatNetwork(network)}, is ${gateway}`);
-    }
+    const fault = faultOfGateway(nic.value);
+    if (fault !== undefined) yield issue(nic.at(fault.key), fault.message);
   }
+}
+
+export function faultOfGateway(nic: Nic): Fault | undefined {
+  const { gateway, ipaddr } = nic;
+  if (gateway === undefined) return undefined;
+  const network = own(nic);
+  if (gateway === ipaddr)
+    return { key: 'gateway', message: `must be another machine, is ${gateway}, the NIC's own address` };
+  if (contains(network, ipv4(gateway))) return undefined;
+  return { key: 'gateway', message: `must be in the NIC's network ${formatNetwork(network)}, is ${gateway}` };
 }
 
 /** What is ours is not somebody else's. */

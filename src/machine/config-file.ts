@@ -67,7 +67,12 @@ export async function readAnyones(
 ): Promise<{ bytes: Uint8Array } | { errors: Issue[] }> {
   try {
     const bytes = await host.readBytes(path, { most: LARGEST });
-    return bytes === undefined ? { errors: inFile(path, [{ message: `does not exist: ${cure}` }]) } : { bytes };
+    if (bytes !== undefined) return { bytes };
+    const isLink = (await host.info(path))?.symlink;
+    const message = isLink
+      ? 'is a symbolic link that leads to no file: put the file itself there'
+      : `does not exist: ${cure}`;
+    return { errors: inFile(path, [{ message }]) };
   } catch (error) {
     // One that may not be read, or not just now, is no wrong file.
     if (!(error instanceof UnreadableError)) throw error;

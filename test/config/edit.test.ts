@@ -349,6 +349,7 @@ describe('an edit of the file', () => {
         '198.51.100.9: must be written EIP:PORT[-END]/PROTOCOL, or as kylin-vr forward list prints it',
       ],
       ['forward', '198.51.100.9:80/icmp', '198.51.100.9:80/icmp: protocol must be tcp or udp'],
+      ['forward', '198.51.100.9:82-80/tcp', '198.51.100.9:82-80/tcp: end_port must not be less than port 82, is 80'],
       ['nic', 'eth0', 'eth0: ipaddr must be an IPv4 address'],
       ['nic', '52:54', '52:54: mac must be a MAC address, six pairs of hex digits with colons'],
       ['route', '172.16.0.0', '172.16.0.0: dest must be a network, such as 192.0.2.0/24'],
@@ -375,6 +376,21 @@ describe('an edit of the file', () => {
         'nic',
         '52:54:84:00:08:46',
         '52:54:84:00:08:46: must be written MAC=ADDRESS/PREFIX[,gateway=ADDRESS][,mtu=BYTES][,name=NAME]',
+      ],
+      [
+        'forward',
+        '198.51.100.1:82-80/tcp=10.0.0.1',
+        '198.51.100.1:82-80/tcp=10.0.0.1: end_port must not be less than port 82, is 80',
+      ],
+      [
+        'forward',
+        '198.51.100.1:80-82/tcp=10.0.0.1:65535',
+        '198.51.100.1:80-82/tcp=10.0.0.1:65535: vm-port must leave room for the range: 65535..65537 ends past 65535',
+      ],
+      [
+        'nic',
+        '52:54:84:00:08:46=10.0.1.2/24,gateway=10.0.2.1',
+        "52:54:84:00:08:46=10.0.1.2/24,gateway=10.0.2.1: gateway must be in the NIC's network 10.0.1.0/24, is 10.0.2.1",
       ],
       ['route', '10.0.0.1/8=10.0.0.1', '10.0.0.1/8=10.0.0.1: dest must have no host bits: its network is 10.0.0.0/8'],
     ];

@@ -76,7 +76,7 @@ const FAULTS: Fault[] = [
     what: 'a link to itself',
     script: 'rm $F; ln -s $F $F',
     acting: 'FILE: is a symbolic link: put the file itself there',
-    looking: 'FILE: does not exist: ',
+    looking: 'FILE: is a symbolic link that leads to no file: put the file itself there',
   },
   {
     what: 'on a disk that fails',
