@@ -21,7 +21,6 @@ const FOR_PROGRAMS = [
   'src/config/nouns.ts',
   'src/statuses.ts',
   'src/dialects/unmanaged.ts',
-  'src/dialects/defaults.ts',
 ];
 
 /** Whole files that tests compare with. */
