@@ -75,7 +75,7 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
     // What a killed edit or push left; in that folder nothing else is ours.
     await removeTemporaries(host, dirname(request.configPath), basename(request.configPath));
     await removePushed(host, dirname(request.configPath));
-    for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.backupOfBoot, PATHS.history])
+    for (const folder of [PATHS.run, PATHS.lib, PATHS.backup, PATHS.backupOfBoot, PATHS.history, PATHS.managerDropIns])
       await removeTemporaries(host, folder);
     report.warnings.push(...(await putDamagedAside(host)).map((message) => ({ message })));
     const change = await changeUnderWay(host, request, report);

@@ -30,7 +30,10 @@ export async function settled<T extends Looked>(
   const asked = new Map(devicesAsked(steps).map((device) => [device, indexOf(links, device)]));
   const isAsked = (device: string | undefined, { links }: Looked['machine']) =>
     asked.has(device) && asked.get(device) === indexOf(links, device);
-  const leftOf = ({ steps, machine }: T) => devicesAsked(steps).filter((device) => isAsked(device, machine)).length;
+  const loaded = new Set(pathsLoaded(steps));
+  const leftOf = ({ steps, machine }: T) =>
+    devicesAsked(steps).filter((device) => isAsked(device, machine)).length +
+    pathsLoaded(steps).filter((path) => loaded.has(path)).length;
   let found = await look(rules);
   for (let left = leftOf(found), since = monotonicMs(); left > 0 && monotonicMs() - since < SETTLE_MS; ) {
     await sleep(LOOK_MS);
@@ -49,7 +52,11 @@ type Looked = { steps: Step[]; machine: Pick<Machine, 'links'> };
 export const indexOf = (links: Links, device: string | undefined): number | undefined =>
   links.find((link) => link.device === device)?.index;
 
-/** One for each step that NetworkManager carries out on a device: profiles are loaded and forgotten when it has answered. */
+/** Profiles that it was made to read: a moment later it may not know one yet, beside a device that it takes over. */
+const pathsLoaded = (steps: readonly Step[]): string[] =>
+  steps.flatMap((step) => (step.kind === 'load-profiles' ? step.paths : []));
+
+/** One for each step that NetworkManager carries out on a device. */
 export const devicesAsked = (steps: readonly Step[]): (string | undefined)[] =>
   steps.flatMap((step) =>
     step.kind === 'apply-profile' || ('by' in step && step.by !== undefined) ? [deviceOf(step)] : [],

@@ -40,6 +40,8 @@ export const PATHS = {
   codeCache: '/var/cache/kylin-vr',
   /** What `install` changed, and how it was before. */
   installed: '/var/lib/kylin-vr/installed.json',
+  /** Of NetworkManager's configuration: dialects/defaults.ts, unmanaged.ts. */
+  managerDropIns: '/etc/NetworkManager/conf.d',
   firewalldPolicy: '/etc/firewalld/policies/kylin-vr.xml',
   log: '/var/log/kylin-vr/kylin-vr.log',
 } as const;

@@ -110,6 +110,7 @@ it('the walk goes each way between two configurations once', () => {
 /** All that a reload without work may touch. */
 const TOUCHED = [
   '/run/kylin-vr',
+  '/run/kylin-vr/dead',
   '/run/kylin-vr/last-run.json',
   '/run/kylin-vr/quiet',
   '/run/kylin-vr/waiting',
