@@ -493,7 +493,8 @@ function planFiles(desired: readonly File[], observation: Observation): Step[] {
 
 /**
  * Early: EIPs (while another address keeps the NIC's routes), what moves to another NIC, and, where nobody is to leave any more, all that
- * leads out: who comes meanwhile would leave by it. Late: the rest, and foreign ones.
+ * leads out: who comes meanwhile would leave by it. Where nobody could leave until now, a subnet that goes: nothing gives it a source, and
+ * what came from it while the uplink was there already was seen to leave as it was. Late: the rest, and foreign ones.
  */
 function splitRemovals(extra: readonly Address[], desired: NetworkState, { state, owned }: Observation) {
   const wanted = new Set(desired.addresses.map(({ spec }) => spec));
@@ -515,9 +516,13 @@ function splitRemovals(extra: readonly Address[], desired: NetworkState, { state
       .map(({ device }) => device),
   );
   const leadsOut = new Set(gateDevices(desired.chains).length > 0 ? [] : gateDevices(state.chains));
+  const opens = gateDevices(desired.chains).length > 0 && gateDevices(state.chains).length === 0;
+  const used = new Set(desired.addresses.map(({ device }) => device));
+  const isLeaving = (address: Address) => !used.has(address.device) && owned.has(addressKey(address));
   const isEarly = (address: Address) =>
     !moves(address) &&
     (wanted.has(address.spec) ||
+      (opens && isLeaving(address)) ||
       (isEip(address) && rooted.has(address.device)) ||
       freed.has(address.device) ||
       (leadsOut.has(address.device) && owned.has(addressKey(address))));

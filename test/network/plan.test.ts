@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { planSteps } from '../../src/network/plan.ts';
-import { FILE_MARK, type File, type NetworkState } from '../../src/network/state.ts';
+import { type Address, FILE_MARK, type File, type NetworkState } from '../../src/network/state.ts';
 import { describe as line, type Step } from '../../src/network/step.ts';
 import { config, desired, LINKS, link } from './fixtures.ts';
 import { isFirewallStep, Machine } from './machine.ts';
@@ -45,6 +45,29 @@ describe('the order of addresses', () => {
     it(name, () => {
       assert.deepEqual(plan({ addresses: wanted.map(address) }, { addresses: found.map(address) }), steps);
     });
+
+  it('a subnet that goes is gone before the first uplink is there: nothing would give what comes from it a source', () => {
+    const leaving = {
+      table: 'mangle',
+      name: 'KYLIN-VR-LEAVING',
+      rules: ['-o eth0 -j KYLIN-VR-UPLINK'],
+      ordered: true,
+    } as const;
+    const uplink = address('203.0.113.37/24 on eth0');
+    const there = ['10.10.1.254/24 on eth1', '10.10.2.254/24 on eth2', '10.10.2.9/24 on eth2'].map(address);
+    const order = (chains: NetworkState['chains'], foreign: string[] = []) =>
+      plan(
+        { addresses: [uplink, there[0] as Address], chains: [leaving] },
+        { chains, addresses: there, foreign },
+      ).filter((step) => / address /.test(step));
+    assert.deepEqual(order([], ['10.10.2.9/24 on eth2']), [
+      '- address 10.10.2.254/24 on eth2',
+      '+ address 203.0.113.37/24 on eth0',
+      '- address 10.10.2.9/24 on eth2 (foreign)',
+    ]);
+    // Guarded as it is, it goes last: what is under way goes on as long.
+    assert.deepEqual(order([leaving]).slice(0, 1), ['+ address 203.0.113.37/24 on eth0']);
+  });
 
   it('a foreign address of a NIC is removed, and said to be foreign', () => {
     const foreign = ['192.0.2.9/26 on eth1', '192.0.2.20 peer 192.0.2.21/32 on eth1'];
