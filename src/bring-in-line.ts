@@ -37,10 +37,15 @@ export async function bringInLine(
   return { ...convergence, warnings: [...warnings, ...convergence.warnings] };
 }
 
-/** At boot, what cannot be written keeps no router from being one. */
+/** At boot, what cannot be written keeps no router from being one; and what was written before is there for whoever reads it next. */
 async function bringUpWithoutFiles(host: Host, aim: Aim, tried: Convergence): Promise<Convergence> {
   const renderer = await chooseRenderer(host, 'none');
-  const { result, steps, warnings, error = tried.error } = await converge(host, { ...aim, renderer });
+  const {
+    result,
+    steps,
+    warnings,
+    error = tried.error,
+  } = await converge(host, { ...aim, renderer, leavesFiles: true });
   return {
     ...tried,
     result,

@@ -105,11 +105,18 @@ export type Scope = 'boot' | 'whole';
 export const scopeOf = (command: string): Scope => (command === 'start' ? 'boot' : 'whole');
 
 /** What a survey holds the machine against. */
-export type Aim = { config: Config; renderer: Renderer; scope: Scope; ways: Ways };
+export type Aim = {
+  config: Config;
+  renderer: Renderer;
+  scope: Scope;
+  ways: Ways;
+  /** Files stay as they are. */
+  leavesFiles?: true;
+};
 
 export async function survey(
   host: Host,
-  { config, renderer, scope, ways }: Aim,
+  { config, renderer, scope, ways, leavesFiles }: Aim,
   /** Nothing has been changed yet: addresses that are not as on our record are news, and may be NetworkManager's to bring. */
   isFirst = false,
   /** See readMachine. */
@@ -141,7 +148,8 @@ export async function survey(
   });
   const held = new Set(binding.held.map(({ nic }) => nic.device));
   let observation = withoutHeld(await observe(host, machine, usedNics(binding), unheld, renderer), held);
-  const wanted = holdNics(unheld, observation, held);
+  const allHeld = holdNics(unheld, observation, held);
+  const wanted = leavesFiles ? { ...allHeld, files: observation.state.files } : allHeld;
   const leaveNics = scope === 'boot' && (await bringsUpNics(host, renderer));
   const desired = leaveNics ? withoutNics(wanted, observation.state) : wanted;
   const left =

@@ -157,6 +157,16 @@ for (const [name, networkScripts] of [
       assert.match(said, /EBUSY.*; the network is up without it; mend the cause and run kylin-vr reload/);
     });
 
+    it("where NetworkManager's folder for drop-ins is none, profiles stay for whoever reads them next", async (t) => {
+      const folder = '/etc/NetworkManager/conf.d';
+      const path = networkScripts ? `${FOLDERS.ifcfg}/ifcfg-eth1` : `${FOLDERS.keyfile}/kylin-vr-eth1.nmconnection`;
+      const profile = await shell('cat "$0"', path);
+      t.after(() => shell('rm -f "$0"; mkdir "$0"', folder));
+      await shell('mkdir -p "$0"; rm -r "$0"; echo > "$0"', folder);
+      await boots([69], 'a file in its place');
+      assert.equal(await shell('cat "$0"', path), profile);
+    });
+
     it('where no profile can be written, and no record of ours, too', async (t) => {
       const folders = [networkScripts ? FOLDERS.ifcfg : FOLDERS.keyfile, '/var/lib/kylin-vr'];
       const seal = (folder: string) => shell('mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"', folder);
