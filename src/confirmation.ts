@@ -36,8 +36,7 @@ export async function keep(host: Host, change: PendingChange): Promise<void> {
   await complete(host, change);
 }
 
-/** Of a change that was confirmed; one that was killed half way is gone through again. */
-export async function complete(host: Host, change: PendingChange): Promise<void> {
+async function complete(host: Host, change: PendingChange): Promise<void> {
   const bytes = await pendingBytes(host, change);
   if (bytes !== undefined) await promote(host, bytes, change);
   await forgetRefusal(host);

@@ -32,6 +32,7 @@ export type RunRequest = {
   renderer?: string;
   /** For automatic runs: the hash that two reads of the file agreed on, `last good` where it is that, or `unsettled`. */
   settled?: string;
+  /** For start and reload: what was asked before the turn of this run. */
   early?: Early;
   /** For reload: seconds until the change is taken back, and the command line that does it. */
   confirmWithin?: { seconds: number; takeBack: (run: string) => [string, ...string[]] };

@@ -105,9 +105,7 @@ async function changeUnderWay(host: Host, request: RunRequest, report: Report): 
   const change = await readPending(host);
   if (change?.phase !== 'confirmed') return change;
   try {
-    const { complete } = await import('./confirmation.ts');
-    await complete(host, change);
-    return undefined;
+    return await (await import('./confirmation.ts')).pendingChange(host);
   } catch (error) {
     if (request.command !== 'start' || !(error instanceof AgentError)) throw error;
     fail(report, `${error.message}; the next run tries again`);

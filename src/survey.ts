@@ -338,8 +338,7 @@ async function withDropIns(
   wanted: NetworkState,
   { config: { nics }, renderer, links }: Pick<Aim, 'config' | 'renderer'> & Pick<Machine, 'links'>,
 ): Promise<NetworkState> {
-  // What stays on a port of a NIC that the file names no more is let alone still.
-  if ((nics.length === 0 && wanted.released.length === 0) || renderer.name === 'none') return wanted;
+  if (nics.length === 0 || renderer.name === 'none') return wanted;
   if ((await host.info(MANAGER_FOLDER)) === undefined) return wanted;
   const veths = new Set(links.flatMap(({ device, kind }) => (kind === 'veth' ? [device] : [])));
   const named = wanted.profiles.map(({ device }) => device).filter((device) => veths.has(device));

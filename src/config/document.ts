@@ -119,11 +119,9 @@ function unreadable(text: string, message: string, start = 0): SourceDocument {
 function foreignText(input: Uint8Array | string, text: string): { message: string; start: number } | undefined {
   // A decoder that is not fatal leaves U+FFFD where the bytes are wrong, and so shows the place.
   if (typeof input !== 'string' && !isUtf8(input)) {
-    const encoding = isUtf16(input) ? 'UTF-16' : isChinese(input) ? 'GB18030' : undefined;
-    const cure =
-      encoding === undefined
-        ? ''
-        : `, and looks like ${encoding === 'GB18030' ? 'GBK' : encoding}: iconv -f ${encoding} -t UTF-8 FILE > NEW converts it`;
+    const looksLike = (name: string, encoding: string) =>
+      `, and looks like ${name}: iconv -f ${encoding} -t UTF-8 FILE > NEW converts it`;
+    const cure = isUtf16(input) ? looksLike('UTF-16', 'UTF-16') : isChinese(input) ? looksLike('GBK', 'GB18030') : '';
     return { message: `must be text in UTF-8, is not from here on${cure}`, start: Math.max(0, text.indexOf('\ufffd')) };
   }
   const control = /(?![\t\n\r])\p{Cc}/u.exec(text);

@@ -36,10 +36,7 @@ export const FIRST: readonly Question[] = [RULES_ASKED, NICS_ASKED];
 /** For who looks at them next. */
 export function askRules(host: Host): Answers {
   const answers: Answers = new Map();
-  // A failure is for who asks.
-  noting(host, answers)
-    .run(...RULES_ASKED)
-    .catch(() => {});
+  void noting(host, answers).run(...RULES_ASKED);
   return answers;
 }
 
@@ -89,6 +86,7 @@ export const noting = (host: Host, answers: Answers): Host => ({
   ...host,
   run: (...question) => {
     const answer = host.run(...question);
+    // A failure is for who asks.
     answer.catch(() => {});
     answers.set(keyOf(question), answer);
     return answer;
