@@ -1,7 +1,7 @@
 // Whatever an image has made NetworkManager's default for connections: our profiles are what they are.
 
 import assert from 'node:assert/strict';
-import { before, describe, it } from 'node:test';
+import { before, describe } from 'node:test';
 import { ADDRESSES, NICS } from '../lab/lab.ts';
 import { createManagedLab, type ManagedLab, NAME_OF, type PathLabOptions } from '../lab/path.ts';
 import { eventually, FOREIGN, KEYFILES, keyfile, watchKernel } from '../lab/profiles.ts';
@@ -9,6 +9,7 @@ import { networkOf } from '../lab/state.ts';
 import { createTraffic } from '../lab/traffic.ts';
 import { builtRelease, RELEASE_1_0 } from '../upgrade/release.ts';
 import { eip, nics } from './change.ts';
+import { inLabsOn } from './in-lab.ts';
 import { inSync, kylin, reboot, reload, shell } from './managed.ts';
 
 const FOLDER = '/etc/NetworkManager/conf.d';
@@ -49,15 +50,7 @@ const OTHERS = [
 ];
 
 export function defaults(path: 'keyfile' | 'ifcfg'): void {
-  const inLab = (name: string, test: (lab: ManagedLab) => Promise<void>, options: PathLabOptions = {}) =>
-    it(name, async () => {
-      const lab = await createManagedLab(path, options);
-      try {
-        await test(lab);
-      } finally {
-        await lab.close();
-      }
-    });
+  const inLab = inLabsOn(path);
   const among = (configuration: string): PathLabOptions => ({ manager: { configuration } });
 
   describe(`defaults of an image: ${NAME_OF[path]}`, { concurrency: false }, () => {

@@ -8,11 +8,12 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MARK, reloadScript } from '../lab/hotplug.ts';
 import { ADDRESSES, NICS } from '../lab/lab.ts';
-import { createManagedLab, type ManagedLab, NAME_OF, type PathLabOptions } from '../lab/path.ts';
+import { createManagedLab, type ManagedLab, NAME_OF } from '../lab/path.ts';
 import { eventually, FOREIGN, ifcfg, KEYFILES, keyfile, OURS, watchKernel } from '../lab/profiles.ts';
 import { networkOf } from '../lab/state.ts';
 import { recordTools, type Tools } from '../lab/tools.ts';
 import { createTraffic } from '../lab/traffic.ts';
+import { inLabsOn } from './in-lab.ts';
 
 type ManagedPath = 'keyfile' | 'ifcfg';
 
@@ -266,15 +267,7 @@ function troubled(path: ManagedPath): void {
 
 /** What there is beside us: foreign profiles, neighbours with our addresses, NICs without a carrier; and a reboot. */
 function surroundings(path: ManagedPath): void {
-  const inLab = (name: string, test: (lab: ManagedLab) => Promise<void>, options: PathLabOptions = {}) =>
-    it(name, async () => {
-      const lab = await createManagedLab(path, options);
-      try {
-        await test(lab);
-      } finally {
-        await lab.close();
-      }
-    });
+  const inLab = inLabsOn(path);
 
   inLab(
     "a cloud image's profile, active on the NIC: put aside, ours takes over, and has it after a restart",
