@@ -1,9 +1,11 @@
 // Desired against observed, per NIC, EIP and forward; the last run and how it ended. Touches nothing.
 
-import type { Config } from './config/config.ts';
+import { type Config, type Eip, type Protocol, uplinkOf } from './config/config.ts';
 import { type Issue, inLine } from './config/issue.ts';
 import type { Cut } from './cut.ts';
 import { type Flow, parseFlows } from './dialects/conntrack.ts';
+import { countedRules, coursesBy, rulesByChain } from './dialects/course.ts';
+import { linesOf } from './dialects/iptables.ts';
 import type { ProfileKeys } from './dialects/profile-keys.ts';
 import { type ForeignThing, foreignThings } from './foreign.ts';
 import { hashOf } from './hash.ts';
@@ -21,6 +23,8 @@ import { readPending, secondsLeft } from './machine/pending.ts';
 import { readLastRun } from './machine/turn.ts';
 import { unitFault } from './machine/units.ts';
 import { ledElsewhere } from './machine/ways.ts';
+import { ipv4 } from './network/ipv4.ts';
+import { brokenBy, portsOf } from './network/mapped.ts';
 import { faultyNics } from './network/nics.ts';
 import { reachOf, type State } from './network/reach.ts';
 import { describe, type Step } from './network/step.ts';
@@ -48,7 +52,7 @@ export type Status = {
   eips: { eip: string; vmIp: string; state: State; counters?: Counters }[];
   forwards: {
     eip: string;
-    protocol: string;
+    protocol: Protocol;
     port: number;
     endPort: number;
     vmPort: number;
@@ -225,12 +229,20 @@ function lastRunOf({ id, time, trigger, command, result, durationMs, errors }: R
 
 function things(
   config: Config,
-  { binding, machine, steps, waiting, keys }: Survey,
+  { binding, machine, steps, waiting, keys, desired, observation }: Survey,
   arpIgnore: string | undefined,
 ): Pick<Status, 'nics' | 'eips' | 'forwards'> {
   const bound = new Map(binding.bound.map(({ mac, device }) => [mac, device]));
   const faulty = new Set(faultyNics(binding).map(({ mac }) => mac));
   const stateOf = reachOf(config, { binding, links: machine.links, steps, arpIgnore });
+  const uplinkMac = uplinkOf(config)?.mac;
+  const broken = brokenBy(
+    config,
+    binding.bound,
+    binding.bound.find(({ mac }) => mac === uplinkMac),
+    coursesBy(rulesByChain(desired)),
+    coursesBy(rulesByChain(observation.state)),
+  );
   return {
     nics: config.nics.map(({ mac, name, gateway, ipaddr, prefix, bridge }) => {
       const device = bound.get(mac);
@@ -250,8 +262,8 @@ function things(
       const links = [device, bridge?.name];
       return { ...common, state: steps.some((step) => isOn(step, links)) ? ('error' as const) : ('active' as const) };
     }),
-    eips: config.eips.map(({ eip, vmIp }) => ({ eip, vmIp, state: stateOf(eip, vmIp) })),
-    forwards: config.forwards.map((forward) => ({ ...forward, state: stateOf(forward.eip, forward.vmIp) })),
+    eips: config.eips.map((each) => ({ ...each, state: stateOf(each.eip, each.vmIp, broken.eip(each)) })),
+    forwards: config.forwards.map((each) => ({ ...each, state: stateOf(each.eip, each.vmIp, broken.forward(each)) })),
   };
 }
 
@@ -286,10 +298,15 @@ async function count(host: Host, { eips, forwards }: Status): Promise<void> {
     host.run(['conntrack', '-L'], { accept: [1] }),
   ]);
   const flows = parseFlows(table.stdout);
-  const led = ledBy(rules.stdout);
+  const courses = coursesBy(countedRules('nat', linesOf('nat', rules.stdout)));
+  const since = ({ eip, vmIp }: Eip, protocol: Protocol, ports: readonly number[]): number => {
+    const ends = ports.map((port) => courses('nat', 'PREROUTING', { from: 0, to: ipv4(eip), protocol, port }));
+    const ours = ends.flatMap((end) => (end !== undefined && leadsTo(end.verdict, vmIp) ? [end] : []));
+    return [...new Set(ours)].reduce((sum, { packets }) => sum + packets, 0);
+  };
   for (const eip of eips) {
     const ours = (flow: Flow) => flow.destination === eip.eip || flow.replyDestination === eip.eip;
-    eip.counters = { now: flows.filter(ours).length, since: led(`-d ${eip.eip}/32 `) };
+    eip.counters = { now: flows.filter(ours).length, since: since(eip, 'tcp', [1]) };
   }
   for (const forward of forwards) {
     const { eip, protocol, port, endPort } = forward;
@@ -299,16 +316,11 @@ async function count(host: Host, { eips, forwards }: Status): Promise<void> {
       flow.destinationPort !== undefined &&
       port <= flow.destinationPort &&
       flow.destinationPort <= endPort;
-    const match = `-p ${protocol} -m ${protocol} --dport ${port === endPort ? port : `${port}:${endPort}`} `;
-    forward.counters = { now: flows.filter(ours).length, since: led(match, `KYLIN-VR-P-${eip} `) };
+    forward.counters = { now: flows.filter(ours).length, since: since(forward, protocol, portsOf(port, endPort)) };
   }
 }
 
-/** Packets that matched the DNAT rule with these words: the first of each connection. */
-function ledBy(save: string): (match: string, chain?: string) => number {
-  const rules = save.split('\n').filter((line) => line.includes(' -j DNAT '));
-  return (match, chain = 'KYLIN-VR-D28-') =>
-    Number(
-      /^\[(\d+):/.exec(rules.find((line) => line.includes(`-A ${chain}`) && line.includes(match)) ?? '')?.[1] ?? 0,
-    );
-}
+const leadsTo = (verdict: string, vmIp: string): boolean => {
+  const to = 'DNAT --to-destination ';
+  return verdict === to + vmIp || verdict.startsWith(`${to}${vmIp}:`);
+};

@@ -1,5 +1,5 @@
-// Config, NICs, links and the steps that are still to be done → which EIPs and forwards a packet would get through by. Rules of others
-// are not in here. Pure.
+// Config, NICs, links, rules of ours and the steps that are still to be done → which EIPs and forwards a packet would get through by.
+// Rules of others are not in here. Pure.
 
 import type { Config, Nic } from '../config/config.ts';
 import { uplinkOf } from '../config/config.ts';
@@ -19,17 +19,17 @@ export type Found = {
   arpIgnore: string | undefined;
 };
 
-/** Of what is mapped to a VM. */
-export function reachOf(config: Config, found: Found): (eip: string, vmIp: string) => State {
+/** Of what is mapped to a VM. `isBroken`: rules of ours on its way are (mapped.ts). */
+export function reachOf(config: Config, found: Found): (eip: string, vmIp: string, isBroken: boolean) => State {
   const uplink = uplinkOf(config);
   const ways = waysInside(config);
   const states = new Map(config.nics.map((nic) => [nic.mac, stateOfNic(nic, found)]));
   const outward = uplink === undefined ? 'error' : worse(states.get(uplink.mac), outwardOf(uplink, found));
   const stateOfWay = (way: WayInside | undefined): State =>
     way === undefined ? 'active' : worse(states.get(way.place.nic.mac), routeTo(way, found));
-  return (eip, vmIp) => {
+  return (eip, vmIp, isBroken) => {
     const inward = stateOfWay(ways.find(({ network }) => contains(network, ipv4(vmIp))));
-    const mapped = found.steps.some((step) => concerns(step, eip)) ? 'error' : 'active';
+    const mapped = isBroken || found.steps.some((step) => concerns(step, eip)) ? 'error' : 'active';
     return worse(worse(outward, inward), mapped);
   };
 }
@@ -95,19 +95,9 @@ function concerns(step: Step, eip: string): boolean {
   switch (step.kind) {
     case 'add-address':
       return step.address.spec === `${eip}/32`;
-    case 'add-jump':
-      return true;
-    case 'add-chain':
-    case 'replace-chain':
-      return step.chain.name.endsWith(`-${eip}`) || step.chain.rules.some((rule) => mentions(rule, eip));
-    case 'edit-chain':
-      return step.name.endsWith(`-${eip}`) || [...step.add, ...step.remove].some((rule) => mentions(rule, eip));
     case 'set-sysctl':
       return step.key === 'net/ipv4/ip_forward';
     default:
       return false;
   }
 }
-
-const mentions = (rule: string, address: string): boolean =>
-  rule.includes(`-d ${address}/32 `) || rule.endsWith(`--to-source ${address}`);

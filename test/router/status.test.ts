@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
-import { createLab, type Lab, PROGRAM } from '../lab/lab.ts';
+import type { Status } from '../../src/status.ts';
+import { ADDRESSES, createLab, type Lab, PROGRAM } from '../lab/lab.ts';
 import { EIPS, elastic, NEAR } from '../lab/table.ts';
 import { createTraffic } from '../lab/traffic.ts';
 
@@ -30,6 +31,58 @@ describe('status', { concurrency: false }, () => {
     assert.match(stdout, /^ {2}203\.0\.113\.60:8080\/tcp +→ +10\.10\.1\.12:80 +1 now +1 since +active$/m);
     assert.match(stdout, /^ {2}203\.0\.113\.60:5353\/udp +→ +10\.10\.1\.12:53 +0 now +0 since +active$/m);
     assert.doesNotMatch((await lab.kylin('status')).stdout, /now/);
+  });
+
+  it('many forwards on one EIP: each has its own connections, and what is broken is what a packet would miss', async (t) => {
+    const eip = '203.0.113.61';
+    const last = 8080 + 16;
+    const forwards = Array.from(
+      { length: 17 },
+      (_, n) => `  - { eip: ${eip}, protocol: tcp, port: ${8080 + n}, vm-port: 81, vm-ip: ${ADDRESSES.w} }\n`,
+    );
+    await lab.configure(elastic.config.replace('port_forward_list:\n', `$&${forwards.join('')}`));
+    assert.equal((await lab.kylin('reload')).status, 0);
+    t.after(async () => {
+      await lab.configure(elastic.config);
+      assert.equal((await lab.kylin('reload')).status, 0);
+    });
+    const traffic = createTraffic(lab);
+    await traffic.listen('w', 'tcp', 81);
+    for (let connection = 0; connection < 3; connection++)
+      await (await traffic.openStream({ from: 'out', to: eip, port: last })).close();
+    const look = async (...args: string[]): Promise<Status> =>
+      JSON.parse((await lab.kylin('status', '--json', ...args)).stdout);
+    const counted = (await look('--counters')).forwards.filter((each) => each.eip === eip);
+    assert.deepEqual(
+      counted.map(({ port, counters }) => [port, counters?.since]),
+      forwards.map((_, n) => [8080 + n, 8080 + n === last ? 3 : 0]),
+    );
+
+    const rules = (await lab.router.run(['iptables-save'], { check: true })).stdout.split('\n');
+    const ofTable = (table: string) =>
+      rules.slice(rules.indexOf(`*${table}`), rules.indexOf('COMMIT', rules.indexOf(`*${table}`)));
+    const ruleOf = (table: string, words: RegExp) =>
+      ofTable(table).find((rule) => words.test(rule)) ?? assert.fail(String(words));
+    const cases: [table: string, rule: RegExp, broken: (of: { eip: string; port?: number }) => boolean][] = [
+      ['nat', new RegExp(`--dport ${last} -j DNAT`), ({ eip: of, port }) => of === eip && port === last],
+      ['nat', new RegExp(`-d ${eip}/32 -j KYLIN-VR-P-`), ({ eip: of }) => of === eip],
+      ['nat', /-A PREROUTING .*-j KYLIN-VR-DNAT$/, () => true],
+      ['filter', new RegExp(`-d ${EIPS.v}/32 -j DROP`), ({ eip: of }) => of === EIPS.v],
+      ['nat', new RegExp(`-j SNAT --to-source ${EIPS.v}$`), ({ eip: of }) => of === EIPS.v],
+      ['mangle', /-A FORWARD .*-j KYLIN-VR-GUARD$/, () => false],
+    ];
+    for (const [table, words, broken] of cases) {
+      const rule = ruleOf(table, words);
+      await lab.router.run(['sh', '-ec', `iptables -w -t ${table} ${rule.replace('-A', '-D')}`], { check: true });
+      const { eips, forwards: mapped, inSync } = await look();
+      await lab.kylin('reload');
+      assert.equal(inSync, false, rule);
+      assert.deepEqual(
+        [...eips, ...mapped].filter(({ state }) => state === 'error').map(({ eip: of }) => of),
+        [...eips, ...mapped].filter(broken).map(({ eip: of }) => of),
+        rule,
+      );
+    }
   });
 
   it('--format prometheus: samples with help and type, and status 0 even when something is wrong', async () => {
