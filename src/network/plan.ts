@@ -69,9 +69,10 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...routes.early.map((route): Step => ({ kind: 'remove-route', route })),
     ...early.map(removeAddress),
   ];
+  const links = planLinks(desired.links, observed.links);
   const changes = [
     ...moves.before,
-    ...planLinks(desired.links, observed.links),
+    ...links.filter(({ kind }) => kind !== 'set-link-down'),
     ...addresses.missing.map((address): Step => ({ kind: 'add-address', address })),
     ...moves.ports,
     ...observation.cutOff
@@ -81,6 +82,8 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...routes.late.map((route): Step => ({ kind: 'remove-route', route })),
     ...late.map(removeAddress),
     ...moves.after,
+    // It takes routes along, which then cannot be removed.
+    ...links.filter(({ kind }) => kind === 'set-link-down'),
   ];
   const carriers = carriersOf([...removals, ...changes], desired, observation);
   const carried = (by: Carrier, steps: readonly Step[]) => steps.filter((step) => carriers.get(step) === by);
