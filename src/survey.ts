@@ -30,7 +30,7 @@ import { leftAlone, type Owned, type Place, stillThere, withoutPending } from '.
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
 import { speaksOfIpv6 } from './machine/sysctl-d.ts';
 import { refuseTaken } from './machine/taken-names.ts';
-import { bindBridges, bridgeIds, bridgesOf, isSilent, type Waiting } from './network/bridges.ts';
+import { bindBridges, bridgeIds, bridgesOf, isSilent, portsOf, type Waiting } from './network/bridges.ts';
 import { type Abilities, asCarrier, desiredAddresses, desiredState } from './network/desired.ts';
 import { elasticAddresses } from './network/elastic.ts';
 import { type FlowModel, type Former, waysOf } from './network/flows.ts';
@@ -64,6 +64,7 @@ import {
   hostPart,
   type NetworkState,
   type Port,
+  portKey,
   ROUTE_PROTOCOL,
   type TableName,
 } from './network/state.ts';
@@ -147,7 +148,8 @@ export async function survey(
     links: machine.links,
   });
   const held = new Set(binding.held.map(({ nic }) => nic.device));
-  let observation = withoutHeld(await observe(host, machine, usedNics(binding), unheld, renderer), held);
+  const seenNow = await observe(host, machine, usedNics(binding), unheld, renderer);
+  let observation = withoutHeld({ ...seenNow, adopted: adoptedBridges(machine, unheld) }, held);
   const allHeld = holdNics(unheld, observation, held);
   const wanted = leavesFiles ? { ...allHeld, files: observation.state.files } : allHeld;
   const leaveNics = scope === 'boot' && (await bringsUpNics(host, renderer));
@@ -217,6 +219,15 @@ export async function survey(
     keys: kept.keys,
     stuck: stuckOn(machine, config),
   };
+}
+
+/** Bridges that have the NIC already, though not by us: who knows by which MAC their neighbours know them. */
+function adoptedBridges({ ownedPorts, links, ovs }: Machine, { ports }: NetworkState): Set<string> {
+  if (ports.length === 0) return new Set();
+  const there = new Set(portsOf({ links, ovs }).map(portKey));
+  const ours = new Set(ownedPorts.map(portKey));
+  const adopted = ports.filter((port) => there.has(portKey(port)) && !ours.has(portKey(port)));
+  return new Set(adopted.map(({ bridge }) => bridge));
 }
 
 /** Of NICs that left the file; what is on one of the file stays, and is said. */

@@ -12,6 +12,7 @@ import { keepLost, putBack, readNeighbours } from './foreign.ts';
 import type { Host } from './host.ts';
 import { keepingIpv6 } from './ipv6.ts';
 import { applyProfiles, loadConfiguration, orphaned } from './networkmanager.ts';
+import { readLinks } from './observe.ts';
 import { changeOvs } from './ovs.ts';
 
 export type Outcome = {
@@ -237,11 +238,17 @@ const MOST_ARPINGS = 8;
  * own MAC announces all its addresses within milliseconds, but drops its neighbour cache, what somebody entered too: only
  * where there is none of that.
  */
-async function announce(host: Host, device: string, mac: string, addresses: readonly string[]): Promise<void> {
+async function announce(
+  host: Host,
+  device: string,
+  known: string | undefined,
+  addresses: readonly string[],
+): Promise<void> {
   const arping = await host.which('arping');
   if (arping === undefined || addresses.length > MOST_ARPINGS) {
     if ((await readNeighbours(host, new Set([device]))).length === 0) {
-      await host.run(['ip', 'link', 'set', 'dev', device, 'address', mac]);
+      const mac = known ?? (await readLinks(host)).find((link) => link.device === device)?.mac;
+      if (mac !== undefined) await host.run(['ip', 'link', 'set', 'dev', device, 'address', mac]);
       return;
     }
     if (arping === undefined)

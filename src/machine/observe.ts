@@ -419,6 +419,7 @@ export async function observe(
     owned,
     ownedRoutes: onDevices(machine.owned.routes, machine.links, recordedRouteKey),
     managers: new Map(),
+    adopted: new Set(),
     // What is on a link that has not its bridge's name moves nowhere.
     emptied: withoutGiven(withoutGiven(bridged.emptied, onBridges, moved), onRenamed, new Set()),
     portRoutes: portRoutes(machine, desired, owned),

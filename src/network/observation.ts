@@ -53,6 +53,8 @@ export type Observation = {
   owned: ReadonlySet<string>;
   /** Keys (routeTargetKey) of the routes that we, or NetworkManager or initscripts by our profiles, put there, as recorded. */
   ownedRoutes: ReadonlySet<string>;
+  /** Names of bridges that have a NIC of the file as their port, and not by us. */
+  adopted: ReadonlySet<string>;
   /** Bridges that we made, as recorded, and that nothing else is on. */
   emptied: ReadonlySet<string>;
   /** Networks of foreign addresses on NICs that are to be ports. */

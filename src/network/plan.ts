@@ -8,6 +8,7 @@ import { asManagerReads, profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';
+import type { ObservedLink } from './nics.ts';
 import { type Claim, movedKey, type Observation } from './observation.ts';
 import {
   type Address,
@@ -643,12 +644,29 @@ function inPlace(jump: Jump, index: number, length: number): boolean {
   return jump.place === 'anywhere' || (jump.place === 'first' ? index === 0 : index === length - 1);
 }
 
-function planAnnouncements(added: readonly Address[], desired: NetworkState, { links }: Observation): Step[] {
+/**
+ * Of addresses that come, and of those that are on a bridge which gets or loses a port, or has had one from somebody else: it may have
+ * another MAC by that, or be somewhere else.
+ */
+function planAnnouncements(
+  added: readonly Address[],
+  desired: NetworkState,
+  { links, state, adopted }: Observation,
+): Step[] {
   const coming = desired.bridges
     .filter(({ name }) => !links.some(({ device }) => device === name))
     .map(({ name, mac = '' }) => ({ device: name, mac }));
-  return [...links, ...coming].flatMap(({ device, mac }): Step[] => {
-    const addresses = added.filter((address) => address.device === device).map(({ spec }) => hostPart(spec));
-    return addresses.length === 0 ? [] : [{ kind: 'announce-addresses', device, mac, addresses }];
+  const ports = compare(desired.ports, state.ports, portKey);
+  const changed = new Set([...ports.missing, ...ports.extra].map(({ bridge }) => bridge));
+  const isChanged = ({ device }: Address) => changed.has(device) || adopted.has(device);
+  const told = new Set([...added, ...desired.addresses.filter(isChanged)]);
+  return [...links, ...coming].flatMap((link): Step[] => {
+    const { device } = link;
+    const addresses = [...told].filter((address) => address.device === device).map(({ spec }) => hostPart(spec));
+    if (addresses.length === 0) return [];
+    const mac = changed.has(device) && links.includes(link as ObservedLink) ? undefined : link.mac;
+    return [
+      { kind: 'announce-addresses', device, addresses: [...new Set(addresses)], ...(mac !== undefined && { mac }) },
+    ];
   });
 }

@@ -78,8 +78,8 @@ export type Step =
   | { kind: 'remove-unreadable-rules'; unreadable: Unreadable }
   /** Entries of conntrack that the file would translate otherwise: found when all else is done, so in no plan of it. */
   | { kind: 'cut-flows'; of: string; count: number }
-  /** Gratuitous ARP: neighbours learn the addresses at once. */
-  | { kind: 'announce-addresses'; device: string; mac: string; addresses: readonly string[] };
+  /** Gratuitous ARP: neighbours learn the addresses at once. `mac`: undefined where it may be another by then. */
+  | { kind: 'announce-addresses'; device: string; mac?: string; addresses: readonly string[] };
 
 export type StepKind = Step['kind'];
 

@@ -29,6 +29,7 @@ export const emptyObservation: Observation = {
   strays: [],
   unreadable: [],
   onManaged: [],
+  adopted: new Set(),
   kept: new Set(),
   lost: [],
   emptied: new Set(),
@@ -122,6 +123,7 @@ export class Machine {
         .map((file) => ({ ...file, to: `/backup${file.path}`, reason: 'foreign' })),
       strays: [],
       onManaged: [],
+      adopted: new Set(),
       lost: [],
     };
   }
