@@ -36,7 +36,7 @@ import {
   shrinkOwned,
   withoutLost,
 } from './rounds.ts';
-import { deadAfter, deadPortError, devicesAsked, indexOf, settled } from './settle.ts';
+import { deadAfter, deadPortError, devicesAsked, followed, indexOf, settled } from './settle.ts';
 import { type Aim, flowModelOf, type Scope, type Survey, survey, union } from './survey.ts';
 
 export type ConvergeOptions = {
@@ -106,7 +106,9 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     let next: Survey;
     try {
       next =
-        outcome.failed === undefined ? await settled(look, due, current.machine.links, outcome.rules) : await look();
+        outcome.failed === undefined
+          ? await followed(due, await settled(look, due, current.machine.links, outcome.rules), look)
+          : await look();
     } catch (error) {
       // What cannot be verified is taken back, too.
       failure = outcome.failed?.error ?? asError(error);

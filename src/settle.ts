@@ -5,7 +5,7 @@ import { AgentError, EXIT } from './errors.ts';
 import type { Answers } from './machine/early.ts';
 import type { Machine } from './machine/observe.ts';
 import { monotonicMs } from './machine/process.ts';
-import { deadPorts } from './network/bridges.ts';
+import { deadPorts, mtusApart } from './network/bridges.ts';
 import type { Port } from './network/state.ts';
 import { deviceOf, type Step } from './network/step.ts';
 import type { Survey } from './survey.ts';
@@ -61,6 +61,21 @@ export const devicesAsked = (steps: readonly Step[]): (string | undefined)[] =>
   steps.flatMap((step) =>
     step.kind === 'apply-profile' || ('by' in step && step.by !== undefined) ? [deviceOf(step)] : [],
   );
+
+/** Open vSwitch follows the MTU of a port when it gets to it. */
+const FOLLOW_MS = 1000;
+
+export async function followed(steps: readonly Step[], found: Survey, look: () => Promise<Survey>): Promise<Survey> {
+  if (!steps.some(({ kind }) => kind === 'set-mtu') || found.desired.bridges.length === 0) return found;
+  const isApart = ({ binding, machine }: Survey) =>
+    mtusApart(binding.bound, machine).some(({ bridge, holders }) => bridge.type === 'ovs' && holders.length === 0);
+  let next = found;
+  for (const since = monotonicMs(); isApart(next) && monotonicMs() - since < FOLLOW_MS; ) {
+    await sleep(LOOK_MS);
+    next = await look();
+  }
+  return next;
+}
 
 /** A NIC that was just brought up takes a moment to find its carrier. */
 const CARRIER_MS = 5000;

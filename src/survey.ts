@@ -30,7 +30,15 @@ import { leftAlone, type Owned, type Place, stillThere, withoutPending } from '.
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
 import { speaksOfIpv6 } from './machine/sysctl-d.ts';
 import { refuseTaken } from './machine/taken-names.ts';
-import { bindBridges, bridgeIds, bridgesOf, isSilent, portsOf, type Waiting } from './network/bridges.ts';
+import {
+  bindBridges,
+  bridgeIds,
+  bridgesOf,
+  isSilent,
+  portsOf,
+  type Waiting,
+  worksWarnings,
+} from './network/bridges.ts';
 import { type Abilities, asCarrier, desiredAddresses, desiredState } from './network/desired.ts';
 import { elasticAddresses } from './network/elastic.ts';
 import { type FlowModel, type Former, waysOf } from './network/flows.ts';
@@ -190,6 +198,7 @@ export async function survey(
     ...waiting.map(({ reason }) => reason),
     ...portWarnings(machine, binding, wanted),
     ...bridgeWarnings(wanted, observation),
+    ...worksWarnings(binding.bound, machine),
     ...forwardObstacles(
       binding.bound,
       [parseForward(machine.printedRules)],

@@ -6,7 +6,7 @@ import { parseCidr } from '../network/ipv4.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
-import { array, boolean, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
+import { array, boolean, either, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
 import { type Foreign, foreignArguments, foreignLine, isWord } from './foreign.ts';
 import { parsePrinted } from './json.ts';
 
@@ -33,7 +33,8 @@ const link = object({
   linkinfo: optional(
     object({
       info_kind: optional(string),
-      info_slave_data: optional(object({ perm_hwaddr: optional(string) })),
+      info_slave_kind: optional(string),
+      info_slave_data: optional(object({ perm_hwaddr: optional(string), state: optional(either(string, number)) })),
     }),
   ),
   addr_info: optional(array(addressInfo)),
@@ -83,6 +84,7 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
   for (const entry of parseList(json, link)) {
     const kind = entry.linkinfo?.info_kind;
     // Before Linux 5.6 only the bond knows the address that its port came with.
+    const blocked = blockedAs(entry.linkinfo);
     const permanentMac = entry.permaddr ?? entry.linkinfo?.info_slave_data?.perm_hwaddr;
     links.push({
       device: entry.ifname,
@@ -95,6 +97,7 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
       ...(entry.flags.includes('NO-CARRIER') && { noCarrier: true }),
       ...(entry.flags.includes('NOARP') && { noArp: true }),
       mtu: entry.mtu,
+      ...(blocked !== undefined && { blocked }),
       ...(entry.master !== undefined && { master: entry.master }),
     });
     for (const info of entry.addr_info ?? []) {
@@ -111,6 +114,12 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
     }
   }
   return { links, addresses };
+}
+
+/** Of a port of a Linux bridge; one whose link is down is disabled, and that is said of the link. */
+function blockedAs(info: Of<typeof link>['linkinfo']): string | undefined {
+  const state = info?.info_slave_kind === 'bridge' ? info.info_slave_data?.state : undefined;
+  return typeof state === 'string' && /^(listening|learning|blocking)$/.test(state) ? state : undefined;
 }
 
 /** The route to a network that is on a link itself. `kernel` is the protocol of those that come with an address. */

@@ -40,10 +40,16 @@ export function carriedOut(
         return link === undefined ? bridge : { ...bridge, link };
       }),
     };
-  if (ovs.bridges.some(({ name }) => links.some(({ device }) => device === name))) return ovs;
+  const there = links.filter(({ device }) => ovs.bridges.some(({ name }) => device === name));
   const names = ovs.bridges.map(({ name }) => name).join(', ');
+  if (there.length > 0 && there.every(isDeserted))
+    return { silent: `its database names ${names}, and nobody is at such a link: see systemctl status ovs-vswitchd` };
+  if (there.length > 0) return ovs;
   return { silent: `its database names ${names}, and no such link is there: see systemctl status ovs-vswitchd` };
 }
+
+/** The link of a bridge in user space stays when ovs-vswitchd is killed, and the NIC has what comes in again. */
+const isDeserted = ({ kind, noCarrier }: ObservedLink): boolean => kind === 'tun' && noCarrier === true;
 
 /** The kernel's datapath of Open vSwitch: the master of each port of its bridges. */
 const OVS_MASTER = 'ovs-system';
@@ -108,7 +114,7 @@ export function bindBridges(
   const silent = view.ovs !== undefined && 'silent' in view.ovs ? view.ovs.silent : undefined;
   const bound = binding.bound.map((nic): BoundNic => {
     const left = silent ? recorded.find(({ device, type }) => device === nic.device && type === 'ovs') : undefined;
-    if (left !== undefined && view.links.some(({ device }) => device === left.bridge)) {
+    if (left !== undefined && view.links.some((link) => link.device === left.bridge && !isDeserted(link))) {
       waiting.push({
         mac: nic.mac,
         reason: `${nic.device} stays as it is, a port of ${left.bridge}: Open vSwitch is silent: ${silent}`,
@@ -210,6 +216,53 @@ export function withoutGiven(
   const types: readonly BridgeType[] = ['linux', 'ovs'];
   const busy = new Set(given.flatMap(({ device }) => types.map((type) => bridgeKey({ name: device, type }))));
   return new Set([...emptied].filter((key) => !busy.has(key)));
+}
+
+/** Of NICs on a bridge: a port that forwards nothing, and an MTU that is not what the file says. */
+export function worksWarnings(bound: readonly BoundNic[], view: BridgeView): string[] {
+  return bound
+    .flatMap(({ device, bridge }) => {
+      const blocked = view.links.find((link) => link.device === device)?.blocked;
+      return bridge === undefined || blocked === undefined
+        ? []
+        : [`nothing passes by ${device} as long as STP of ${bridge.name} has it ${blocked}: see bridge link`];
+    })
+    .concat(mtusApart(bound, view).map(mtuText));
+}
+
+/** A bridge whose MTU is not that of its NIC. `holders`: ports that have no more than the bridge, which it follows. */
+type MtuApart = { port: ObservedLink; wanted: number; bridge: Bridge; mtu: number; holders: string[] };
+
+export function mtusApart(bound: readonly BoundNic[], view: BridgeView): MtuApart[] {
+  const links = new Map(view.links.map((link) => [link.device, link]));
+  return bound.flatMap(({ device, mtu: asked, bridge }): MtuApart[] => {
+    const port = links.get(device);
+    const mtu = bridge && links.get(bridge.name)?.mtu;
+    if (bridge === undefined || port === undefined || mtu === undefined) return [];
+    const wanted = asked ?? Math.min(port.mtu, mtu);
+    // What is to be set yet is a step.
+    if (mtu === wanted || port.mtu < wanted) return [];
+    const holders = portsOf(view).flatMap((other) =>
+      other.bridge === bridge.name && other.device !== device && (links.get(other.device)?.mtu ?? mtu + 1) <= mtu
+        ? [other.device]
+        : [],
+    );
+    return [{ port, wanted, bridge, mtu, holders: mtu < wanted ? holders : [] }];
+  });
+}
+
+function mtuText({ port, wanted, bridge: { name, type }, mtu, holders }: MtuApart): string {
+  const [holder] = holders;
+  if (holder !== undefined)
+    return (
+      `${name} has an MTU of ${mtu}, and not the ${wanted} of the file: its port ${visible(holder)} has no more; where it can have more, ` +
+      `ip link set dev ${visible(holder)} mtu ${wanted}, else say mtu: ${mtu}`
+    );
+  const cure =
+    type === 'ovs' ? `ovs-vsctl set Interface ${name} mtu_request=${wanted}` : `ip link set dev ${name} mtu ${wanted}`;
+  return mtu < wanted
+    ? `${name} has an MTU of ${mtu}, and not the ${wanted} of the file, since somebody set it: ${cure}`
+    : `${name} has an MTU of ${mtu}, and its port ${port.device} has ${port.mtu}: packets in between are lost: ${cure}`;
 }
 
 /** Ports whose wire carries nothing. */

@@ -21,6 +21,8 @@ export type ObservedLink = {
   /** It answers no ARP, nor asks. */
   noArp?: true;
   mtu: number;
+  /** A port of a Linux bridge that does not forward: what its spanning tree has it do. */
+  blocked?: string;
   /** The bridge or bond that the link is a port of. */
   master?: string;
 };

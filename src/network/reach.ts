@@ -44,8 +44,9 @@ function stateOfNic({ mac }: Nic, { binding, links, steps, arpIgnore }: Found): 
   const nic = binding.bound.find((each) => each.mac === mac);
   if (nic === undefined) return 'pending';
   const isDead = links.some(
-    ({ device, up, noCarrier, noArp }) =>
-      (device === nic.device && (!up || noCarrier)) || (device === carrierOf(nic) && (!up || noCarrier || noArp)),
+    ({ device, up, noCarrier, noArp, blocked }) =>
+      (device === nic.device && (!up || noCarrier || blocked !== undefined)) ||
+      (device === carrierOf(nic) && (!up || noCarrier || noArp)),
   );
   return isDead || arpIgnore === ANSWERS_NOBODY || steps.some((step) => bars(step, nic)) ? 'error' : 'active';
 }
