@@ -4,8 +4,10 @@
 import { NO_NICS, NOTHING } from './config/config.ts';
 import { converge } from './converge.ts';
 import type { Checkpoint, Convergence } from './convergence.ts';
+import { sameBytes } from './hash.ts';
 import { attentive } from './machine/conversation.ts';
 import { waysFor } from './machine/flow-record.ts';
+import { readLastGood } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import type { Order, RunRequest } from './order.ts';
 import { rememberQuiet } from './quiet.ts';
@@ -17,7 +19,7 @@ import { newWays } from './upgrade.ts';
 export async function bringInLine(
   host: Host,
   request: RunRequest,
-  { config = NOTHING, configWarnings, bytes }: Order,
+  { config = NOTHING, configWarnings, bytes, source }: Order,
   begin: (found: Checkpoint) => Promise<void>,
   { ahead, seen }: Known = {},
 ): Promise<Convergence> {
@@ -28,13 +30,19 @@ export async function bringInLine(
   if (request.command === 'start' && config.nics.length === 0) warnings.push(NO_NICS);
   const isAsked = !isAutomatic(request.trigger);
   if (isAsked) warnings.push(...(await newWays(asked, config)));
-  const tried = await converge(host, aim, { beforeChange: begin, asked, isAsked, seen });
+  const keeps = async () => !isAsked && (source === 'stand-in' || (await isLastGood(host, bytes)));
+  const tried = await converge(host, aim, { beforeChange: begin, asked, isAsked, keeps, seen });
   const convergence =
     request.command === 'start' && tried.isUnwritable === true ? await bringUpWithoutFiles(host, aim, tried) : tried;
   // What was seen before was not asked.
   if (configWarnings !== undefined && seen === undefined)
     await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
   return { ...convergence, warnings: [...warnings, ...convergence.warnings] };
+}
+
+async function isLastGood(host: Host, bytes: Uint8Array): Promise<boolean> {
+  const lastGood = await readLastGood(host);
+  return lastGood !== undefined && sameBytes(lastGood, bytes);
 }
 
 /** At boot, what cannot be written keeps no router from being one; and what was written before is there for whoever reads it next. */

@@ -48,6 +48,8 @@ export type ConvergeOptions = {
   seen?: Seen | undefined;
   /** Somebody asked for this run: flows are held against the file where nothing else is to do, too. */
   isAsked?: boolean;
+  /** Keeps what is in force: taken back it would be made again, and again cut off, a minute later. */
+  keeps?: () => Promise<boolean>;
 };
 
 /**
@@ -58,8 +60,8 @@ export type ConvergeOptions = {
  */
 export async function converge(host: Host, aim: Aim, options: ConvergeOptions = {}): Promise<Convergence> {
   const { renderer, scope } = aim;
-  const { beforeChange, asked = host, isAsked = false } = options;
-  const look = (rules?: Answers) => survey(rules === undefined ? host : knowing(host, rules), aim);
+  const { beforeChange, asked = host, isAsked = false, keeps = async () => false } = options;
+  const look = async (rules?: Answers) => told(await survey(rules === undefined ? host : knowing(host, rules), aim));
   const seen = options.seen && (await survey(asked, aim, true, options.seen));
   const first = seen?.steps.length === 0 ? seen : await survey(asked, aim, true);
   const warnings = (await isOwnedDamaged(host, first.machine))
@@ -72,10 +74,12 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     const unchanged = await nothingToDo(host, aim, { first, record, isAsked, warnings });
     return withAlso(unchanged, await settleLeft(host, first, []));
   }
+  const moving = mayCutOff(first) ? (await import('./gateways.ts')).askGateways(host, first) : undefined;
   const others = await readOthers(host, first);
   const checkpoint = { ...checkpointOf(first, renderer, before), at: await uptimeOf(host), others };
   await beforeChange?.(checkpoint);
   const begun = await beginFlows(host, aim, first, record);
+  let unproved = await moving;
   const done: Step[] = [];
   const cuts: Cut[] = [];
   let current = first;
@@ -121,6 +125,15 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     if (dead.length > 0) {
       failure = deadPortError(dead);
       break;
+    }
+    if (unproved !== undefined && next.steps.every(leavesWay)) {
+      try {
+        next = await proved(unproved, due, next);
+      } catch (error) {
+        failure = asError(error);
+        break;
+      }
+      unproved = undefined;
     }
     // Of one that has no other it is not the NIC any more, and the next round would take all of it for gone.
     const [cloned] =
@@ -172,6 +185,27 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     failed,
   });
   return { ...rolledBack, isUnwritable };
+
+  /** Before flows are cut, which nobody can take back. */
+  async function proved(
+    moved: Awaited<NonNullable<typeof moving>>,
+    due: readonly Step[],
+    next: Survey,
+  ): Promise<Survey> {
+    const { judge } = await import('./gateways.ts');
+    const isBoot = scope === 'boot';
+    const { said, waited } = await judge(
+      host,
+      moved.filter(({ answered }) => answered || !isBoot),
+      await keeps(),
+    );
+    warnings.push(...said);
+    if (!waited) return next;
+    // What was announced while nothing passed nobody has heard.
+    const { announced } = await applySteps(host, due.filter(isAnnouncement));
+    await announced;
+    return look();
+  }
 
   async function finished(found: Survey): Promise<Convergence> {
     const lost = lostIn(found.steps);
@@ -226,6 +260,29 @@ async function nothingToDo(
   const cut = await endFlows(host, aim, first, record);
   return cut.steps.length === 0 ? unchanged : withAlso(unchanged, cut);
 }
+
+/** Of steps that are left, those that neither bring a way about nor take one. */
+const leavesWay = ({ kind }: Step): boolean =>
+  kind === 'put-back' || kind === 'set-sysctl' || /-(chain|jump|rules)$/.test(kind);
+
+const isAnnouncement = ({ kind }: Step): boolean => kind === 'announce-addresses';
+
+/** Whether a NIC goes to a bridge or back, or its address does. */
+const mayCutOff = ({ steps, desired }: Survey): boolean =>
+  steps.some(
+    (step) =>
+      step.kind === 'add-port' ||
+      step.kind === 'remove-port' ||
+      (step.kind === 'add-address' &&
+        !step.address.spec.endsWith('/32') &&
+        desired.bridges.some(({ name }) => name === step.address.device)),
+  );
+
+/** Neighbours need not be told again what nothing has changed of since. */
+const told = (found: Survey): Survey =>
+  found.steps.every((step) => isAnnouncement(step) || leavesWay(step))
+    ? { ...found, steps: found.steps.filter((step) => !isAnnouncement(step)) }
+    : found;
 
 const isOfFile = ({ kind }: Step): boolean => /^(write|remove|back-up)-file$/.test(kind);
 

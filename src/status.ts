@@ -121,7 +121,10 @@ export async function readStatus(
   warnings.push(...obstacles.map((message) => ({ message })));
 
   const state = parsed.ok && found ? things(parsed.config, found, arpIgnore) : { nics: [], eips: [], forwards: [] };
-  if (parsed.ok && found) warnings.push(...(await markMisled(host, parsed.config, found, state)));
+  if (parsed.ok && found) {
+    warnings.push(...(await markMisled(host, parsed.config, found, state)));
+    warnings.push(...(await markSilent(host, parsed.config, found, state)));
+  }
 
   const unit = await unitFault(host);
   if (unit !== undefined) warnings.push({ message: unit });
@@ -169,6 +172,23 @@ async function markMisled(
       message: `packets for ${named}, or their answers, do not go as the file says: ip ${asked} gives ${answer}; take away the route, rule or address that leads there`,
     };
   });
+}
+
+/** What is mapped on an uplink whose gateway answers nobody does not work; asked where it is on a bridge. Gives warnings. */
+async function markSilent(
+  host: Host,
+  config: Config,
+  found: Survey,
+  { nics, eips, forwards }: Pick<Status, 'nics' | 'eips' | 'forwards'>,
+): Promise<Issue[]> {
+  if (!found.binding.bound.some(({ bridge }) => bridge !== undefined)) return [];
+  const { silentGateways } = await import('./gateways.ts');
+  const silent = await silentGateways(host, found);
+  const macs = new Set(silent.map(({ nic }) => nic.mac));
+  const mapped = macs.has(uplinkOf(config)?.mac ?? '') ? [...eips, ...forwards] : [];
+  for (const each of [...nics.filter(({ mac }) => macs.has(mac)), ...mapped])
+    if (each.state === 'active') each.state = 'error';
+  return silent.map(({ message }) => ({ message }));
 }
 
 const MOST_NAMED = 2;

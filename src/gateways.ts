@@ -1,0 +1,200 @@
+// Whether what answered before a NIC moves, to a bridge or back, answers after it: its gateways, asked by ARP. What the kernel knows of a
+// neighbour is no proof: it may have been heard before.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AgentError, CommandError, EXIT, UnsupportedError } from './errors.ts';
+import type { Host } from './machine/host.ts';
+import type { Machine } from './machine/observe.ts';
+import { monotonicMs } from './machine/process.ts';
+import { contains, ipv4, parseCidr } from './network/ipv4.ts';
+import { type BoundNic, carrierOf, usedNics } from './network/nics.ts';
+import { type Bridge, hostPart } from './network/state.ts';
+import type { Step } from './network/step.ts';
+import type { Survey } from './survey.ts';
+
+/** What leads out by a NIC, and whether it answered; undefined: there was nowhere to ask from. */
+type Gateway = { nic: BoundNic; via: string; answered: boolean | undefined };
+
+/** Of a NIC without a gateway, of those that `route_list` names. */
+const MOST_ASKED = 8;
+
+/** Where it did not answer before, it is asked so long. */
+const BRIEFLY_MS = 2000;
+/** Where it did: a switch learns a MAC, a controller of Open vSwitch makes its flows. */
+const ANSWERS_MS = 8000;
+/** Between two questions, at first and then. */
+const SOON_MS = 200;
+const LATER_MS = 1000;
+/** Of Open vSwitch: what is asked of it may be less than it takes. */
+const FORWARD_DELAY_S = 15;
+
+/** Of the NICs that these steps move, or whose address they move. Before anything is changed. */
+export async function askGateways(host: Host, first: Survey): Promise<Gateway[]> {
+  return Promise.all(
+    usedNics(first.binding)
+      .filter((nic) => isMoved(nic, first.steps))
+      .flatMap((nic) => gatewaysOf(nic, first).map((via) => ({ nic, via })))
+      .map(async ({ nic, via }) => ({ nic, via, answered: await answersBefore(host, first, nic, via) })),
+  );
+}
+
+const isMoved = (nic: BoundNic, steps: readonly Step[]): boolean =>
+  steps.some((step) => {
+    if (step.kind === 'add-port' || step.kind === 'remove-port') return step.port.device === nic.device;
+    if (step.kind !== 'add-address' || nic.bridge === undefined) return false;
+    return step.address.device === nic.bridge.name && step.address.spec === `${nic.ipaddr}/${nic.prefix}`;
+  });
+
+function gatewaysOf(nic: BoundNic, { desired }: Survey): string[] {
+  if (nic.gateway !== undefined) return [nic.gateway];
+  const vias = desired.routes.filter(({ device }) => device === carrierOf(nic)).map(({ via }) => via);
+  return [...new Set(vias)].slice(0, MOST_ASKED);
+}
+
+/** From wherever there is an address of its network: on the NIC, on the bridge that it is a port of, on the one that it is to be. */
+async function answersBefore(host: Host, first: Survey, nic: BoundNic, via: string): Promise<boolean | undefined> {
+  const { machine, observation } = first;
+  const bridges = observation.state.ports.flatMap(({ device, bridge }) => (device === nic.device ? [bridge] : []));
+  const places = new Set([nic.device, ...bridges, carrierOf(nic)]);
+  const questions = machine.addresses
+    .filter(({ device, spec }) => places.has(device) && isNeighbour(spec, via))
+    .filter(({ device }, n, all) => all.findIndex((each) => each.device === device) === n)
+    .map(({ device, spec }) => ({ device, source: hostPart(spec), via }));
+  if (questions.length === 0) return undefined;
+  const alive = questions.filter(({ device }) => [device, nic.device].every((each) => isAlive(machine.links, each)));
+  const answers = await Promise.all(alive.map((question) => asked(host, question, 3)));
+  return answers.includes(true);
+}
+
+function isNeighbour(spec: string, via: string): boolean {
+  const network = parseCidr(spec);
+  return network !== undefined && contains(network, ipv4(via));
+}
+
+const isAlive = (links: Machine['links'], device: string): boolean =>
+  links.some((link) => link.device === device && link.up && !link.noCarrier);
+
+type Question = { device: string; source: string; via: string };
+
+/** By another arping than that of iputils nothing is learnt. */
+async function asked(host: Host, { device, source, via }: Question, seconds: number): Promise<boolean> {
+  const tries = String(seconds);
+  try {
+    const { status } = await host.run(
+      ['arping', '-f', '-q', '-c', tries, '-w', tries, '-I', device, '-s', source, via],
+      { accept: [1, 2] },
+    );
+    return status === 0;
+  } catch (error) {
+    if (error instanceof CommandError || error instanceof UnsupportedError) return false;
+    throw error;
+  }
+}
+
+/**
+ * Gives what is to be said; `waited`: it took long. `keeps`: nothing is taken back. Throws AgentError where what answered before does
+ * not any more.
+ */
+export async function judge(
+  host: Host,
+  gateways: readonly Gateway[],
+  keeps: boolean,
+): Promise<{ said: string[]; waited: boolean }> {
+  const since = monotonicMs();
+  const found = await Promise.all(
+    gateways.map(async (gateway) => ({ gateway, answers: await answersInTime(host, gateway) })),
+  );
+  const seconds = Math.round((monotonicMs() - since) / 1000);
+  const silent = found.flatMap(({ gateway, answers }) => (answers ? [] : [gateway]));
+  const [cut] = silent.filter(({ answered }) => answered).map((gateway) => cutOff(gateway, seconds));
+  if (cut !== undefined && !keeps) throw new AgentError(cut, EXIT.failed);
+  const said = silent.filter(({ answered }) => !answered).map(neverHeard);
+  return { said: cut === undefined ? said : [cut, ...said], waited: seconds > 0 };
+}
+
+/** The first answer that comes. What is lost on the way is not answered, so that the next question does not wait for the one before. */
+async function answersInTime(host: Host, { nic, via, answered }: Gateway): Promise<boolean> {
+  const question = { device: carrierOf(nic), source: nic.ipaddr, via };
+  const since = monotonicMs();
+  const passed = () => monotonicMs() - since;
+  const tries: Promise<void>[] = [];
+  let answers = false;
+  let most = answered ? ANSWERS_MS : BRIEFLY_MS;
+  for (let isExtended = !answered; !answers; ) {
+    const pause = passed() < BRIEFLY_MS ? SOON_MS : LATER_MS;
+    const one = asked(host, question, 1).then((yes) => {
+      answers ||= yes;
+    });
+    tries.push(one);
+    await Promise.race([one.then(() => (answers ? undefined : sleep(pause))), sleep(pause)]);
+    if (passed() < most) continue;
+    if (isExtended) break;
+    isExtended = true;
+    most += await delayOf(host, nic.bridge);
+  }
+  if (!answers) await Promise.all(tries);
+  return answers;
+}
+
+/** What a spanning tree takes on a bridge before a port forwards: it listens, and then it learns. */
+async function delayOf(host: Host, bridge: Bridge | undefined): Promise<number> {
+  if (bridge === undefined) return 0;
+  const delay = bridge.type === 'linux' ? await linuxDelay(host, bridge.name) : await ovsDelay(host, bridge.name);
+  return 2 * delay * 1000;
+}
+
+/** Seconds; 0 without a spanning tree. */
+async function linuxDelay(host: Host, name: string): Promise<number> {
+  const { stdout } = await host.run(['ip', '-json', '-details', 'link', 'show', 'dev', name], { accept: [1] });
+  const state = /"stp_state":\s*([0-9]+)/.exec(stdout)?.[1] ?? '0';
+  const delay = /"forward_delay":\s*([0-9]+)/.exec(stdout)?.[1] ?? '0';
+  return state === '0' ? 0 : Number(delay) / 100;
+}
+
+async function ovsDelay(host: Host, name: string): Promise<number> {
+  const words = ['get', 'Bridge', name, 'stp_enable', 'rstp_enable', 'other_config'];
+  const { stdout } = await host.run(['ovs-vsctl', '--timeout=5', ...words], { accept: [1, 2] });
+  if (!/^true$/m.test(stdout)) return 0;
+  const asked = Number(/stp-forward-delay="?(\d+)/.exec(stdout)?.[1] ?? 0);
+  return Math.max(asked, FORWARD_DELAY_S);
+}
+
+const neverHeard = ({ nic, via, answered }: Gateway): string =>
+  `the gateway ${via} does not answer by ARP on ${carrierOf(nic)}${answered === undefined ? '' : ', and did not before either'}: ` +
+  'whether anything passes is not known';
+
+const cutOff = ({ nic, via }: Gateway, seconds: number): string =>
+  `the gateway ${via} answered by ARP before, and does not on ${carrierOf(nic)} within ${seconds} s: look at ${lookAt(nic)}`;
+
+function lookAt({ device, bridge }: BoundNic): string {
+  if (bridge === undefined)
+    return `the VLAN of ${device}, rules of others (nft list ruleset) and what the switch lets pass`;
+  const { name, type } = bridge;
+  return type === 'ovs'
+    ? `fail_mode (ovs-vsctl get-fail-mode ${name}), flows (ovs-ofctl dump-flows ${name}), the tag of ${device} and ${name} ` +
+        '(ovs-vsctl list Port) and STP (ovs-vsctl list Bridge)'
+    : `STP (bridge link), the MAC and the VLANs of ${name} (bridge vlan), rules of others (nft list ruleset) and what the switch lets pass`;
+}
+
+/** A gateway of a NIC on a bridge that answers nobody, in a moment when nothing is changed; one that somebody entered need not. */
+export async function silentGateways(host: Host, found: Survey): Promise<{ nic: BoundNic; message: string }[]> {
+  const asked = usedNics(found.binding).flatMap(({ gateway, ...nic }) =>
+    gateway === undefined || nic.bridge === undefined ? [] : [{ nic, via: gateway }],
+  );
+  const silent = await Promise.all(
+    asked.map(async ({ nic, via }) => ((await isSilent(host, found, nic, via)) ? [{ nic, via }] : [])),
+  );
+  return silent.flat().map(({ nic, via }) => ({
+    nic,
+    message: `the gateway ${via} does not answer by ARP on ${carrierOf(nic)}, so that nothing passes: look at ${lookAt(nic)}`,
+  }));
+}
+
+async function isSilent(host: Host, { machine }: Survey, nic: BoundNic, via: string): Promise<boolean> {
+  const device = carrierOf(nic);
+  const isThere = machine.addresses.some((each) => each.device === device && hostPart(each.spec) === nic.ipaddr);
+  if (!isThere || (await host.which('arping')) === undefined) return false;
+  if (await asked(host, { device, source: nic.ipaddr, via }, 2)) return false;
+  const { stdout } = await host.run(['ip', '-4', 'neighbour', 'show', 'to', via, 'dev', device, 'nud', 'permanent']);
+  return stdout.trim() === '';
+}
