@@ -184,7 +184,9 @@ function foldSpellings(
     const meant = SPELLINGS.get(name) ?? name;
     const same = written.get(meant);
     if (name === '<<') issues.push({ ...keyPlace(), message: MERGE });
-    else if (!keys.includes(meant)) warnings.push({ ...keyPlace(), message: unknownKey(name, keys) });
+    // One that is typed wrong is no key of a later version.
+    else if (!keys.includes(meant))
+      (typedIn(name) === undefined ? warnings : issues).push({ ...keyPlace(), message: unknownKey(name, keys) });
     else if (same !== undefined)
       issues.push({
         ...keyPlace(),

@@ -3,6 +3,7 @@
 import { type Accepted, knownFrom, type Spans, spansOf } from './accepted.ts';
 import { interpret, type ParsedConfig } from './interpret.ts';
 import { readPlain } from './plain.ts';
+import { typedInCode } from './typed.ts';
 
 export async function loadConfig(input: Uint8Array | string): Promise<ParsedConfig> {
   return (await loadChanged(input, undefined)).parsed;
@@ -14,7 +15,10 @@ export async function loadChanged(
   last: Accepted | undefined,
 ): Promise<{ parsed: ParsedConfig; spans?: Spans }> {
   const plain = readPlain(input);
-  if (plain !== undefined) return { parsed: interpret(plain, last && knownFrom(last)), spans: spansOf(plain.root) };
-  const { readDocument } = await import('./document.ts');
-  return { parsed: interpret(readDocument(input)) };
+  if (plain !== undefined) {
+    const parsed = interpret(plain, last && knownFrom(last));
+    if (parsed.ok || typedInCode(plain.text) === undefined) return { parsed, spans: spansOf(plain.root) };
+  }
+  const { parseConfig } = await import('./parse.ts');
+  return { parsed: parseConfig(input) };
 }

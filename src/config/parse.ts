@@ -1,5 +1,6 @@
 // The file -> Config, or everything that is wrong with it, in file order. Throws on no input.
 
+import { blameTyped } from './blame.ts';
 import { readDocument } from './document.ts';
 import { interpret, type ParsedConfig } from './interpret.ts';
 import { readPlain } from './plain.ts';
@@ -7,5 +8,9 @@ import { readPlain } from './plain.ts';
 export type { ParsedConfig } from './interpret.ts';
 
 export function parseConfig(input: Uint8Array | string): ParsedConfig {
-  return interpret(readPlain(input) ?? readDocument(input));
+  const document = readPlain(input) ?? readDocument(input);
+  const parsed = interpret(document);
+  return parsed.ok ? parsed : blameTyped(document.text, parsed, asTyped);
 }
+
+const asTyped = (text: string): ParsedConfig => interpret(readPlain(text) ?? readDocument(text));
