@@ -80,7 +80,11 @@ async function editAndRun(
     );
   }
   const waiting = await notInForce(host, file.bytes, before.config);
-  if (reload && waiting.changes.length > 0 && !waiting.isOurs && !all) throw holdsMore(order, request, waiting.changes);
+  if (reload && waiting.changes.length > 0 && !waiting.isOurs && !all) {
+    const more = holdsMore(order, request, waiting.changes);
+    if (!isIdle(edited) || !isSoIn(waiting.inForce, configPath, request)) throw new AgentError(more, EXIT.config);
+    return unloaded(order, [], [...edited.idle, more]);
+  }
   // Its owner is root: otherwise it was refused above.
   const { mode = 0o600, gid } = (await host.info(configPath)) ?? {};
   const bytes = new TextEncoder().encode(edited.text);
@@ -116,7 +120,7 @@ async function editAndRun(
 }
 
 /** What the file says and the network does not yet. `isOurs`: edits with --no-reload wrote it, and nobody took it back since. */
-type Waiting = { changes: string[]; isOurs: boolean };
+type Waiting = { changes: string[]; isOurs: boolean; inForce?: Config };
 
 /** Nothing where nothing is in force, and while a change waits for its confirmation, for then nothing is applied. */
 async function notInForce(host: Host, bytes: Uint8Array, config: Config): Promise<Waiting> {
@@ -132,7 +136,20 @@ async function notInForce(host: Host, bytes: Uint8Array, config: Config): Promis
   return {
     changes: differences(inForce.config, config),
     isOurs: edited === hash && (await readRefusal(host))?.hash !== hash,
+    inForce: inForce.config,
   };
+}
+
+const isIdle = ({ added, removed }: Edited): boolean => added.length + removed.length === 0;
+
+/** Whether nothing would be to do there, either. */
+function isSoIn(config: Config | undefined, path: string, request: EditRequest): boolean {
+  if (config === undefined) return false;
+  try {
+    return isIdle(editConfig(path, '', config, request));
+  } catch {
+    return false;
+  }
 }
 
 const MOST_SAID = 10;
@@ -142,13 +159,9 @@ function some(changes: readonly string[]): string {
   return [...changes.slice(0, MOST_SAID), ...(more > 0 ? [`and ${more} more`] : [])].join(', ');
 }
 
-function holdsMore({ configPath }: RunRequest, { noun, verb }: EditRequest, changes: readonly string[]): AgentError {
-  return new AgentError(
-    `${configPath} holds more than what is in force: ${some(changes)}; kylin-vr plan shows what that does, ` +
-      `kylin-vr ${noun} ${verb} --all applies it as well, cp ${PATHS.lastGood} ${configPath} takes it out of the file`,
-    EXIT.config,
-  );
-}
+const holdsMore = ({ configPath }: RunRequest, { noun, verb }: EditRequest, changes: readonly string[]): string =>
+  `${configPath} holds more than what is in force: ${some(changes)}; kylin-vr plan shows what that does, ` +
+  `kylin-vr ${noun} ${verb} --all applies it as well, cp ${PATHS.lastGood} ${configPath} takes it out of the file`;
 
 /** A run that changed the file and nothing else. */
 function unloaded({ trigger }: RunRequest, steps: Report['steps'], idle: readonly string[]): Report {

@@ -20,6 +20,20 @@ eip_list:
     vm-ip: 10.10.1.11
 `;
 
+/** Neither in the file nor in the network. */
+const NOTHING_TO_DO: [args: string[], said: string][] = [
+  [['eip', 'add', '203.0.113.50=10.10.1.11'], '203.0.113.50=10.10.1.11 is in the file already'],
+  [['eip', 'remove', '203.0.113.99'], '203.0.113.99 is not in the file'],
+  [
+    ['eip', 'remove', '203.0.113.50=10.10.1.99'],
+    '203.0.113.50=10.10.1.99 is not in the file, which has 203.0.113.50=10.10.1.11',
+  ],
+  [['forward', 'remove', '203.0.113.60:80/tcp'], '203.0.113.60:80/tcp is not in the file'],
+  [['nic', 'remove', NICS.b.mac], `${NICS.b.mac} is not in the file`],
+  [['nic', 'add', `${NICS.a.mac}=10.10.1.254/24`], `${NICS.a.mac}=10.10.1.254/24 is in the file already`],
+  [['route', 'remove', '172.16.0.0/16'], '172.16.0.0/16 is not in the file'],
+];
+
 describe('edit commands', { concurrency: false }, () => {
   let lab: Lab;
   before(async () => {
@@ -51,16 +65,7 @@ describe('edit commands', { concurrency: false }, () => {
   });
 
   it('add of what is there, and remove of what is not: unchanged, and said', async () => {
-    const cases: [args: string[], said: string][] = [
-      [['eip', 'add', '203.0.113.50=10.10.1.11'], '203.0.113.50=10.10.1.11 is in the file already'],
-      [['eip', 'remove', '203.0.113.99'], '203.0.113.99 is not in the file'],
-      [
-        ['eip', 'remove', '203.0.113.50=10.10.1.99'],
-        '203.0.113.50=10.10.1.99 is not in the file, which has 203.0.113.50=10.10.1.11',
-      ],
-      [['route', 'remove', '172.16.0.0/16'], '172.16.0.0/16 is not in the file'],
-    ];
-    for (const [args, said] of cases)
+    for (const [args, said] of NOTHING_TO_DO)
       for (const more of [[], ['--no-reload']]) {
         const { status, stdout } = await lab.kylin(...args, ...more);
         assert.equal(status, 0, args.join(' '));
@@ -141,14 +146,26 @@ describe('edit commands', { concurrency: false }, () => {
       await make();
       for (const args of [
         ['add', '203.0.113.51=10.10.1.12'],
-        ['remove', '203.0.113.99'],
         ['remove', '203.0.113.50'],
+        // In the file, and not in force.
+        ['add', '203.0.113.70=10.10.1.70'],
       ]) {
         const { status, stderr } = await lab.kylin('eip', ...args);
         assert.equal(status, 65);
         assert.match(
           stderr,
           /kylin-vr\.yaml holds more than what is in force: - from-uplink: forward, \+ eip 203\.0\.113\.70=10\.10\.1\.70, \+ from-uplink: drop; kylin-vr plan shows what that does, kylin-vr eip (?:add|remove) --all applies it as well, cp \S+ \S+ takes it out of the file$/m,
+        );
+        assert.equal(await lab.router.read(CONFIG), other);
+        assert.equal(await networkOf(lab.router), before);
+      }
+      for (const [args, said] of NOTHING_TO_DO) {
+        const { status, stdout } = await lab.kylin(...args);
+        assert.equal(status, 0, args.join(' '));
+        assert.match(stdout, /^edit: unchanged, 0 steps in 0 ms\n/);
+        assert.ok(
+          stdout.includes(`${said}; /etc/kylin-vr/kylin-vr.yaml holds more than what is in force: - from-uplink`),
+          stdout,
         );
         assert.equal(await lab.router.read(CONFIG), other);
         assert.equal(await networkOf(lab.router), before);
