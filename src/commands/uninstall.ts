@@ -30,6 +30,7 @@ const UNITS = [
   'kylin-vr-reload.timer',
   'kylin-vr-reload.service',
   'kylin-vr-firewalld.service',
+  'kylin-vr-mark.service',
 ] as const;
 
 export async function uninstall(context: Context, options: UninstallOptions): Promise<ExitStatus> {

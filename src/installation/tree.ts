@@ -44,6 +44,7 @@ export const FILES: readonly { path: string; mode: number; source: Source }[] = 
   { path: `${UNIT_FOLDER}/kylin-vr-reload.path`, mode: 0o644, source: 'systemd/kylin-vr-reload.path' },
   { path: `${UNIT_FOLDER}/kylin-vr-reload.timer`, mode: 0o644, source: 'systemd/kylin-vr-reload.timer' },
   { path: `${UNIT_FOLDER}/kylin-vr-firewalld.service`, mode: 0o644, source: 'systemd/kylin-vr-firewalld.service' },
+  { path: `${UNIT_FOLDER}/kylin-vr-mark.service`, mode: 0o644, source: 'systemd/kylin-vr-mark.service' },
   { path: '/usr/lib/udev/rules.d/90-kylin-vr.rules', mode: 0o644, source: 'udev/90-kylin-vr.rules' },
   { path: '/usr/lib/tmpfiles.d/kylin-vr.conf', mode: 0o644, source: 'packaging/tmpfiles.conf' },
   { path: '/usr/lib/NetworkManager/conf.d/90-kylin-vr.conf', mode: 0o644, source: 'packaging/networkmanager.conf' },

@@ -10,6 +10,7 @@ const SOURCES = [
   'systemd/kylin-vr-reload.path',
   'systemd/kylin-vr-reload.timer',
   'systemd/kylin-vr-firewalld.service',
+  'systemd/kylin-vr-mark.service',
   'udev/90-kylin-vr.rules',
   'packaging/tmpfiles.conf',
   'packaging/networkmanager.conf',

@@ -10,6 +10,7 @@ for (const [char, message] of [
   ['\u200b', 'has a space of no width (U+200B) in the place of a space'],
   ['\u2003', 'has a space of another width (U+2003) in the place of a space'],
   ['\ufeff', 'has a byte order mark (U+FEFF) in the place of a space'],
+  ['\u2060', 'has a character that nobody sees (U+2060) in the place of nothing'],
   ['\u200d', 'has a joiner of no width (U+200D) in the place of nothing'],
   ['\u2028', 'has a line separator (U+2028) in the place of a new line'],
   ['\u2029', 'has a paragraph separator (U+2029) in the place of a new line'],

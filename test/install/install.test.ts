@@ -57,21 +57,26 @@ describe('install --root', () => {
       [
         '-0600 /etc/kylin-vr/kylin-vr.yaml',
         '-0644 /etc/logrotate.d/kylin-vr',
+        'link /etc/systemd/system/ferm.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/firewalld.service.wants/kylin-vr-firewalld.service → /usr/lib/systemd/system/kylin-vr-firewalld.service',
         'link /etc/systemd/system/firewalld.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/iptables.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/multi-user.target.wants/kylin-vr.service → /usr/lib/systemd/system/kylin-vr.service',
         'link /etc/systemd/system/netfilter-persistent.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/network.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
+        'link /etc/systemd/system/networking.service.wants/kylin-vr-mark.service → /usr/lib/systemd/system/kylin-vr-mark.service',
         'link /etc/systemd/system/nftables.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/ovs-vswitchd.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
+        'link /etc/systemd/system/shorewall.service.wants/kylin-vr-mark.service → /usr/lib/systemd/system/kylin-vr-mark.service',
         'link /etc/systemd/system/systemd-networkd.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
+        'link /etc/systemd/system/systemd-sysctl.service.wants/kylin-vr-mark.service → /usr/lib/systemd/system/kylin-vr-mark.service',
         'link /etc/systemd/system/tuned.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         'link /etc/systemd/system/ufw.service.wants/kylin-vr-reload.service → /usr/lib/systemd/system/kylin-vr-reload.service',
         '-0755 /usr/bin/kylin-vr',
         '-0755 /usr/bin/kylin-vr.py',
         '-0644 /usr/lib/NetworkManager/conf.d/90-kylin-vr.conf',
         '-0644 /usr/lib/systemd/system/kylin-vr-firewalld.service',
+        '-0644 /usr/lib/systemd/system/kylin-vr-mark.service',
         '-0644 /usr/lib/systemd/system/kylin-vr-reload.path',
         '-0644 /usr/lib/systemd/system/kylin-vr-reload.service',
         '-0644 /usr/lib/systemd/system/kylin-vr-reload.timer',
@@ -156,6 +161,7 @@ describe('install --root', () => {
       'kylin-vr-reload.path',
       'kylin-vr-reload.timer',
       'kylin-vr-firewalld.service',
+      'kylin-vr-mark.service',
     ] as const)
       put(theirs, `/usr/lib/systemd/system/${name}`, payload[`systemd/${name}`]);
     const { status, stderr } = spawnSync('systemctl', ['--root', theirs, 'enable', 'kylin-vr.service'], {
@@ -638,6 +644,7 @@ describe('the built program', () => {
       'kylin-vr-reload.service',
       'kylin-vr-reload.path',
       'kylin-vr-firewalld.service',
+      'kylin-vr-mark.service',
     ])
       assert.equal(
         text(root, `/usr/lib/systemd/system/${name}`),

@@ -10,7 +10,12 @@ import { payload } from '../../src/machine/payload.ts';
 import { isNic } from '../../src/network/nics.ts';
 import { type Files, imageOf, run } from './image.ts';
 
-const SERVICES = ['kylin-vr.service', 'kylin-vr-reload.service', 'kylin-vr-firewalld.service'] as const;
+const SERVICES = [
+  'kylin-vr.service',
+  'kylin-vr-reload.service',
+  'kylin-vr-firewalld.service',
+  'kylin-vr-mark.service',
+] as const;
 const UNITS = [...SERVICES, 'kylin-vr-reload.path', 'kylin-vr-reload.timer'] as const;
 const RULES = resolve(import.meta.dirname, '../../udev/90-kylin-vr.rules');
 
