@@ -19,7 +19,8 @@ const CUT = { [UPLINK]: ['v', 'w', 'x'], [SUBNET]: ['v', 'w'], v: ['v'], x: ['x'
 /** arping goes on announcing for three seconds, and would tell neighbours of what is gone. */
 const gone = (address: string) => `sleep 3; ip address delete ${address}/32 dev eth0`;
 
-const FAULTS: [what: string, cut: keyof typeof CUT, make: string, undo?: string][] = [
+type Fault = [what: string, cut: keyof typeof CUT, make: string, undo?: string];
+const FAULTS: Fault[] = [
   ['the uplink down', UPLINK, 'ip link set eth0 down'],
   ['the uplink without ARP', UPLINK, 'ip link set eth0 arp off', 'ip link set eth0 arp on'],
   [
@@ -83,6 +84,46 @@ const FAULTS: [what: string, cut: keyof typeof CUT, make: string, undo?: string]
     'v',
     `ip address add ${ADDRESSES.v}/32 dev lo`,
     `ip address delete ${ADDRESSES.v}/32 dev lo`,
+  ],
+  ...(['blackhole', 'prohibit', 'throw'] as const).flatMap((type): Fault[] => [
+    [`a VM: ${type}`, 'v', `ip route add ${type} ${ADDRESSES.v}`, `ip route delete ${type} ${ADDRESSES.v}`],
+    [
+      `a part of a subnet: ${type}`,
+      SUBNET,
+      `ip route add ${type} 10.10.1.0/28`,
+      `ip route delete ${type} 10.10.1.0/28`,
+    ],
+    [
+      `a half of all addresses: ${type}`,
+      UPLINK,
+      `ip route add ${type} 128.0.0.0/1`,
+      `ip route delete ${type} 128.0.0.0/1`,
+    ],
+    [`all addresses: ${type}`, UPLINK, `ip route prepend ${type} default`, `ip route delete ${type} default`],
+    [
+      `a subnet, by a table that is asked before: ${type}`,
+      SUBNET,
+      `ip route add ${type} 10.10.1.0/24 table 77; ip route add unreachable default table 77 metric 9; ip rule add priority 10 to 10.10.1.0/24 lookup 77`,
+      'ip rule delete priority 10; ip route flush table 77',
+    ],
+  ]),
+  [
+    'a rule that swallows what a VM sends',
+    'v',
+    `ip rule add priority 10 from ${ADDRESSES.v} blackhole`,
+    'ip rule delete priority 10',
+  ],
+  [
+    'a rule that lets nothing to a VM',
+    'v',
+    `ip rule add priority 10 to ${ADDRESSES.v} unreachable`,
+    'ip rule delete priority 10',
+  ],
+  [
+    'a rule that leads what a VM sends by another table',
+    'v',
+    `ip route add default via 10.10.2.21 table 77; ip rule add priority 10 from ${ADDRESSES.v} lookup 77`,
+    'ip rule delete priority 10; ip route flush table 77',
   ],
   ['a rule that prohibits all', UPLINK, 'ip rule add priority 10 prohibit', 'ip rule delete priority 10'],
   [
