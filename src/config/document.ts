@@ -7,7 +7,8 @@ import { LARGEST, locator, MOST_MARKS, type Range } from './position.ts';
 import { countBefore } from './search.ts';
 import { typedInCode } from './typed.ts';
 
-export type Scalar = Range & { kind: 'scalar'; value: string | number | boolean | null };
+/** `isNowhere`: an alias of nothing, which is said already. */
+export type Scalar = Range & { kind: 'scalar'; value: string | number | boolean | null; isNowhere?: true };
 export type List = Range & { kind: 'list'; items: Value[] };
 export type Mapping = Range & { kind: 'mapping'; fields: Map<string, Field> };
 /** An alias is the value it stands for, shared: nothing is ever expanded, so there is no alias bomb. */
@@ -309,7 +310,7 @@ function toValue(contents: unknown, place: SourceDocument['place'], errors: Issu
       const value = anchors.get(node.source);
       if (value !== undefined) return { ...value, ...range };
       report(range, path, `needs an anchor &${node.source} before it`);
-      return { kind: 'scalar', value: null, ...range };
+      return { kind: 'scalar', value: null, isNowhere: true, ...range };
     }
     const value = readOwn(node, range, path, depth);
     // After its content: within itself an anchor does not exist yet.
@@ -331,6 +332,8 @@ function toValue(contents: unknown, place: SourceDocument['place'], errors: Issu
 
   function readFields(pairs: unknown[], range: Range, path: string, depth: number): Map<string, Field> {
     const fields = new Map<string, Field>();
+    // Where a dash is missing every key of an entry is there twice: of such a row the first one is to mend.
+    let isRow = false;
     for (const pair of pairs) {
       if (!isPair(pair)) continue;
       const key = rangeOf(pair.key, range.start);
@@ -341,9 +344,12 @@ function toValue(contents: unknown, place: SourceDocument['place'], errors: Issu
       const name = String(pair.key.value ?? '');
       const fieldPath = path === '' ? name : `${path}.${name}`;
       const first = fields.get(name);
-      const value = read(pair.value, key.end, fieldPath, depth + 1);
+      // What a merge key stands for is of no interest.
+      const written = name === '<<' && isAlias(pair.value) ? undefined : pair.value;
+      const value = read(written, key.end, fieldPath, depth + 1);
       if (first === undefined) fields.set(name, { key, value });
-      else report(key, fieldPath, `is already given on line ${place(first.key).line}`);
+      else if (!isRow) report(key, fieldPath, `is already given on line ${place(first.key).line}`);
+      isRow = first !== undefined;
     }
     return fields;
   }

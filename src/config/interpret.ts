@@ -117,7 +117,7 @@ function readList<T>(
   if (list === undefined) return undefined;
   if (list.kind !== 'list') {
     const cure = list.kind === 'scalar' && list.value === null ? `: write ${name}: []` : '';
-    errors.push({ ...place(list, name), message: `must be a list, ${is(list, text)}${cure}` });
+    if (!isNowhere(list)) errors.push({ ...place(list, name), message: `must be a list, ${is(list, text)}${cure}` });
     return { entries: [], whole: false };
   }
   const before = known && ((item: Mapping) => known(name, text.slice(item.start, item.end)) as T | undefined);
@@ -137,7 +137,7 @@ function readEntry<T>(
   const { text, place, errors } = document;
   if (item.kind !== 'mapping') {
     const message = `must be a mapping with the keys ${schema.keys.slice(0, 2).join(', ')}, …; ${is(item, text)}`;
-    errors.push({ ...place(item, path), message });
+    if (!isNowhere(item)) errors.push({ ...place(item, path), message });
     return undefined;
   }
   const { written, issues } = foldSpellings(document, item, path, schema.keys);
@@ -160,6 +160,7 @@ function readEntry<T>(
     const value = (index !== undefined && whole && itemOf(whole, index)) || whole;
     // It may come by the merge key, and there is one mistake only.
     if (value === undefined && item.fields.has('<<')) continue;
+    if (isNowhere(value)) continue;
     const message = value === undefined ? `needs ${key}` : `${refused.message}, ${is(value, text)}`;
     issues.push({ ...at(key, index), message });
   }
@@ -167,6 +168,8 @@ function readEntry<T>(
   if (!result.success || issues.length > 0) return undefined;
   return { value: result.data, at, has };
 }
+
+const isNowhere = (value: Value | undefined): boolean => value?.kind === 'scalar' && value.isNowhere === true;
 
 /** The fields of a mapping by the key they stand for; unknown ones are warned of and left out. */
 function foldSpellings(

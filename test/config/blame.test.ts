@@ -151,3 +151,39 @@ describe('a character of an input method', () => {
     }
   });
 });
+
+describe('one mistake is one error', () => {
+  const errors = (text: string) => {
+    const parsed = parseConfig(text);
+    return parsed.ok ? [] : parsed.errors.map(({ line, column, message }) => `${line}:${column} ${message}`);
+  };
+  for (const [name, before, after, error] of [
+    ['a dash that is missing', '  - eip: 10.90.2.254', '    eip: 10.90.2.254', '14:5 must be a list, is a mapping'],
+    ['an alias of nothing', 'vm-ip: 192.168.100.192', 'vm-ip: *vm', '11:12 needs an anchor &vm before it'],
+    [
+      'a list that is one',
+      'eip_list:\n  - eip: 10.90.2.252\n    vm-ip: 192.168.100.192',
+      'eip_list: *list',
+      '9:11 needs an anchor &list before it',
+    ],
+    [
+      'an entry that is one',
+      '- eip: 10.90.2.252\n    vm-ip: 192.168.100.192',
+      '- *eip',
+      '10:5 needs an anchor &eip before it',
+    ],
+    [
+      'a merge key',
+      'prefix: 24',
+      '<<: *nic',
+      '3:6 is a merge key, which kylin-vr does not know: write its keys themselves',
+    ],
+    [
+      'a dash that is missing, with its keys twice',
+      '   - ipaddr: 192.168.100.254',
+      '     ipaddr: 192.168.100.254',
+      '6:6 is already given on line 2',
+    ],
+  ] as const)
+    it(name, () => assert.deepEqual(errors(FILE.replace(before, after)), [error]));
+});
