@@ -116,7 +116,14 @@ const bridge = text(BRIDGE).check(
   z.regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/, { error: BRIDGE, abort: true }),
   // net.ipv4.conf.all and .default are not links, and lo is one already.
   z.refine((link) => !['all', 'default', 'lo'].includes(link), { error: 'must not be all, default or lo' }),
+  z.refine((link) => !OF_OPEN_VSWITCH.test(link), {
+    error: 'must be another name than those that Open vSwitch has for itself, such as br-ex',
+  }),
 );
+
+/** Of its datapaths, and how links of its tunnels begin: it makes no bridge that is called so, and a link of others is in its way. */
+const OF_OPEN_VSWITCH =
+  /^(ovs-(system|netdev)$|(bareudp|erspan|genev|gre|gtpu|ip6erspan|ip6gre|lisp|srv6|stt|vxlan)_sys)/;
 
 const BRIDGE_TYPE = 'must be ovs or linux';
 const PROTOCOL = 'must be tcp or udp';

@@ -130,7 +130,9 @@ export async function readMachine(
     readLost(host),
     readResisting(host),
     Promise.all([record, asksOvs || nics]).then(([known, found]) =>
-      found === true || namesOvs(known) || mayHavePorts(found.links) ? readOvs(host) : undefined,
+      found === true || namesOvs(known) || mayHavePorts(found.links)
+        ? readOvs(host, async () => (await nics).links)
+        : undefined,
     ),
   ]);
   const { links, addresses, printedAddresses, routes, printedRoutes, subnetRoutes } = onNics;

@@ -23,7 +23,7 @@ const COMMANDS = [
   /^ip( -[46]| -j| -json| -details| -oneline)* (address|link|neighbour|route|rule) show( [\w.:/-]+)*$/,
   /^iptables(-legacy|-nft)?-save( -t \w+)?$/,
   /^nft( -[ajt])* list (chain|chains|maps|table|tables)( [\w.-]+)*$/,
-  /^ovs-vsctl --timeout=\d --format=json --columns=[\w,]+ list Bridge -- --columns=[\w,]+ list Port$/,
+  /^ovs-vsctl --timeout=\d --format=json --columns=[\w,]+ list Bridge( -- --columns=[\w,]+ list (Port|Interface|Mirror))+$/,
   /^nmcli --terse (--fields [\w,-]+ device status|--get-values RUNNING general)$/,
 ];
 

@@ -8,8 +8,24 @@ import type { BoundNic, NicBinding, ObservedLink } from './nics.ts';
 import { movedKey } from './observation.ts';
 import { type Bridge, type BridgeType, bridgeKey, type Port, portKey } from './state.ts';
 
-/** `uuid`: of its row, as long as it has that; `link`: the name of its link where somebody has given it another. */
-export type OvsBridge = { name: string; ports: string[]; uuid?: string; link?: string };
+/**
+ * `uuid`: of its row, as long as it has that; `link`: the name of its link where somebody has given it another; `odd`: what is not
+ * just a link that is a port; `refused`: interfaces that Open vSwitch has not got to work, and why, as far as it says.
+ */
+export type OvsBridge = {
+  name: string;
+  ports: string[];
+  uuid?: string;
+  link?: string;
+  odd?: OddPort[];
+  refused?: { name: string; error: string }[];
+};
+
+/** `device`: the name of the interface. `of`: its type, or the mirror that sends copies out by it. */
+export type OddPort = { device: string; port: string } & (
+  | { as: 'bond' | 'name' }
+  | { as: 'type' | 'mirror'; of: string }
+);
 
 /** What Open vSwitch says; `silent`: why it says nothing. */
 export type OpenVSwitch = { bridges: OvsBridge[] } | { silent: string };
@@ -56,6 +72,9 @@ const OVS_MASTER = 'ovs-system';
 
 /** The link that the datapath in user space has, whose ports have no master. */
 const OVS_IN_USER_SPACE = 'ovs-netdev';
+
+/** Whether such a link is there where Open vSwitch is at work. */
+export const isOfDatapath = (device: string): boolean => device === OVS_MASTER || device === OVS_IN_USER_SPACE;
 
 /** Whether a NIC may be a port of Open vSwitch. */
 export const mayHavePorts = (links: readonly ObservedLink[]): boolean =>
@@ -142,13 +161,15 @@ export function bindBridges(
 /** Who has a NIC that is to be a port of nothing, and how to say what is meant. */
 function takenBy(
   { device }: BoundNic,
-  { links }: BridgeView,
+  { links, ovs }: BridgeView,
   ports: readonly Port[],
   recorded: readonly Port[],
 ): string | undefined {
   const ours = recorded.filter((each) => each.device === device);
   const port = ports.find((each) => each.device === device);
   if (port !== undefined && ours.some((each) => portKey(each) === portKey(port))) return undefined;
+  const odd = oddOn(device, ovs);
+  if (odd !== undefined) return `it ${odd}`;
   if (port !== undefined)
     return (
       `somebody made it a port of the bridge ${port.bridge}, which takes what comes in by it: say bridge: ${port.bridge} and ` +
@@ -160,6 +181,29 @@ function takenBy(
     ? 'somebody made it a port of Open vSwitch, which does not say of which bridge: say bridge: NAME where that is meant, or take it ' +
         `out with ovs-vsctl del-port ${device}`
     : `it belongs to ${master}, which takes what comes in by it: take it out with ip link set dev ${device} nomaster`;
+}
+
+/** What a NIC is to Open vSwitch where that is no port of its own, with the cure. */
+function oddOn(device: string, ovs: OpenVSwitch | undefined): string | undefined {
+  const found = ovsBridges(ovs).flatMap(({ name, odd = [] }) =>
+    odd.flatMap((each) => (each.device === device ? [{ bridge: visible(name), each }] : [])),
+  )[0];
+  if (found === undefined) return undefined;
+  const { bridge, each } = found;
+  const port = visible(each.port);
+  const out = `take it out with ovs-vsctl del-port ${bridge} ${port}`;
+  switch (each.as) {
+    case 'bond':
+      return `is in the bond ${port} of the bridge ${bridge}: take it out with ovs-vsctl del-bond-iface ${port} ${device}, or the bond with ovs-vsctl del-port ${bridge} ${port}`;
+    case 'name':
+      return `is in the bridge ${bridge} as the port ${port}, which has another name: ${out}`;
+    case 'type':
+      return `has the name of a port of the bridge ${bridge} that is no link of the machine (its type is ${visible(each.of)}): ${out}`;
+    case 'mirror': {
+      const mirror = visible(each.of);
+      return `is where the mirror ${mirror} of the bridge ${bridge} sends its copies, and carries nothing else: take that away with ovs-vsctl -- --id=@m get Mirror ${mirror} -- remove Bridge ${bridge} mirrors @m`;
+    }
+  }
 }
 
 const takeOut = ({ type, bridge, device }: Port): string =>
@@ -186,6 +230,8 @@ function faultOf(
     return `the link of the bridge ${name} has the name ${visible(renamed)} now: give it its own again: ip link set dev ${visible(renamed)} name ${name}`;
   if (type === 'ovs' && there !== undefined && ovs !== undefined && 'bridges' in ovs && !isOvs)
     return `${name} is there and is no bridge of Open vSwitch: choose another name`;
+  const odd = oddOn(device, ovs);
+  if (odd !== undefined) return odd;
   const ours = (port: Port) => recorded.some((each) => each.device === port.device && each.bridge === port.bridge);
   const other = ports.find((port) => port.device === device && (port.bridge !== name || port.type !== type));
   if (other !== undefined && !ours(other))

@@ -65,7 +65,8 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
       ]);
       await reload(lab, onBridge);
       assert.deepEqual(await lab.calls(), [
-        '--timeout=5 --format=json --columns=_uuid,name,ports list Bridge -- --columns=_uuid,name list Port',
+        '--timeout=5 --format=json --columns=_uuid,name,ports list Bridge -- --columns=_uuid,name,interfaces list Port' +
+          ' -- --columns=_uuid,name,type,ofport,error list Interface -- --columns=name,output_port list Mirror',
       ]);
     });
 

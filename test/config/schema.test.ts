@@ -34,6 +34,7 @@ const UNICAST = 'must be an address that a machine can have, not one of 0.0.0.0/
 const MAC = 'must be a MAC address, six pairs of hex digits with colons';
 const NAME = 'must be 1 to 64 letters, digits, spaces, dots, dashes or underscores, with no space at an end';
 const BRIDGE = 'must be the name of a link: 1 to 15 letters, digits, dots, dashes or underscores, no dot or dash first';
+const OF_OPEN_VSWITCH = 'must be another name than those that Open vSwitch has for itself, such as br-ex';
 const NETWORK = 'must be a network, such as 192.0.2.0/24';
 
 const refused: [list: string, key: string, value: string, message: string][] = [
@@ -87,6 +88,9 @@ const refused: [list: string, key: string, value: string, message: string][] = [
   ['if_list', 'bridge', '"-br"', `${BRIDGE}, is "-br"`],
   ['if_list', 'bridge', 'br/0', `${BRIDGE}, is br/0`],
   ['if_list', 'bridge', 'all', 'must not be all, default or lo, is all'],
+  ['if_list', 'bridge', 'ovs-system', `${OF_OPEN_VSWITCH}, is ovs-system`],
+  ['if_list', 'bridge', 'ovs-netdev', `${OF_OPEN_VSWITCH}, is ovs-netdev`],
+  ['if_list', 'bridge', 'vxlan_sys_4789', `${OF_OPEN_VSWITCH}, is vxlan_sys_4789`],
   ['if_list', 'bridge-type', 'ovn', 'must be ovs or linux, is ovn'],
   ['eip_list', 'eip', 'x', `${ADDRESS}, is x`],
   ['eip_list', 'vm-ip', '10.0.0.300', `${ADDRESS}, is 10.0.0.300`],

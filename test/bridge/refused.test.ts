@@ -1,0 +1,144 @@
+// What Open vSwitch cannot do, and what a NIC is to it where that is no port of its own.
+
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { NICS } from '../lab/lab.ts';
+import { networkOf } from '../lab/state.ts';
+import { elastic } from '../lab/table.ts';
+import { recordTools } from '../lab/tools.ts';
+import { bridged, refused, reload, shell } from './moves.ts';
+import { createOvsLab, type OvsLab } from './ovs.ts';
+
+const NIC = NICS.public.device;
+const onBridge = bridged(elastic.config, 'ovs');
+const vsctl = (...calls: string[]) => calls.map((call) => `ovs-vsctl --timeout=10 ${call}`).join('\n');
+const BEFORE = '; the network is as it was before; mend the cause and run kylin-vr reload';
+
+/** With what it numbers anew each time, and without. */
+const database = async (lab: OvsLab) =>
+  (await shell(lab, 'ovs-vsctl --timeout=10 show')).replace(/^.*\n/, '').replace(/ +error: .*\n/g, '');
+
+describe('what Open vSwitch refuses is taken back, in its database too', { concurrency: 2 }, () => {
+  const LOG = 'see /var/log/openvswitch/ovs-vswitchd.log; it may lack its module of the kernel: modprobe openvswitch';
+  for (const other of ['', vsctl('add-br br-op', 'add-port br-op p0 -- set Interface p0 type=internal')])
+    it(`a bridge without a datapath${other === '' ? '' : ', beside one of somebody'}`, async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      await shell(lab, other);
+      await reload(lab, elastic.config);
+      const [network, found] = [await networkOf(lab.router), await database(lab)];
+      await shell(lab, 'sed -i s/datapath_type=netdev/datapath_type=none/ /usr/bin/ovs-vsctl');
+      for (const _ of [1, 2]) {
+        assert.deepEqual(await refused(lab, onBridge), [
+          69,
+          'rolled-back',
+          `Open vSwitch did not get br-ex to work: ${LOG}${BEFORE}`,
+        ]);
+        assert.deepEqual([await networkOf(lab.router), await database(lab)], [network, found]);
+      }
+      await shell(lab, 'sed -i s/datapath_type=none/datapath_type=netdev/ /usr/bin/ovs-vsctl');
+      assert.equal((await reload(lab, onBridge)).result, 'changed');
+    });
+
+  it('a port that is no link any more: the NIC is one by its new name', async (t) => {
+    const lab = await createOvsLab();
+    t.after(() => lab.close());
+    await reload(lab, elastic.config);
+    const tools = await recordTools(lab.router);
+    await tools.before(
+      'ovs-vsctl',
+      `case "$*" in *" add-port br-ex ${NIC}"*) ip link set ${NIC} down; ip link set ${NIC} name gone; ip link set gone up ;; esac`,
+    );
+    await reload(lab, onBridge);
+    await tools.before('ovs-vsctl');
+    assert.equal(await shell(lab, 'ovs-vsctl --timeout=10 list-ports br-ex'), 'gone\n');
+  });
+
+  it('all that it was asked for, by one that did it and ends 1', async (t) => {
+    const lab = await createOvsLab();
+    t.after(() => lab.close());
+    await reload(lab, elastic.config);
+    const [network, found] = [await networkOf(lab.router), await database(lab)];
+    const tools = await recordTools(lab.router);
+    for (const call of ['add-br', 'add-port']) {
+      await tools.before('ovs-vsctl', `case "$*" in *" ${call} "*) $real "$@"; echo no >&2; exit 1 ;; esac`);
+      const [status, result] = await refused(lab, onBridge);
+      await tools.before('ovs-vsctl');
+      assert.deepEqual([status, result], [69, 'rolled-back']);
+      assert.deepEqual([await networkOf(lab.router), await database(lab)], [network, found]);
+    }
+  });
+});
+
+const ODD: [what: string, make: string, said: string, cure: string][] = [
+  [
+    'in a bond of the bridge',
+    vsctl('add-br br-ex', `add-bond br-ex bond0 ${NIC} eth2`),
+    `is in the bond bond0 of the bridge br-ex: take it out with ovs-vsctl del-bond-iface bond0 ${NIC}, or the bond with ovs-vsctl del-port br-ex bond0`,
+    vsctl(`del-bond-iface bond0 ${NIC}`),
+  ],
+  [
+    'in a bond of another bridge',
+    vsctl('add-br br-op', `add-bond br-op bond0 ${NIC} eth2`),
+    `is in the bond bond0 of the bridge br-op: take it out with ovs-vsctl del-bond-iface bond0 ${NIC}, or the bond with ovs-vsctl del-port br-op bond0`,
+    vsctl('del-port br-op bond0'),
+  ],
+  [
+    'a port by another name',
+    vsctl(
+      'add-br br-ex',
+      `-- --id=@i create Interface name=${NIC} -- --id=@p create Port name=p0 interfaces=@i -- add Bridge br-ex ports @p`,
+    ),
+    'is in the bridge br-ex as the port p0, which has another name: take it out with ovs-vsctl del-port br-ex p0',
+    vsctl('del-port br-ex p0'),
+  ],
+  [
+    'called as a port is that is no link',
+    vsctl('add-br br-ex', `add-port br-ex ${NIC} -- set Interface ${NIC} type=patch options:peer=p1`),
+    `has the name of a port of the bridge br-ex that is no link of the machine (its type is patch): take it out with ovs-vsctl del-port br-ex ${NIC}`,
+    vsctl(`del-port br-ex ${NIC}`),
+  ],
+  [
+    'called as a tunnel is',
+    vsctl('add-br br-op', `add-port br-op ${NIC} -- set Interface ${NIC} type=vxlan options:remote_ip=192.0.2.9`),
+    `has the name of a port of the bridge br-op that is no link of the machine (its type is vxlan): take it out with ovs-vsctl del-port br-op ${NIC}`,
+    vsctl(`del-port br-op ${NIC}`),
+  ],
+  [
+    'where a mirror sends its copies',
+    vsctl(
+      'add-br br-ex',
+      `add-port br-ex ${NIC} -- --id=@p get Port ${NIC} -- --id=@m create Mirror name=m0 select-all=true output-port=@p -- add Bridge br-ex mirrors @m`,
+    ),
+    'is where the mirror m0 of the bridge br-ex sends its copies, and carries nothing else: take that away with ovs-vsctl -- --id=@m get Mirror m0 -- remove Bridge br-ex mirrors @m',
+    vsctl('-- --id=@m get Mirror m0 -- remove Bridge br-ex mirrors @m'),
+  ],
+];
+
+describe('a NIC that is', { concurrency: 2 }, () => {
+  for (const [what, make, said, cure] of ODD)
+    it(`${what}: refused with the key, left as it is without, and the cure works`, async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      const config = elastic.config.replace(/.*52:54:84:11:00:05.*\n/, '').replace(/.*10\.10\.2\..*\n/g, '');
+      await reload(lab, config);
+      await shell(lab, make);
+      const [network, found] = [await networkOf(lab.router), await database(lab)];
+      assert.deepEqual(await refused(lab, bridged(config, 'ovs')), [
+        65,
+        'failed',
+        `NIC ${NICS.public.mac} (${NIC}): ${said}`,
+      ]);
+      const { result, warnings } = await reload(lab, config);
+      assert.deepEqual(
+        [result, warnings.map(({ message }) => message)],
+        ['unchanged', [`NIC ${NICS.public.mac} (${NIC}) is left as it is: it ${said}`]],
+      );
+      assert.equal((await lab.kylin('status')).status, 2);
+      assert.deepEqual([await networkOf(lab.router), await database(lab)], [network, found]);
+      await shell(lab, cure);
+      await reload(lab, bridged(config, 'ovs'));
+      assert.match(await shell(lab, 'ovs-vsctl --timeout=10 list-ports br-ex'), new RegExp(`^${NIC}$`, 'm'));
+      assert.equal((await lab.kylin('status')).status, 0);
+    });
+});
