@@ -11,7 +11,7 @@ import { keyfileRenderer } from './dialects/keyfile.ts';
 import { heldByMaps } from './dialects/nft.ts';
 import type { ProfileKeys } from './dialects/profile-keys.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
-import { MANAGER_FOLDER, unmanagedFiles } from './dialects/unmanaged.ts';
+import { MANAGER_FOLDER, UNMANAGED_PATH, unmanagedFiles } from './dialects/unmanaged.ts';
 import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
 import type { Host } from './machine/host.ts';
 import { keptKeys } from './machine/kept-keys.ts';
@@ -35,6 +35,7 @@ import {
   bridgeIds,
   bridgesOf,
   isSilent,
+  isUnseenPort,
   portsOf,
   type Waiting,
   worksWarnings,
@@ -196,6 +197,7 @@ export async function survey(
     ...profileWarnings(binding, renderer),
     ...passedOverWarnings(machine),
     ...waiting.map(({ reason }) => reason),
+    ...silentWarnings(machine, binding, waiting),
     ...portWarnings(machine, binding, wanted),
     ...bridgeWarnings(wanted, observation),
     ...worksWarnings(binding.bound, machine),
@@ -208,6 +210,7 @@ export async function survey(
     ...unseenWarnings(observation),
     ...(await initscriptsWarnings(host, renderer, wanted)),
     ...(await rivalWarnings(host, binding.bound, machine.links)),
+    ...(await stillManaged(host, unheld, machine)),
     ...waitingForIpv6(machine.lost, machine.links),
     ...staying,
   ];
@@ -363,6 +366,13 @@ async function withDropIns(
   const veths = new Set(links.flatMap(({ device, kind }) => (kind === 'veth' ? [device] : [])));
   const named = wanted.profiles.map(({ device }) => device).filter((device) => veths.has(device));
   return { ...wanted, files: [...wanted.files, defaultsFile(nics, named), ...unmanagedFiles(wanted.released)] };
+}
+
+/** Where our drop-in has nothing to say nobody has it say otherwise. */
+async function stillManaged(host: Host, { files, released }: NetworkState, { links }: Machine): Promise<string[]> {
+  if (!files.some(({ path }) => path === UNMANAGED_PATH)) return [];
+  const { unmanagedWarnings } = await import('./machine/unmanaged.ts');
+  return unmanagedWarnings(host, released, links);
 }
 
 /** Bridges, what is on them, and NICs whose name no profile can have: nobody else brings them up. */
@@ -569,6 +579,13 @@ export function linksBefore({ owned }: Machine): Map<string, LinkBefore> {
   owned.ports.forEach(add);
   for (const address of owned.addresses) if (address.on === undefined) add(address);
   return found;
+}
+
+/** Where nothing else says why it does not say whose ports they are. */
+function silentWarnings(machine: Machine, { held }: NicBinding, waiting: readonly Waiting[]): string[] {
+  const { ovs } = machine;
+  if (ovs === undefined || !('silent' in ovs) || waiting.length > 0) return [];
+  return held.some(({ nic }) => isUnseenPort(nic.device, machine)) ? [`Open vSwitch is silent: ${ovs.silent}`] : [];
 }
 
 function passedOverWarnings({ passedOver }: Machine): string[] {

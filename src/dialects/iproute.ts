@@ -98,6 +98,7 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
       ...(entry.flags.includes('NOARP') && { noArp: true }),
       mtu: entry.mtu,
       ...(blocked !== undefined && { blocked }),
+      ...(entry.flags.includes('PROMISC') && { promiscuous: true }),
       ...(entry.master !== undefined && { master: entry.master }),
     });
     for (const info of entry.addr_info ?? []) {

@@ -149,6 +149,11 @@ export function bindBridges(
     if (fault !== undefined) throw new AgentError(`NIC ${nic.mac} (${nic.device}): ${fault}`, EXIT.config);
     if (nic.bridge.type === 'linux' || silent === undefined) return nic;
     const { bridge, ...plain } = nic;
+    if (isUnseenPort(nic.device, view) && !isRecorded(nic.device, recorded)) {
+      const reason = `it is a port of Open vSwitch, which does not say whether of ${bridge.name}`;
+      held.push({ nic: plain, reason });
+      return plain;
+    }
     waiting.push({
       mac: nic.mac,
       reason: `bridge ${bridge.name} is pending, and its addresses are on ${nic.device} until then: Open vSwitch is silent: ${silent}`,
@@ -175,13 +180,26 @@ function takenBy(
       `somebody made it a port of the bridge ${port.bridge}, which takes what comes in by it: say bridge: ${port.bridge} and ` +
       `bridge-type: ${port.type} where that is meant, or take it out with ${takeOut(port)}`
     );
+  if (isUnseenPort(device, { links, ovs }))
+    return isRecorded(device, recorded)
+      ? undefined
+      : 'somebody made it a port of Open vSwitch, which does not say of which bridge: say bridge: NAME where that is meant, or take it ' +
+          `out with ovs-vsctl del-port ${device}`;
   const master = links.find((link) => link.device === device)?.master;
-  if (master === undefined || (master === OVS_MASTER && ours.some(({ type }) => type === 'ovs'))) return undefined;
-  return master === OVS_MASTER
-    ? 'somebody made it a port of Open vSwitch, which does not say of which bridge: say bridge: NAME where that is meant, or take it ' +
-        `out with ovs-vsctl del-port ${device}`
+  return master === undefined
+    ? undefined
     : `it belongs to ${master}, which takes what comes in by it: take it out with ip link set dev ${device} nomaster`;
 }
+
+/** Whether it is a port of Open vSwitch, of which that does not say it: one in user space it takes in all of, and gives no master. */
+export function isUnseenPort(device: string, { links, ovs }: BridgeView): boolean {
+  const link = links.find((each) => each.device === device);
+  if (link?.master !== undefined) return link.master === OVS_MASTER;
+  return link?.promiscuous === true && isSilent(ovs) && links.some((each) => each.device === OVS_IN_USER_SPACE);
+}
+
+const isRecorded = (device: string, recorded: readonly Port[]): boolean =>
+  recorded.some((port) => port.device === device && port.type === 'ovs');
 
 /** What a NIC is to Open vSwitch where that is no port of its own, with the cure. */
 function oddOn(device: string, ovs: OpenVSwitch | undefined): string | undefined {

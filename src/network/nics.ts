@@ -23,6 +23,8 @@ export type ObservedLink = {
   mtu: number;
   /** A port of a Linux bridge that does not forward: what its spanning tree has it do. */
   blocked?: string;
+  /** Somebody has it take in what is for others; a bridge of the kernel's own does so without saying it here. */
+  promiscuous?: true;
   /** The bridge or bond that the link is a port of. */
   master?: string;
 };

@@ -1,13 +1,53 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ADDRESSES, createLab, type Lab, NICS } from '../lab/lab.ts';
+import { createManagedLab } from '../lab/path.ts';
+import { elastic } from '../lab/table.ts';
 import { killed } from './killed.ts';
 import { DROP_IN, managedMoves } from './managed.ts';
-import { bridged, shell } from './moves.ts';
+import { bridged, reload, shell } from './moves.ts';
 
 managedMoves('keyfile', 'linux');
 managedMoves('keyfile', 'ovs');
 killed('keyfile');
+
+describe('a file of its configuration that is read after ours', { concurrency: true }, () => {
+  const CONF = '/etc/NetworkManager/conf.d';
+  const said = (devices: string, path: string) =>
+    `NetworkManager may set up ${devices} too from the next boot on, by unmanaged-devices in ${path}, which is read ` +
+    'after 90-kylin-vr-bridges.conf: take that line out, or give the file a name that sorts before 90-kylin-vr-bridges.conf, then nmcli general reload';
+  const FILES: [path: string, line: string, lost: string][] = [
+    [`${CONF}/99-theirs.conf`, 'unmanaged-devices=none', 'eth0 and br-ex'],
+    [`${CONF}/91-theirs.conf`, 'unmanaged-devices-=interface-name:=br-ex', 'br-ex'],
+    [`${CONF}/99-theirs.conf`, 'unmanaged-devices = *;except:interface-name:eth*', 'eth0'],
+    [`${CONF}/99-theirs.conf`, 'unmanaged-devices+=type:wifi', ''],
+    [`${CONF}/99-theirs.conf`, 'unmanaged-devices=interface-name:eth*,interface-name:=br-ex', ''],
+    [`${CONF}/89-theirs.conf`, 'unmanaged-devices=none', ''],
+    ['/run/NetworkManager/conf.d/99-theirs.conf', 'unmanaged-devices=none', ''],
+  ];
+  it('is named with the cure where NetworkManager would not leave them alone by it, and only there', async (t) => {
+    const lab = await createManagedLab('keyfile');
+    t.after(() => lab.close());
+    await reload(lab, bridged(elastic.config, 'linux'));
+    const unmanaged = async () => {
+      await shell(lab, 'nmcli general reload; sleep 0.5');
+      // What it was told by hand it goes on with.
+      return /^br-ex:unmanaged$/m.test(await shell(lab, 'nmcli -t -f DEVICE,STATE device'));
+    };
+    for (const [path, line, lost] of FILES) {
+      await shell(lab, 'mkdir -p /run/NetworkManager/conf.d');
+      await lab.router.write(path, `[keyfile]\n${line}\n`);
+      const { result, warnings } = await reload(lab, bridged(elastic.config, 'linux'));
+      assert.deepEqual(
+        [result, warnings.map(({ message }) => message), await unmanaged()],
+        ['unchanged', lost === '' ? [] : [said(lost, path)], !lost.includes('br-ex')],
+        `${path}: ${line}`,
+      );
+      await shell(lab, `rm ${path}`);
+      assert.equal(await unmanaged(), true);
+    }
+  });
+});
 
 describe('at boot', { concurrency: true }, () => {
   const carriers = async (lab: Lab) =>

@@ -142,3 +142,49 @@ describe('a NIC that is', { concurrency: 2 }, () => {
       assert.equal((await lab.kylin('status')).status, 0);
     });
 });
+
+describe('Open vSwitch whose ovs-vsctl is in a container, as in Kolla', { concurrency: 2 }, () => {
+  const missing = (sign: string) =>
+    `Open vSwitch is silent: ovs-vsctl is not in /usr/bin, but Open vSwitch is at work here (${sign}), in a container as it seems: install no second one, but ` +
+    "make /usr/bin/ovs-vsctl a script that calls the container's, mode 0755, with the two lines #!/bin/sh and " +
+    'exec docker exec openvswitch_vswitchd ovs-vsctl "$@" (podman and the container\'s name where they are others; ' +
+    'ovs-vsctl of its own asks /run/openvswitch/db.sock)';
+  const messages = ({ warnings }: { warnings: { message: string }[] }) => warnings.map(({ message }) => message);
+  const held = `NIC ${NICS.public.mac} (${NIC}) is left as it is:`;
+
+  it('a port of it is left as it is, with the key and without, until ovs-vsctl is there', async (t) => {
+    const lab = await createOvsLab();
+    t.after(() => lab.close());
+    await reload(lab, elastic.config);
+    await shell(lab, `${vsctl('add-br br-ex', `add-port br-ex ${NIC}`)}\nmv /usr/bin/ovs-vsctl /run/container`);
+    const network = await networkOf(lab.router);
+    assert.deepEqual(messages(await reload(lab, elastic.config)), [
+      `${held} somebody made it a port of Open vSwitch, which does not say of which bridge: say bridge: NAME where that is meant, or take it out with ovs-vsctl del-port ${NIC}`,
+      missing('ovs-netdev'),
+    ]);
+    const { result, warnings } = await reload(lab, onBridge);
+    assert.deepEqual(
+      [result, messages({ warnings })],
+      [
+        'unchanged',
+        [`${held} it is a port of Open vSwitch, which does not say whether of br-ex`, missing('ovs-netdev')],
+      ],
+    );
+    assert.equal(await networkOf(lab.router), network);
+    assert.equal((await lab.kylin('status')).status, 2);
+    await lab.router.write('/usr/bin/ovs-vsctl', '#!/bin/sh\nexec /run/container "$@"\n', 0o755);
+    await reload(lab, onBridge);
+    assert.equal((await lab.kylin('status')).status, 0);
+    assert.match(await shell(lab, 'ip -4 route show default'), / dev br-ex /);
+  });
+
+  it('a NIC that is none has its addresses until then', async (t) => {
+    const lab = await createOvsLab();
+    t.after(() => lab.close());
+    await lab.stopSwitch();
+    await shell(lab, 'mv /usr/bin/ovs-vsctl /run/container');
+    assert.deepEqual(messages(await reload(lab, onBridge)), [
+      `bridge br-ex is pending, and its addresses are on ${NIC} until then: ${missing('/run/openvswitch/db.sock')}`,
+    ]);
+  });
+});

@@ -1,0 +1,4 @@
+import { afterDevStack } from './devstack.ts';
+
+afterDevStack('ip');
+afterDevStack('keyfile');

@@ -1,0 +1,3 @@
+import { afterDevStack } from '../bridge/devstack.ts';
+
+afterDevStack('ifcfg');
