@@ -66,12 +66,10 @@ export async function changeOvs(host: Host, steps: readonly OvsStep[]): Promise<
   const { name, error } = refused;
   const why = error === '' ? '' : ` (${visible(error)})`;
   throw new AgentError(
-    `Open vSwitch did not get ${name} to work${why}: see ${LOG}; it may lack its module of the kernel: modprobe openvswitch`,
+    `Open vSwitch did not get ${name} to work${why}: see /var/log/openvswitch/ovs-vswitchd.log; it may lack its module of the kernel: modprobe openvswitch`,
     EXIT.failed,
   );
 }
-
-const LOG = '/var/log/openvswitch/ovs-vswitchd.log';
 
 const isAddition = ({ kind }: OvsStep): boolean => kind === 'add-bridge' || kind === 'add-port';
 

@@ -33,7 +33,8 @@ export async function unmanagedWarnings(
   }
   if (lost === undefined) return [];
   return [
-    `NetworkManager may set up ${lost.names} too from the next boot on, by unmanaged-devices in ${visible(lost.path)}, which is read ` +
-      `after ${OURS}: take that line out, or give the file a name that sorts before ${OURS}, then nmcli general reload`,
+    `NetworkManager may take ${lost.names}, with what is on them, when it starts or reads its configuration, by unmanaged-devices in ` +
+      `${visible(lost.path)}, which is read after ${OURS}: take that line out, or give the file a name that sorts before ${OURS}, ` +
+      'then nmcli general reload and kylin-vr reload',
   ];
 }

@@ -19,7 +19,6 @@ const database = async (lab: OvsLab) =>
   (await shell(lab, 'ovs-vsctl --timeout=10 show')).replace(/^.*\n/, '').replace(/ +error: .*\n/g, '');
 
 describe('what Open vSwitch refuses is taken back, in its database too', { concurrency: 2 }, () => {
-  const LOG = 'see /var/log/openvswitch/ovs-vswitchd.log; it may lack its module of the kernel: modprobe openvswitch';
   for (const other of ['', vsctl('add-br br-op', 'add-port br-op p0 -- set Interface p0 type=internal')])
     it(`a bridge without a datapath${other === '' ? '' : ', beside one of somebody'}`, async (t) => {
       const lab = await createOvsLab();
@@ -32,7 +31,7 @@ describe('what Open vSwitch refuses is taken back, in its database too', { concu
         assert.deepEqual(await refused(lab, onBridge), [
           69,
           'rolled-back',
-          `Open vSwitch did not get br-ex to work: ${LOG}${BEFORE}`,
+          `Open vSwitch did not get br-ex to work: see /var/log/openvswitch/ovs-vswitchd.log; it may lack its module of the kernel: modprobe openvswitch${BEFORE}`,
         ]);
         assert.deepEqual([await networkOf(lab.router), await database(lab)], [network, found]);
       }
