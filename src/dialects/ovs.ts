@@ -59,12 +59,15 @@ const asInterface = ([, name, type, number, error]: unknown[]): Interface => ({
   isRefused: typeof number !== 'number' || number < 0,
 });
 
+/** Types of interfaces that are no link of the machine, whatever their name. */
+const NO_LINK = /^(patch|internal|bareudp|erspan|geneve|gre|gtpu|ip6erspan|ip6gre|lisp|srv6|stt|vxlan)$/;
+
 /** Interfaces whose port is not just the link of their name. */
 function oddIn({ name: port, of, mirror }: { name: string; of: Interface[]; mirror?: string }): OddPort[] {
   return of.flatMap(({ name: device, type }): OddPort[] => {
     if (of.length > 1) return [{ device, port, as: 'bond' }];
     if (device !== port) return [{ device, port, as: 'name' }];
-    if (type !== '' && type !== 'system') return [{ device, port, as: 'type', of: type }];
+    if (NO_LINK.test(type)) return [{ device, port, as: 'type', of: type }];
     return mirror === undefined ? [] : [{ device, port, as: 'mirror', of: mirror }];
   });
 }

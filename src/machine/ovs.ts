@@ -52,7 +52,8 @@ export async function changeOvs(host: Host, steps: readonly OvsStep[]): Promise<
     await vsctl(host, CHANGE_S, transaction(steps));
   } catch (error) {
     if (!(error instanceof CommandError) || error instanceof UnsupportedError) throw error;
-    await forgetAdded(host, steps);
+    // Where nobody answers it is no refusal: who comes then carries it out.
+    if (error.exitCode !== undefined) await forgetAdded(host, steps);
     throw new AgentError(`Open vSwitch did not do it: see systemctl status ${UNIT} (${error.message})`, EXIT.failed, {
       cause: error,
     });

@@ -53,6 +53,18 @@ describe('what Open vSwitch refuses is taken back, in its database too', { concu
     assert.equal(await shell(lab, 'ovs-vsctl --timeout=10 list-ports br-ex'), 'gone\n');
   });
 
+  it('but not what nobody carries out yet: the NIC has its addresses until then', async (t) => {
+    const lab = await createOvsLab();
+    t.after(() => lab.close());
+    await lab.stopSwitch();
+    const { warnings } = await reload(lab, onBridge);
+    assert.match(JSON.stringify(warnings), /its database names br-ex, and no such link is there: see systemctl status/);
+    assert.match(await shell(lab, 'ip -4 route show default'), new RegExp(` dev ${NIC} `));
+    await shell(lab, 'ovs-vswitchd --pidfile --detach --no-chdir --log-file -vconsole:off');
+    await reload(lab, onBridge);
+    assert.match(await shell(lab, 'ip -4 route show default'), / dev br-ex /);
+  });
+
   it('all that it was asked for, by one that did it and ends 1', async (t) => {
     const lab = await createOvsLab();
     t.after(() => lab.close());
