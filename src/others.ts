@@ -1,7 +1,7 @@
 // What others have on NICs of ours beside addresses: read before a change, and brought back with it where it is taken back, in the
 // words of `ip`. What they have changed meanwhile is theirs.
 
-import { foreignKey } from './dialects/foreign.ts';
+import { foreignKey, parseForeignRoutes } from './dialects/foreign.ts';
 import {
   keepLost,
   type Lost,
@@ -14,7 +14,7 @@ import {
 import type { Host } from './machine/host.ts';
 import { orphaned } from './machine/networkmanager.ts';
 import type { Observation } from './network/observation.ts';
-import { goneSince, type Standing } from './network/return.ts';
+import { goneSince, type Standing, wayKey, withoutDevices } from './network/return.ts';
 import type { Step, StepKind } from './network/step.ts';
 import type { Survey } from './survey.ts';
 
@@ -54,7 +54,29 @@ export const takesNothing = (step: Step): boolean =>
 export async function takenFrom(host: Host, others: Others, ours: Observation): Promise<Others> {
   const { devices, standing } = others;
   if (standing === undefined) return others;
-  return { devices, gone: await withBeside(host, goneSince(standing, await readStanding(host), devices, ours)) };
+  return { devices, gone: await withBeside(host, goneSince(standing, await readStanding(host), devices, ours, true)) };
+}
+
+type Links = readonly { device: string }[];
+
+/** `linksBefore`: when the return began. */
+type Look = { ours: Observation; linksBefore: Links; links: Links; sameMain: boolean };
+
+const twinsOf = ({ beside = [], ...foreign }: Lost): string[] =>
+  foreign.kind === 'route' ? beside.filter((key) => withoutDevices(key) === wayKey(foreign)) : [];
+
+const hasMoved = (lost: Lost): boolean => twinsOf(lost).length > 0;
+
+/** Without what went along with its NIC, and is not there any more by its bridge, which is: somebody has taken it away. */
+function withoutTaken(gone: readonly Lost[], { routes }: Standing, links: Links): Lost[] {
+  if (!gone.some(hasMoved)) return [...gone];
+  const there = new Set(parseForeignRoutes(routes.join('\n'), 4).map(foreignKey));
+  const devices = new Set(links.map(({ device }) => device));
+  return gone.filter((each) => {
+    const twins = twinsOf(each);
+    const isOf = (key: string) => [...key.matchAll(/ dev (\S+)/g)].every(([, device = '']) => devices.has(device));
+    return twins.length === 0 || twins.some((key) => there.has(key) || !isOf(key));
+  });
 }
 
 /**
@@ -65,10 +87,16 @@ export async function returnOthers(
   host: Host,
   others: Others | undefined,
   before: Standing | undefined,
-  { ours, links, sameMain }: { ours: Observation; links: readonly { device: string }[]; sameMain: boolean },
+  { ours, linksBefore, links, sameMain }: Look,
 ): Promise<{ back: PutBack[]; lost: PutBack[]; warnings: string[]; touched: boolean }> {
   const { devices = [], standing, gone = [] } = others ?? {};
-  const went = standing === undefined ? gone : goneSince(standing, before ?? (await readStanding(host)), devices, ours);
+  const then = before ?? (gone.some(hasMoved) || standing !== undefined ? await readStanding(host) : undefined);
+  const went =
+    then === undefined
+      ? gone
+      : standing === undefined
+        ? withoutTaken(gone, then, linksBefore)
+        : goneSince(standing, then, devices, ours, true);
   const due = await stillMissing(host, went, links);
   const now = before && (await readStandingAgain(host, before, sameMain));
   const along = before === undefined || now === undefined ? [] : goneSince(before, now, devices, ours);

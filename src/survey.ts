@@ -192,6 +192,9 @@ export async function survey(
     removed: steps.flatMap((step) => (step.kind === 'remove-address' && step.foreign ? [step.address] : [])),
     leased: leasedAmong(machine, desired, observation),
   });
+  const behind = steps.some(isAboutPort)
+    ? await (await import('./left-behind.ts')).leftBehind(host, desired, observation, steps)
+    : [];
   const warnings = [
     ...nicWarnings(binding),
     ...profileWarnings(binding, renderer),
@@ -227,7 +230,7 @@ export async function survey(
     observation,
     steps,
     warnings,
-    going: [...going, ...kept.left],
+    going: [...going, ...kept.left, ...behind],
     keys: kept.keys,
     stuck: stuckOn(machine, config),
   };
@@ -444,6 +447,8 @@ function isAboutNic({ kind }: Step): boolean {
   return /^((add|remove)-(address|route)|add-subnet-route|(write|remove|back-up)-file)$/.test(kind);
 }
 
+const isAboutPort = ({ kind }: Step): boolean => /^(add-port|remove-port|move-foreign)$/.test(kind);
+
 /** What conntrack's entries are held against: the machine as it is, and as it will be. */
 export function flowModelOf(aim: Aim, found: Survey, former: Former | undefined): FlowModel {
   const { machine, desired } = found;
@@ -560,7 +565,9 @@ function ownedBy(
         ? []
         : uniqueBy(String, [
             ...machine.owned.moved,
-            ...steps.flatMap((step) => (step.kind === 'move-foreign' ? [movedKey(step.foreign)] : [])),
+            ...steps.flatMap((step) =>
+              step.kind === 'move-foreign' && !step.way?.isTold ? [movedKey(step.foreign)] : [],
+            ),
           ]),
   };
 }

@@ -198,6 +198,7 @@ async function bringBack(
     }
     const theirs = await returnOthers(host, checkpoint.others, before, {
       ours: found.ours,
+      linksBefore: found.machine.links,
       links: machine.links,
       sameMain: machine.printedRoutes === found.machine.printedRoutes,
     });

@@ -194,6 +194,8 @@ const STATE =
 /** Reads `ip -4|-6 -details -oneline route show table all`, without the kernel's table `local`. */
 export function parseForeignRoutes(text: string, family: 4 | 6): Foreign[] {
   return text.split('\n').flatMap((line): Foreign[] => {
+    // What an object of next hops is, behind a route by it.
+    if (/^\s*nh_info /.test(line)) return [];
     const words = line
       .replace(/\\/g, ' ')
       .replace(STATE, '')
@@ -224,6 +226,33 @@ export function parseForeignRoutes(text: string, family: 4 | 6): Foreign[] {
       },
     ];
   });
+}
+
+/** Where a route leads: by a gateway, or on the link itself. */
+export const hopsOf = ({ words }: Foreign): { device: string; via?: string }[] =>
+  [...words.matchAll(HOP)].map(([, via, device = '']) => ({ device, ...(via !== undefined && { via }) }));
+
+/** Most have one hop. */
+export const hopDevices = (foreign: Foreign): string[] =>
+  foreign.words.includes(' nexthop ') ? hopsOf(foreign).map(({ device }) => device) : [foreign.device];
+
+const HOP = /(?: via (?:inet6? )?(\S+))? dev (\S+)/g;
+
+/** The same route by another device. `isFar`: a gateway that nothing on that leads to, which the kernel asks for when a route comes. */
+export function bySomeOther(foreign: Foreign, from: string, to: string, isFar: (via: string) => boolean): Foreign {
+  const { device, words, target } = foreign;
+  const isOnlink = / onlink\b/.test(words);
+  return {
+    ...foreign,
+    device: device === from ? to : device,
+    ...(target !== undefined && { target: target.replace(` dev ${from} `, () => ` dev ${to} `) }),
+    // An object of next hops names its device itself, and goes with that.
+    words: words.replace(/ nhid \d+/, '').replace(HOP, (hop: string, via: string | undefined, by: string) => {
+      if (by !== from) return hop;
+      const far = via !== undefined && !via.includes(':') && !isOnlink && isFar(via);
+      return `${hop.slice(0, -from.length)}${to}${far ? ' onlink' : ''}`;
+    }),
+  };
 }
 
 /** Two with the same key are the same thing: what changes by itself, or by coming again, does not count. */

@@ -5,7 +5,7 @@ import type { Way } from '../network/flows.ts';
 import { parseCidr } from '../network/ipv4.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
-import type { Step } from '../network/step.ts';
+import type { MoveStep, Step } from '../network/step.ts';
 import { array, boolean, either, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
 import { type Foreign, foreignArguments, foreignLine, isWord } from './foreign.ts';
 import { parsePrinted } from './json.ts';
@@ -252,7 +252,7 @@ export function batchLine(step: IpStep): string {
     case 'remove-port-route':
       return `route delete ${step.dest} dev ${step.device} proto kernel`;
     case 'move-foreign':
-      return moveLines(step.foreign, step.to);
+      return step.way === undefined ? moveLines(step.foreign, step.to) : moveRouteLines(step.foreign, step.way);
     case 'add-address':
       return (
         (step.address.found && foreignLine(step.address.found)) ??
@@ -280,6 +280,19 @@ function moveLines({ kind, device, words }: Foreign, to: string): string {
     ? `address replace ${there}\naddress delete ${here} dev ${device}`
     : `route append ${inet6(there)}\nroute delete ${inet6(here ?? '')}`;
 }
+
+/** One that is there already, from a run that was killed, the kernel does not take a second time. */
+function moveRouteLines(foreign: Foreign, { there, isThere, endsByItself }: NonNullable<MoveStep['way']>): string {
+  const come = isThere ? [] : [foreignArguments(there).join(' ')];
+  // Its metrics are compared as well, and are not always taken as they are printed.
+  const gone = endsByItself ? [] : [`route delete ${foreign.words.replace(METRICS, '')}`];
+  return [...come, ...gone]
+    .map((line) => line.replace(/^(route \w+ (?:unicast )?)default\b/, '$10.0.0.0/0'))
+    .join('\n');
+}
+
+const METRICS =
+  / (?:mtu|advmss|window|rtt|rttvar|rto_min|ssthresh|cwnd|initcwnd|initrwnd|reordering|hoplimit|quickack|congctl|features)(?: lock)? \S+/g;
 
 const routeStart = (words: string): string => words.replace(/^unicast /, '');
 

@@ -5,6 +5,7 @@ import { argumentsOf, batchLine, type IpStep } from '../dialects/iproute.ts';
 import { type FirewallStep, renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
 import { isOurJumpIn, renderNftRemoval } from '../dialects/nft.ts';
 import { asOvsStep, type OvsStep } from '../dialects/ovs.ts';
+import { byNumbers } from '../dialects/route-numbers.ts';
 import { UnsupportedError } from '../errors.ts';
 import { describe, type Step } from '../network/step.ts';
 import { type Answers, askRules } from './early.ts';
@@ -66,7 +67,7 @@ const isAnnouncement = ({ by, steps }: Batch): boolean => by === 'one' && steps[
 
 type Batch =
   | { by: 'ip'; steps: IpStep[] }
-  | { by: 'ip-alone'; steps: [IpStep]; args: string[] }
+  | { by: 'ip-alone'; steps: [IpStep]; commands: string[][] }
   | { by: 'ovs'; steps: OvsStep[] }
   | { by: 'iptables'; steps: FirewallStep[] }
   | { by: 'networkmanager'; steps: Step[] }
@@ -112,8 +113,8 @@ function inBatches(steps: readonly Step[]): Batch[] {
       case 'add-route':
       case 'remove-route':
       case 'add-subnet-route': {
-        const args = argumentsOf(step);
-        if (args !== undefined) batches.push({ by: 'ip-alone', steps: [step], args });
+        const commands = asCommands(step);
+        if (commands !== undefined) batches.push({ by: 'ip-alone', steps: [step], commands });
         else if (last?.by === 'ip') last.steps.push(step);
         else batches.push({ by: 'ip', steps: [step] });
         break;
@@ -147,19 +148,34 @@ function inBatches(steps: readonly Step[]): Batch[] {
   return batches;
 }
 
+/** Of what no batch can say. */
+function asCommands(step: IpStep): string[][] | undefined {
+  const args = argumentsOf(step);
+  if (args !== undefined) return [args];
+  if (step.kind !== 'move-foreign') return undefined;
+  const lines = batchLine(step);
+  return byNumbers(lines) === undefined ? lines.split('\n').map((line) => line.split(' ')) : undefined;
+}
+
 async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise<void> {
   switch (batch.by) {
     case 'ip':
       warnings.push(
         ...orphaned(
           await keepingIpv6(host, batch.steps, () =>
-            host.run(['ip', '-batch', '-'], { input: `${batch.steps.map(batchLine).join('\n')}\n` }),
+            host.run(['ip', '-batch', '-'], { input: `${byNumbers(batch.steps.map(batchLine).join('\n'))}\n` }),
           ),
         ),
       );
       return;
     case 'ip-alone':
-      warnings.push(...orphaned(await keepingIpv6(host, batch.steps, () => host.run(['ip', ...batch.args]))));
+      warnings.push(
+        ...orphaned(
+          await keepingIpv6(host, batch.steps, async () => {
+            for (const args of batch.commands) await host.run(['ip', ...args]);
+          }),
+        ),
+      );
       return;
     case 'ovs':
       warnings.push(...orphaned(await keepingIpv6(host, batch.steps, () => changeOvs(host, batch.steps))));

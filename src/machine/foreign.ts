@@ -8,11 +8,13 @@ import {
   foreignKey,
   foreignLine,
   foreignPlace,
+  hopDevices,
   parseForeignAddresses,
   parseForeignNeighbours,
   parseForeignRoutes,
 } from '../dialects/foreign.ts';
 import { parsePrinted } from '../dialects/json.ts';
+import { byNumbers } from '../dialects/route-numbers.ts';
 import { AgentError } from '../errors.ts';
 import type { Standing } from '../network/return.ts';
 import { LEAST_OF_IPV6, ROUTE_PROTOCOL } from '../network/state.ts';
@@ -51,7 +53,7 @@ export async function readForeign(
     ...parseForeignAddresses(printed, devices, ours, duplicates),
     ...families
       .flatMap((family, n) => parseForeignRoutes(printedRoutes[n] ?? '', family))
-      .filter(({ device }) => devices.has(device)),
+      .filter((each) => hopDevices(each).some((device) => devices.has(device))),
   ];
 }
 
@@ -82,12 +84,18 @@ export async function putBack(host: Host, foreign: readonly Lost[]): Promise<For
   await withIpv6(host, lost);
   for (const onlink of [false, true])
     for (const family of FAMILIES) {
-      const ofFamily = lost.filter((each) => each.family === family);
+      const ofFamily = inOrder(lost.filter((each) => each.family === family));
       if (ofFamily.length === 0) continue;
       await put(host, ofFamily, onlink);
       lost = await missing(host, lost);
     }
   return lost;
+}
+
+/** A gateway is known by an address, or by a route that is on the link itself. */
+function inOrder(foreign: readonly Lost[]): Lost[] {
+  const rank = ({ kind, words }: Lost) => (kind !== 'route' ? 0 : / via /.test(words) ? 2 : 1);
+  return [0, 1, 2].flatMap((wanted) => foreign.filter((each) => rank(each) === wanted));
 }
 
 /**
@@ -113,7 +121,10 @@ async function put(host: Host, foreign: readonly Foreign[], onlink: boolean): Pr
   const [first] = foreign;
   if (first === undefined) return;
   const ip = ['ip', `-${first.family}`] as const;
-  const lines = foreign.map((each) => foreignLine(each, onlink));
+  const lines = foreign.map((each) => {
+    const line = foreignLine(each, onlink);
+    return line && byNumbers(line);
+  });
   if (!lines.includes(undefined)) {
     const input = `${lines.join('\n')}\n`;
     const { status } = await host.run([...ip, '-force', '-batch', '-'], {

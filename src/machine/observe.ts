@@ -29,6 +29,7 @@ import { CommandError } from '../errors.ts';
 import {
   bridgesOf,
   carriedOut,
+  isSilent,
   mayHavePorts,
   type OpenVSwitch,
   ovsBridges,
@@ -46,6 +47,7 @@ import {
   bridgeKey,
   CHAIN_PREFIX,
   chainKey,
+  compare,
   type File,
   hostPart,
   isOurFile,
@@ -375,7 +377,7 @@ export async function observe(
     ovsBridges(machine.ovs).flatMap(({ name, link }) => (link === undefined ? [] : [[link, name]])),
   );
   const onPorts = new Set([
-    ...[...desired.ports, ...bridged.ports].flatMap(({ device, bridge }) => [device, bridge]),
+    ...[...desired.ports, ...bridged.ports, ...bridged.formerPorts].flatMap(({ device, bridge }) => [device, bridge]),
     ...bridged.bridges.map(({ name }) => name),
     ...renamed.keys(),
   ]);
@@ -388,7 +390,8 @@ export async function observe(
     ours: owned,
     wanted: desired.addresses,
   });
-  const onBridges = await readForeign(host, onPorts, { addresses: machine.printedAddresses });
+  const families = isMoving(machine, desired, bridged) ? ([4, 6] as const) : ([6] as const);
+  const onBridges = await readForeign(host, onPorts, { addresses: machine.printedAddresses, families });
   const moved = new Set(machine.owned.moved);
   const onRenamed = onBridges.flatMap((each) => {
     const device = renamed.get(each.device);
@@ -427,6 +430,7 @@ export async function observe(
     portRoutes: portRoutes(machine, desired, owned),
     cutOff: cutOff(machine, desired.addresses),
     onBridges,
+    formerPorts: bridged.formerPorts,
     moved,
     claims:
       renderer.name === 'none'
@@ -456,12 +460,14 @@ export async function observeManaged(
   return { ...observation, state: { ...observation.state, profiles }, managers: known, onManaged };
 }
 
+type Bridged = Pick<NetworkState, 'bridges' | 'ports'> & { formerPorts: Port[]; emptied: Set<string> };
+
 /** Bridges and ports that are wanted, or ours as recorded. */
 function observeBridges(
   { links, ovs, addresses, ownedBridges, ownedPorts }: Machine,
   desired: Pick<NetworkState, 'bridges' | 'ports'>,
   owned: ReadonlySet<string>,
-): Pick<NetworkState, 'bridges' | 'ports'> & { emptied: Set<string> } {
+): Bridged {
   const ourBridges = new Set(ownedBridges.map(bridgeKey));
   const ours = new Set([...ownedPorts, ...desired.ports].map(portKey));
   const known = new Set([...ourBridges, ...desired.bridges.map(bridgeKey)]);
@@ -484,7 +490,24 @@ function observeBridges(
   const emptied = new Set(
     bridges.filter((bridge) => ourBridges.has(bridgeKey(bridge)) && !isBusy(bridge)).map(bridgeKey),
   );
-  return { bridges, ports, emptied };
+  const there = new Set(ports.map(portKey));
+  const formerPorts = ownedPorts.filter((port) => !there.has(portKey(port)) && !(port.type === 'ovs' && isSilent(ovs)));
+  return { bridges, ports, formerPorts, emptied };
+}
+
+/** Whether a NIC is to become a port, or none, or a run that was killed left that half done: its own address is on the port still. */
+function isMoving(
+  { addresses }: Machine,
+  desired: Pick<NetworkState, 'addresses' | 'ports'>,
+  { ports, formerPorts }: Bridged,
+): boolean {
+  const { missing, extra } = compare(desired.ports, ports, portKey);
+  if (missing.length + extra.length + formerPorts.length > 0) return true;
+  const devices = new Set(desired.ports.map(({ device }) => device));
+  const there = addresses.filter(({ device }) => devices.has(device));
+  if (there.length === 0) return false;
+  const hosts = new Set(desired.addresses.map(({ spec }) => hostPart(spec)));
+  return there.some(({ spec }) => hosts.has(hostPart(spec)));
 }
 
 /** A foreign address on a NIC that is to be a port has no network there: the bridge has. */

@@ -36,7 +36,7 @@ export type Owned = {
   bridges: (Known & { mac?: string })[];
   /** `id`: of the bridge. */
   ports: (Omit<Place, 'on'> & { bridge: string; type: BridgeType; id?: BridgeId })[];
-  /** What of IPv6 went to a bridge with a NIC: keys of movedKey. */
+  /** What went to a bridge with a NIC, and does not tell by itself that it did: keys of movedKey. */
   moved: string[];
 };
 

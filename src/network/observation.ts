@@ -3,7 +3,7 @@
 import { type Foreign, foreignKey } from '../dialects/foreign.ts';
 import type { ManagedDevice } from '../dialects/nmcli.ts';
 import type { ObservedLink } from './nics.ts';
-import type { NetworkState, SubnetRoute, TableName } from './state.ts';
+import type { NetworkState, Port, SubnetRoute, TableName } from './state.ts';
 
 /** What has moved, wherever it is now. */
 export const movedKey = (foreign: Foreign): string =>
@@ -61,9 +61,11 @@ export type Observation = {
   portRoutes: readonly { device: string; dest: string }[];
   /** Networks of wanted addresses that are there, and that nothing leads to. */
   cutOff: readonly SubnetRoute[];
-  /** Every address and route of NICs that are, or are to be, ports, and of their bridges. */
+  /** Every address and route of NICs that are, or are to be, ports, and of their bridges; routes of IPv4 only where a NIC moves. */
   onBridges: readonly Foreign[];
-  /** What of IPv6 has moved to a bridge with a NIC, as recorded: `movedKey`. */
+  /** Ports of bridges of ours, as recorded, that are none any more. */
+  formerPorts?: readonly Port[];
+  /** What has moved to a bridge with a NIC, as recorded: `movedKey`. Of IPv4 only what does not tell by itself whose it is. */
   moved: ReadonlySet<string>;
   claims: readonly Claim[];
   /** The devices that NetworkManager manages; empty where it does not run, or was not asked. */

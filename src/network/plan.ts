@@ -10,6 +10,7 @@ import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';
 import type { ObservedLink } from './nics.ts';
 import { type Claim, movedKey, type Observation } from './observation.ts';
+import { losesAll, routeMoves } from './route-moves.ts';
 import {
   type Address,
   addressKey,
@@ -35,7 +36,7 @@ import {
   type Sysctl,
   sameList,
 } from './state.ts';
-import { canShrink, chainRemoval, type LateStep, type Step } from './step.ts';
+import { canShrink, chainRemoval, type LateStep, type MoveStep, type Step } from './step.ts';
 
 /**
  * The order never cuts what stays:
@@ -60,6 +61,12 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   const moves = planPorts(desired, observation);
   const { early, late } = splitRemovals(addresses.extra, desired, observation);
   const routes = planRoutes(desired, observation, early);
+  const { steps: moved } = routeMoves(desired, observation, addresses.extra);
+  // They would go with the last address, and be lost with a run that is killed then.
+  const [hasty, inTurn] = parted(moved, ({ to, way }) => {
+    const isThere = observation.links.some(({ device }) => device === to);
+    return isThere && way !== undefined && losesAll(way.from, observation, early);
+  });
   const removeAddress = (address: Address): Step => ({
     kind: 'remove-address',
     address,
@@ -67,6 +74,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   });
   const files = planFiles(desired.files, observation);
   const removals = [
+    ...hasty,
     ...routes.early.map((route): Step => ({ kind: 'remove-route', route })),
     ...early.map(removeAddress),
   ];
@@ -81,6 +89,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
       .map((route): Step => ({ kind: 'add-subnet-route', route })),
     ...routes.missing.map((route): Step => ({ kind: 'add-route', route })),
     ...routes.late.map((route): Step => ({ kind: 'remove-route', route })),
+    ...inTurn,
     ...late.map(removeAddress),
     ...moves.after,
     // It takes routes along, which then cannot be removed.
@@ -101,7 +110,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   const [opening, last] = held.isEnd
     ? [[], [...settings.filter(opensWay).map(asLate), ...rest]]
     : [settings.filter(opensWay), rest];
-  const returns = planReturns(desired, observation);
+  const returns = planReturns(desired, observation, moved);
   const [filesNow, filesThen] = returns.length === 0 ? [files, []] : keepReturning(files, desired, observed, returns);
 
   return [
@@ -151,12 +160,13 @@ function release(desired: NetworkState, seen: Observation): { released: Step[]; 
 type Return = Extract<Step, { kind: 'return-device' }>;
 
 /** NICs that NetworkManager is to have again: it finds them set up, and takes nothing away. */
-function planReturns(desired: NetworkState, { state, managers }: Observation): Return[] {
+function planReturns(desired: NetworkState, { state, managers }: Observation, moved: readonly MoveStep[]): Return[] {
   if (managers.size === 0) return [];
   return compare(desired.released, state.released, String).extra.flatMap((device): Return[] => {
     const profile = desired.profiles.find((each) => each.device === device);
     if (profile === undefined || managers.has(device)) return [];
-    return [{ kind: 'return-device', device, uuid: profile.uuid }];
+    const keep = moved.flatMap(({ to, way }) => (to === device && way !== undefined ? [way.there] : []));
+    return [{ kind: 'return-device', device, uuid: profile.uuid, ...keeping(keep) }];
   });
 }
 
@@ -397,6 +407,11 @@ function planConfiguration(files: readonly Step[], others: readonly Step[], { ma
   const isRead = others.some((step) => (step.kind === 'apply-profile' ? !step.active : /-device$/.test(step.kind)));
   const isNew = files.some((step) => pathOf(step) === DEFAULTS_PATH);
   return managers.size > 0 && isNew && !isRead ? [{ kind: 'load-configuration' }] : [];
+}
+
+function parted<T>(items: readonly T[], isFirst: (item: T) => boolean): [T[], T[]] {
+  const first = new Set(items.filter(isFirst));
+  return [[...first], items.filter((item) => !first.has(item))];
 }
 
 const keeping = (keep: readonly Foreign[]) => (keep.length === 0 ? {} : { keep });

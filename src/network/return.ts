@@ -4,6 +4,7 @@ import {
   type Foreign,
   foreignKey,
   foreignPlace,
+  hopDevices,
   parseForeignNeighbours,
   parseForeignRoutes,
 } from '../dialects/foreign.ts';
@@ -79,26 +80,39 @@ export function settingsToReturn(state: NetworkState, left: Left | undefined, no
 
 /**
  * What was there of others on these devices, or with a source of ours, and is not any more, nor anything else in its place. Of fifty
- * thousand routes nearly all are the same lines: only the others are read.
+ * thousand routes nearly all are the same lines: only the others are read. `orMoved`: what is there by another device as well.
  */
-export function goneSince(before: Standing, now: Standing, devices: readonly string[], ours: Ours): Foreign[] {
+export function goneSince(
+  before: Standing,
+  now: Standing,
+  devices: readonly string[],
+  ours: Ours,
+  orMoved = false,
+): Foreign[] {
   const asked = new Set(devices);
   const went = [...parsed(without(before.routes, now.routes)), ...parseForeignNeighbours(before.neighbours, asked)];
   const came = [...parsed(without(now.routes, before.routes)), ...parseForeignNeighbours(now.neighbours, asked)];
   const known = new Set(went.map(foreignKey));
   const there = new Set(came.map(foreignKey));
-  const news = came.filter((each) => !known.has(foreignKey(each)) && isForeign(each, ours));
+  const moved = new Set(orMoved ? went.map(wayKey) : []);
+  const isNew = (each: Foreign) => !known.has(foreignKey(each)) && !moved.has(wayKey(each));
+  const news = came.filter((each) => isNew(each) && isForeign(each, ours));
   const replaced = new Set(news.map(foreignPlace));
   const sources = new Set([...ours.owned].map((key) => hostPart(key.slice(key.indexOf(' ') + 1))));
   const hasOurSource = ({ words }: Foreign) => sources.has(/ src (\S+)/.exec(words)?.[1] ?? '');
   return went.filter(
     (each) =>
-      (asked.has(each.device) || hasOurSource(each)) &&
+      (hopDevices(each).some((device) => asked.has(device)) || hasOurSource(each)) &&
       isForeign(each, ours) &&
       !there.has(foreignKey(each)) &&
       !replaced.has(foreignPlace(each)),
   );
 }
+
+/** The same for a route and for that by another device. */
+export const wayKey = (foreign: Foreign): string => withoutDevices(foreignKey(foreign));
+
+export const withoutDevices = (key: string): string => key.replace(/ dev \S+/g, '');
 
 function without(lines: readonly string[], others: readonly string[]): string[] {
   if (lines.length === others.length && lines.every((line, n) => line === others[n])) return [];
@@ -118,7 +132,7 @@ const isForeign = (each: Foreign, { ownedRoutes }: Ours): boolean => {
 
 /** They come and go with addresses. Some give theirs the kernel's name, but those lead by a gateway, or have no source. */
 const ofTheKernel = ({ protocol, words }: Foreign): boolean =>
-  protocol === 'kernel' && / src /.test(words) && !/ via /.test(words);
+  protocol === 'kernel' && / src /.test(words) && !/ (via|table) /.test(words);
 
 const foreignAddresses = (addresses: readonly Address[], { owned }: Ours): Address[] =>
   addresses.filter((address) => !owned.has(addressKey(address)));

@@ -21,8 +21,7 @@ export type Step =
   | { kind: 'remove-port'; port: Port }
   /** The route to the network of an address that stays on a port: it would draw that network's packets to the port. */
   | { kind: 'remove-port-route'; device: string; dest: string }
-  /** A global IPv6 address, or an IPv6 default route, that goes with the NIC's addresses. */
-  | { kind: 'move-foreign'; foreign: Foreign; to: string }
+  | MoveStep
   /** `by`: NetworkManager does it when the profile is applied, not `ip`. */
   | { kind: 'add-address'; address: Address; by?: 'networkmanager' }
   | { kind: 'remove-address'; address: Address; foreign: boolean; by?: 'networkmanager' }
@@ -53,7 +52,7 @@ export type Step =
   /** NetworkManager leaves a device alone, with all that is on it. */
   | { kind: 'release-device'; device: string }
   /** NetworkManager has a device again, which is set up as its profile says. */
-  | { kind: 'return-device'; device: string; uuid: string }
+  | { kind: 'return-device'; device: string; uuid: string; keep?: readonly Foreign[] }
   /** What is foreign, and was lost when a run was killed, or with IPv6. */
   | { kind: 'put-back'; foreign: Foreign }
   | { kind: 'add-chain'; chain: Chain }
@@ -80,6 +79,18 @@ export type Step =
   | { kind: 'cut-flows'; of: string; count: number }
   /** Gratuitous ARP: neighbours learn the addresses at once. `mac`: undefined where it may be another by then. */
   | { kind: 'announce-addresses'; device: string; mac?: string; addresses: readonly string[] };
+
+/** A global IPv6 address, an IPv6 default route, or an IPv4 route in any table, that goes with the NIC's addresses. */
+export type MoveStep = {
+  kind: 'move-foreign';
+  foreign: Foreign;
+  to: string;
+  /**
+   * Of an IPv4 route. `there`: as it is then; `isThere`: it is, or one of ours that does its work; `endsByItself`: the old one goes with
+   * the last address; `isTold`: its source or gateway tells whose it is.
+   */
+  way?: { from: string; there: Foreign; isThere: boolean; endsByItself: boolean; isTold: boolean };
+};
 
 export type StepKind = Step['kind'];
 

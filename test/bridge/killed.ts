@@ -9,6 +9,7 @@ import { elastic } from '../lab/table.ts';
 import { recordTools, type Tool, type Tools } from '../lab/tools.ts';
 import { type BridgeType, bridged, reload, shell } from './moves.ts';
 import { createOvsLab } from './ovs.ts';
+import { ADD_ROUTES } from './routes.ts';
 
 type Kind = {
   name: string;
@@ -57,6 +58,8 @@ export function killed(which: keyof typeof KINDS): void {
     before(async () => {
       lab = await kind.createLab();
       tools = await recordTools(lab.router);
+      await reload(lab, plain);
+      await shell(lab, ADD_ROUTES);
       for (const config of [onBridge, plain]) {
         await reload(lab, config);
         found.set(config, await all());

@@ -1,0 +1,172 @@
+// Foreign IPv4 routes of a NIC that becomes a port of a bridge, or is none any more: which go along with it, in every table, which stay
+// with an address of others, and which end with their source. Pure.
+
+import { bySomeOther, type Foreign, foreignKey, hopsOf } from '../dialects/foreign.ts';
+import { contains, type Network, parseCidr, parseIpv4 } from './ipv4.ts';
+import { movedKey, type Observation } from './observation.ts';
+import {
+  type Address,
+  addressKey,
+  bridgeKey,
+  compare,
+  hostPart,
+  type NetworkState,
+  portKey,
+  ROUTE_PROTOCOL,
+  routeTargetKey,
+} from './state.ts';
+import type { MoveStep } from './step.ts';
+
+/** `isBack`: from a bridge. */
+type Course = { from: string; to: string; isBack: boolean };
+
+export type RouteMoves = {
+  /** In this order: a gateway may be known by a route before it. */
+  steps: MoveStep[];
+  /** Their source goes. */
+  ending: Foreign[];
+  /** By an address of others, which stays. */
+  staying: Foreign[];
+};
+
+/** `going`: addresses that are to be removed. Nothing moves where no IPv4 route was read. */
+export function routeMoves(desired: NetworkState, observation: Observation, going: readonly Address[]): RouteMoves {
+  const found: RouteMoves = { steps: [], ending: [], staying: [] };
+  const ipv4 = observation.onBridges.filter(({ family }) => family === 4);
+  const routes = ipv4.filter(({ kind }) => kind === 'route');
+  if (routes.length === 0) return found;
+  const gone = new Set(going.map(addressKey));
+  const left = ipv4.flatMap((each) => (each.kind === 'address' ? [addressOf(each)] : []));
+  const staying = left.filter((address) => !gone.has(addressKey(address)));
+  const lost = hostsOf(going);
+  for (const host of hostsOf([...staying, ...desired.addresses])) lost.delete(host);
+  const known = new Set(routes.map(foreignKey));
+  const wanted = new Set(desired.routes.map(routeTargetKey));
+  for (const course of coursesOf(desired, observation)) {
+    const choose = chooser(course, { lost, routes, staying, desired, observation });
+    const own = routes.filter((each) => isBy(course.from, each) && !isOurs(each, observation) && !ofTheKernel(each));
+    const [onLink, byGateway] = [own.filter((each) => !hasGateway(each)), own.filter(hasGateway)];
+    for (const foreign of [...onLink, ...byGateway]) {
+      if (lost.has(sourceOf(foreign) ?? '')) {
+        found.ending.push(foreign);
+        continue;
+      }
+      const way = choose(foreign);
+      if (way === undefined) {
+        found.staying.push(foreign);
+        continue;
+      }
+      const isThere = known.has(foreignKey(way.there)) || wanted.has(way.there.target ?? '');
+      if (isThere && way.endsByItself) continue;
+      found.steps.push({ kind: 'move-foreign', foreign, to: course.to, way: { ...way, isThere } });
+    }
+  }
+  return found;
+}
+
+/** From where to where all goes: also where a run that was killed has taken the port out of its bridge already. */
+export function coursesOf(desired: NetworkState, { state, formerPorts = [], links }: Observation): Course[] {
+  const masters = new Map(links.map(({ device, master }) => [device, master]));
+  const former = formerPorts.filter(({ device }) => masters.get(device) === undefined);
+  const { extra } = compare(desired.ports, [...state.ports, ...former], portKey);
+  return [
+    ...extra.map(({ device, bridge }) => ({
+      from: bridge,
+      to: desired.ports.find((port) => port.device === device)?.bridge ?? device,
+      isBack: true,
+    })),
+    ...desired.ports.map(({ device, bridge }) => ({ from: device, to: bridge, isBack: false })),
+  ].filter(({ from, to }) => from !== to);
+}
+
+type Known = {
+  lost: ReadonlySet<string>;
+  routes: readonly Foreign[];
+  staying: readonly Address[];
+  desired: NetworkState;
+  observation: Observation;
+};
+
+/** How a route goes from one device to the other; undefined: it stays. */
+function chooser(
+  { from, to, isBack }: Course,
+  { lost, routes, staying, desired, observation }: Known,
+): (foreign: Foreign) => Omit<MoveStep['way'] & object, 'isThere'> | undefined {
+  const { state, emptied, moved } = observation;
+  const ends = compare(desired.bridges, state.bridges, bridgeKey).extra.some(
+    (bridge) => bridge.name === from && emptied.has(bridgeKey(bridge)),
+  );
+  const stay = ends ? [] : staying.filter(({ device }) => device === from);
+  const come = [...desired.addresses, ...staying].filter(({ device }) => device === to);
+  const [hostsThere, hostsHere] = [hostsOf(come), hostsOf(stay)];
+  const [there, here] = [networksOf(come), networksOf(stay)];
+  // On the link itself, for one gateway often.
+  const beside = routes
+    .filter((each) => (isBy(from, each) || isBy(to, each)) && !hasGateway(each) && !ofTheKernel(each))
+    .filter((each) => !lost.has(sourceOf(each) ?? ''));
+  const networksBeside = (table: string) =>
+    beside.filter((each) => ['', table].includes(tableOf(each))).flatMap((each) => destOf(each) ?? []);
+  const known = new Map<string, boolean>();
+  // The kernel looks for a gateway in the table of the route first, and then wherever its rules lead.
+  const isFar = (table: string) => (via: string) => {
+    const key = `${table} ${via}`;
+    const found = known.get(key) ?? !isIn([...there, ...networksBeside(table)], via);
+    known.set(key, found);
+    return found;
+  };
+  return (foreign) => {
+    const source = sourceOf(foreign) ?? '';
+    const gateways = hopsOf(foreign).flatMap(({ device, via }) => (device === from && via !== undefined ? [via] : []));
+    if (hostsHere.has(source) && !hostsThere.has(source)) return undefined;
+    const isTold = hostsThere.has(source) || gateways.some((via) => isIn(there, via));
+    if (!isTold && gateways.some((via) => isIn(here, via))) return undefined;
+    if (!isTold && isBack && stay.length > 0 && !moved.has(movedKey(foreign))) return undefined;
+    return {
+      from,
+      there: bySomeOther(foreign, from, to, isFar(tableOf(foreign))),
+      isTold,
+      // The kernel takes them away with the last address of a device. A hop of another one stays.
+      endsByItself: stay.length === 0 && hopsOf(foreign).every(({ device }) => device === from),
+    };
+  };
+}
+
+/** Whether the last IPv4 address of the device is among these. */
+export function losesAll(device: string, { onBridges }: Observation, going: readonly Address[]): boolean {
+  const keys = new Set(going.map(addressKey));
+  const there = onBridges.filter((each) => each.kind === 'address' && each.family === 4 && each.device === device);
+  return there.length > 0 && there.every((each) => keys.has(addressKey(addressOf(each))));
+}
+
+const addressOf = ({ device, words }: Foreign): Address => ({ device, spec: words.split(' dev ', 1)[0] ?? words });
+
+const hostsOf = (addresses: readonly Address[]): Set<string> => new Set(addresses.map(({ spec }) => hostPart(spec)));
+
+/** Of one with a peer the peer's. */
+const networksOf = (addresses: readonly Address[]): Network[] =>
+  addresses.flatMap(({ spec }) => parseCidr(spec.slice(spec.lastIndexOf(' ') + 1)) ?? []);
+
+function isIn(networks: readonly Network[], address: string): boolean {
+  const number = parseIpv4(address);
+  return number !== undefined && networks.some((network) => contains(network, number));
+}
+
+function destOf({ words }: Foreign): Network | undefined {
+  const [, dest = ''] = /^(?:unicast )?(\S+)/.exec(words) ?? [];
+  return parseCidr(dest.includes('/') ? dest : `${dest}/32`);
+}
+
+const isBy = (device: string, foreign: Foreign): boolean => hopsOf(foreign).some((hop) => hop.device === device);
+
+const hasGateway = ({ words }: Foreign): boolean => / via /.test(words);
+
+const tableOf = ({ words }: Foreign): string => / table (\S+)/.exec(words)?.[1] ?? '';
+
+const sourceOf = ({ words }: Foreign): string | undefined => / src (\S+)/.exec(words)?.[1];
+
+const isOurs = ({ protocol, target = '' }: Foreign, { ownedRoutes }: Observation): boolean =>
+  protocol === ROUTE_PROTOCOL || ownedRoutes.has(target);
+
+/** They come with addresses, and go with them. In other tables the kernel makes none for a NIC of ours. */
+const ofTheKernel = ({ protocol, words }: Foreign): boolean =>
+  protocol === 'kernel' && / src /.test(words) && !/ (via|table) /.test(words);

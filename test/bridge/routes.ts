@@ -1,0 +1,171 @@
+// IPv4 routes of others through the uplink's NIC, in every table: they go along with it, there and back.
+
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { killWaiters } from '../confirm/router.ts';
+import { ADDRESSES, type Lab, NICS } from '../lab/lab.ts';
+import { elastic } from '../lab/table.ts';
+import { bridged, type Kind, refused, reload, shell } from './moves.ts';
+
+const { out, router: uplink, neighbour, v } = ADDRESSES;
+const NIC = NICS.public.device;
+
+/** By all that a route can say of itself, and in the order of those that need another one. */
+export const ADD_ROUTES = `
+  ip route add 10.50.0.0/16 via ${out} dev ${NIC} metric 50 mtu lock 1400 advmss 1300
+  ip route add 10.50.0.0/16 via ${neighbour} dev ${NIC} metric 60 proto 99 src ${uplink}
+  ip route add default via ${out} dev ${NIC} table 100 proto static
+  ip route add 10.51.0.0/16 via ${out} dev ${NIC} table 100 src ${uplink}
+  ip route add 198.51.100.1 dev ${NIC} table 101 scope link
+  ip route add 10.52.0.0/16 via 198.51.100.1 dev ${NIC} table 101 proto bird
+  ip route add 10.53.0.0/16 via 198.51.100.9 dev ${NIC} onlink table 102
+  ip route add 10.54.0.0/16 table 102 nexthop via ${out} dev ${NIC} weight 2 nexthop via ${neighbour} dev ${NIC}
+  ip route add 10.55.0.0/16 table 103 nexthop via ${v} dev eth1 nexthop via ${out} dev ${NIC}
+  ip route add 203.0.113.0/24 dev ${NIC} table 103 proto kernel scope link src ${uplink}
+  ip route add 10.56.0.0/16 dev ${NIC} tos 0x10 table 100000`;
+
+/** Without those of the kernel and ours. */
+export async function routesOf(lab: Lab): Promise<string[]> {
+  const { stdout } = await lab.router.run(['ip', '-4', '-details', '-oneline', 'route', 'show', 'table', 'all']);
+  const lines = stdout.split('\n').map((line) =>
+    line
+      .replace(/\\|\s+/g, ' ')
+      .replace(/ linkdown\b/g, '')
+      .replace(/ +/g, ' ')
+      .trim(),
+  );
+  return lines
+    .filter((line) => line !== '' && !/ table local | proto 175 | table main proto kernel /.test(line))
+    .sort();
+}
+
+const by = (device: string, lines: readonly string[]): string[] =>
+  lines.map((line) => line.replace(/ dev (?:eth0|br-\w+)(?= |$)/g, ` dev ${device}`)).sort();
+
+export function routesGo(kind: Kind): void {
+  const plain = elastic.config;
+  const onBridge = bridged(plain, kind.type);
+  const keeping = (config: string) =>
+    config.replace(`mac: '${NICS.public.mac}'`, `mac: '${NICS.public.mac}', keep-addresses: [192.0.2.99/24]`);
+  const router = async (t: { after(run: () => unknown): void }) => {
+    const lab = await kind.createLab();
+    t.after(() => lab.close());
+    await reload(lab, plain);
+    await shell(lab, ADD_ROUTES);
+    return { lab, found: await routesOf(lab) };
+  };
+
+  describe('foreign IPv4 routes', { concurrency: 2 }, () => {
+    it('go along with the NIC, in every table, to another bridge, and back', async (t) => {
+      const { lab, found } = await router(t);
+      await reload(lab, onBridge);
+      assert.deepEqual(await routesOf(lab), by('br-ex', found));
+      assert.equal((await reload(lab, onBridge)).result, 'unchanged');
+      await shell(lab, `ip route add 10.60.0.0/16 via ${out} dev br-ex table 100`);
+      const all = await routesOf(lab);
+      await reload(lab, onBridge.replace('bridge: br-ex', 'bridge: br-other'));
+      assert.deepEqual(await routesOf(lab), by('br-other', all));
+      await reload(lab, plain);
+      assert.deepEqual(await routesOf(lab), by(NIC, all));
+      assert.equal((await reload(lab, plain)).result, 'unchanged');
+    });
+
+    it('go back to the NIC from a bridge of others, and what is by an address of theirs stays there', async (t) => {
+      const { lab, found } = await router(t);
+      await shell(lab, `${kind.make}; ip link set br-ex up; ip addr add 198.51.100.200/25 dev br-ex`);
+      const theirs = ['10.70.0.0/16 via 198.51.100.129 dev br-ex', '10.71.0.0/16 dev br-ex table 100'];
+      await shell(lab, theirs.map((route) => `ip route add ${route}`).join('; '));
+      const both = await routesOf(lab);
+      await reload(lab, onBridge);
+      assert.deepEqual(await routesOf(lab), by('br-ex', both));
+      await reload(lab, plain);
+      assert.deepEqual(await routesOf(lab), both);
+      assert.equal(both.length, found.length + 2);
+    });
+
+    for (const end of ['rolled back', 'lapsed'] as const)
+      it(`are back when the move is ${end}, there and back`, async (t) => {
+        const { lab, found } = await router(t);
+        const takenBack = async (config: string, meanwhile = ':') => {
+          await lab.configure(config);
+          const seconds = end === 'lapsed' ? '3' : '60';
+          assert.equal((await lab.kylin('reload', '--confirm-within', seconds)).status, 0);
+          await shell(lab, meanwhile);
+          if (end === 'lapsed') {
+            await killWaiters(lab);
+            await sleep(3000);
+          }
+          const taken = await lab.kylin(...(end === 'lapsed' ? ['reload', '--trigger', 'timer'] : ['rollback']));
+          assert.equal(taken.status, 0, taken.stderr);
+        };
+        await takenBack(onBridge);
+        assert.deepEqual(await routesOf(lab), found);
+        await takenBack(onBridge, `${kind.remove}; ip link set ${NIC} up`);
+        assert.deepEqual(await routesOf(lab), found);
+        await takenBack(onBridge, `ip route delete 10.51.0.0/16 dev br-ex table 100`);
+        assert.deepEqual(
+          await routesOf(lab),
+          found.filter((line) => !line.includes('10.51.0.0/16')),
+        );
+        await reload(lab, onBridge);
+        const onIt = await routesOf(lab);
+        await takenBack(plain);
+        assert.deepEqual(await routesOf(lab), onIt);
+      });
+
+    it('are as before where the reload fails', async (t) => {
+      const { lab, found } = await router(t);
+      await lab.wire(NICS.public, 'down');
+      const [status, result] = await refused(lab, onBridge);
+      await lab.wire(NICS.public, 'up');
+      assert.deepEqual([status, result], [69, 'rolled-back']);
+      assert.deepEqual(await routesOf(lab), found);
+    });
+
+    it('with if_list: [] are on the NIC, but for those whose source goes, which are named', async (t) => {
+      const { lab, found } = await router(t);
+      await reload(lab, onBridge);
+      const { warnings } = await reload(lab, 'if_list: []\n');
+      const withoutOnlink = (lines: readonly string[]) => lines.map((line) => line.replace(' onlink', ''));
+      const left = found.filter((line) => !/ src | eth1 /.test(line));
+      assert.deepEqual(
+        withoutOnlink(await routesOf(lab)).filter((line) => !line.includes('eth1')),
+        withoutOnlink(left),
+      );
+      assert.ok(
+        warnings.some(({ message }) => message.startsWith('route 10.51.0.0/16 via ')),
+        JSON.stringify(warnings),
+      );
+    });
+
+    it('stay on the port with an address of others that they go by, and are named; so are rules', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      await reload(lab, keeping(plain));
+      await shell(
+        lab,
+        `${ADD_ROUTES}
+         ip address add 192.0.2.99/24 dev ${NIC}
+         ip route add 10.61.0.0/16 via 192.0.2.1 dev ${NIC} table 100
+         ip route add 10.62.0.0/16 via ${out} dev ${NIC} src 192.0.2.99 table 100
+         ip rule add iif ${NIC} lookup 100; ip rule add from 192.0.2.99 lookup 100; ip -6 rule add oif ${NIC} lookup 101`,
+      );
+      const all = await routesOf(lab);
+      const stays = (line: string) => /^unicast 10\.6[12]\./.test(line);
+      const { warnings } = await reload(lab, keeping(onBridge));
+      const goes = all.filter((line) => !stays(line));
+      assert.deepEqual(await routesOf(lab), [...all.filter(stays), ...by('br-ex', goes)].sort());
+      const said = warnings.map(({ message }) => message);
+      for (const message of [
+        `the rule "from all iif ${NIC} lookup 100" stays as it is, and packets come and leave by br-ex in place of ${NIC}: add one for br-ex`,
+        `the rule "from all oif ${NIC} lookup 101" stays as it is, and packets come and leave by br-ex in place of ${NIC}: add one for br-ex`,
+        `route 10.61.0.0/16 via 192.0.2.1 dev ${NIC} table 100 proto boot: stays with an address of others, and does not work there: move both, or take them away`,
+      ])
+        assert.ok(said.includes(message), `${message}\n${said.join('\n')}`);
+      assert.ok(!said.some((message) => message.includes('from 192.0.2.99 lookup')));
+      await reload(lab, keeping(plain));
+      assert.deepEqual(await routesOf(lab), all);
+    });
+  });
+}
