@@ -11,6 +11,7 @@ import { EIPS, elastic, listen } from '../lab/table.ts';
 import { createTraffic, type Traffic } from '../lab/traffic.ts';
 import { type BridgeType, bridged, reload, shell } from './moves.ts';
 import { addOvs } from './ovs.ts';
+import { ADD_ROUTES, by, FLUSH_ROUTES, routesOf } from './routes.ts';
 
 export const DROP_IN = '/etc/NetworkManager/conf.d/90-kylin-vr-bridges.conf';
 
@@ -81,6 +82,26 @@ export function managedMoves(path: 'keyfile' | 'ifcfg', type: BridgeType): void 
       assert.equal((await lab.kylin('rollback')).status, 0);
       assert.equal(await networkOf(lab.router), plain);
       assert.deepEqual(await states(), ['eth0:connected']);
+    });
+
+    it('foreign IPv4 routes go along, and come back with it', async () => {
+      await shell(lab, ADD_ROUTES);
+      const found = await routesOf(lab);
+      for (const [config, other] of [
+        [onBridge, elastic.config],
+        [elastic.config, onBridge],
+      ] as const) {
+        const there = await routesOf(lab);
+        await lab.configure(config);
+        assert.equal((await lab.kylin('reload', '--confirm-within', '60')).status, 0);
+        assert.deepEqual(await routesOf(lab), by(config === onBridge ? 'br-ex' : 'eth0', found));
+        assert.equal((await lab.kylin('rollback')).status, 0);
+        assert.deepEqual(await routesOf(lab), there, `taken back to ${other === onBridge ? 'the bridge' : 'the NIC'}`);
+        await reload(lab, config);
+        assert.deepEqual(await routesOf(lab), by(config === onBridge ? 'br-ex' : 'eth0', found));
+      }
+      assert.deepEqual(await routesOf(lab), found);
+      await shell(lab, FLUSH_ROUTES);
     });
 
     if (type === 'linux')

@@ -25,6 +25,10 @@ export const ADD_ROUTES = `
   ip route add 203.0.113.0/24 dev ${NIC} table 103 proto kernel scope link src ${uplink}
   ip route add 10.56.0.0/16 dev ${NIC} tos 0x10 table 100000`;
 
+export const FLUSH_ROUTES = `
+  ip route flush 10.50.0.0/16
+  for table in 100 101 102 103 100000; do ip route flush table $table; done`;
+
 /** Without those of the kernel and ours. */
 export async function routesOf(lab: Lab): Promise<string[]> {
   const { stdout } = await lab.router.run(['ip', '-4', '-details', '-oneline', 'route', 'show', 'table', 'all']);
@@ -36,11 +40,15 @@ export async function routesOf(lab: Lab): Promise<string[]> {
       .trim(),
   );
   return lines
-    .filter((line) => line !== '' && !/ table local | proto 175 | table main proto kernel /.test(line))
+    .filter(
+      (line) =>
+        line !== '' &&
+        !/ table local | proto 175 | table main proto kernel |^unicast default .* table main /.test(line),
+    )
     .sort();
 }
 
-const by = (device: string, lines: readonly string[]): string[] =>
+export const by = (device: string, lines: readonly string[]): string[] =>
   lines.map((line) => line.replace(/ dev (?:eth0|br-\w+)(?= |$)/g, ` dev ${device}`)).sort();
 
 export function routesGo(kind: Kind): void {
@@ -127,7 +135,7 @@ export function routesGo(kind: Kind): void {
       const { lab, found } = await router(t);
       await reload(lab, onBridge);
       const { warnings } = await reload(lab, 'if_list: []\n');
-      const withoutOnlink = (lines: readonly string[]) => lines.map((line) => line.replace(' onlink', ''));
+      const withoutOnlink = (lines: readonly string[]) => lines.map((line) => line.replaceAll(' onlink', ''));
       const left = found.filter((line) => !/ src | eth1 /.test(line));
       assert.deepEqual(
         withoutOnlink(await routesOf(lab)).filter((line) => !line.includes('eth1')),
@@ -137,6 +145,25 @@ export function routesGo(kind: Kind): void {
         warnings.some(({ message }) => message.startsWith('route 10.51.0.0/16 via ')),
         JSON.stringify(warnings),
       );
+    });
+
+    it('of IPv6, default routes of several makers, go along as they are', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      await reload(lab, plain);
+      await shell(
+        lab,
+        `ip addr add 2001:db8::5/64 dev ${NIC} nodad
+         for way in 'static metric 10' '99 metric 20' 'static metric 30'; do
+           ip -6 route add default via 2001:db8::1 dev ${NIC} proto $way
+         done`,
+      );
+      const defaults = async () => (await shell(lab, 'ip -6 route show default')).replace(/ pref medium| (?=\n)/g, '');
+      const found = await defaults();
+      await reload(lab, onBridge);
+      assert.equal(await defaults(), found.replaceAll(NIC, 'br-ex'));
+      await reload(lab, plain);
+      assert.equal(await defaults(), found);
     });
 
     it('stay on the port with an address of others that they go by, and are named; so are rules', async (t) => {

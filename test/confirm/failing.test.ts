@@ -4,7 +4,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { createLab } from '../lab/lab.ts';
 import { recordTools } from '../lab/tools.ts';
-import { apply, everything, json, one, other, shell, warningsOf } from './router.ts';
+import { apply, everything, json, one, other, shell, v, warningsOf } from './router.ts';
+
+/** The first look after a change. */
+const FAILS_TO_VERIFY = `case "$*" in *-batch*) : > /mnt/done ;; *json*-b*)
+    [ ! -e /mnt/done ] || [ -e /mnt/failed ] || { : > /mnt/failed; echo 'made to fail' >&2; exit 4; } ;; esac`;
 
 describe('a reload that fails', { concurrency: true }, () => {
   for (const [what, before] of [
@@ -33,12 +37,7 @@ describe('a reload that fails', { concurrency: true }, () => {
         );
       const found = await everything(lab);
       await lab.configure(other.replace('gateway: 203.0.113.1', 'gateway: 203.0.113.1, mtu: 1300'));
-      // The survey that verifies is the second one: everything is done by then.
-      await tools.before(
-        'ip',
-        `case "$*" in *json*-b*) n=$(cat /mnt/n 2> /dev/null || echo 0); echo $((n + 1)) > /mnt/n
-           [ $n != 1 ] || { echo 'made to fail' >&2; exit 4; } ;; esac`,
-      );
+      await tools.before('ip', FAILS_TO_VERIFY);
       const report = await json(lab, 'reload');
       await tools.before('ip');
       assert.deepEqual([report.status, report.result, warningsOf(report)], [69, 'rolled-back', []]);
@@ -50,6 +49,20 @@ describe('a reload that fails', { concurrency: true }, () => {
       assert.ok(report.steps.some(({ text }) => text === '+ address 203.0.113.51/32 on eth0'));
       assert.equal(await everything(lab), found);
     });
+
+  it('over NICs that were down: they are down again, and nothing is left on them', async (t) => {
+    const lab = await createLab({ networkScripts: true });
+    t.after(() => lab.close());
+    const tools = await recordTools(lab.router);
+    const all = async () => (await everything(lab)) + (await shell(lab, 'ip -br link | sort'));
+    const found = await all();
+    await lab.configure(`${other}route_list: [{ dest: 172.24.0.0/16, via: ${v} }]\n`);
+    await tools.before('ip', FAILS_TO_VERIFY);
+    const report = await json(lab, 'reload');
+    await tools.before('ip');
+    assert.deepEqual([report.status, report.result, warningsOf(report)], [69, 'rolled-back', []]);
+    assert.equal(await all(), found);
+  });
 
   it('before its first change: what is foreign stays, though the configuration would have it go', async (t) => {
     const lab = await createLab({ networkScripts: true });

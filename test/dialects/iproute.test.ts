@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import type { Foreign } from '../../src/dialects/foreign.ts';
 import {
   batchLine,
   type IpStep,
@@ -178,6 +179,20 @@ describe('what is not the output of ip', () => {
   });
 });
 
+const onlyRoute = (device: string): Foreign => ({
+  kind: 'route',
+  family: 4,
+  device,
+  words: `unicast default via 192.0.2.9 dev ${device} table 100 proto boot mtu 1400`,
+});
+
+const moving = (how: { isThere: boolean; endsByItself: boolean }): IpStep => ({
+  kind: 'move-foreign',
+  foreign: onlyRoute('eth0'),
+  to: 'br-ex',
+  way: { from: 'eth0', there: onlyRoute('br-ex'), isTold: true, ...how },
+});
+
 describe('lines of ip -batch', () => {
   const lines: [IpStep, string][] = [
     [{ kind: 'set-link-up', device: 'eth0' }, 'link set dev eth0 up'],
@@ -214,6 +229,19 @@ describe('lines of ip -batch', () => {
         },
       },
       'route append ::/0 via fe80::1 dev br-ex metric 1024\nroute delete ::/0 via fe80::1 dev eth0 metric 1024',
+    ],
+    [
+      moving({ isThere: false, endsByItself: false }),
+      'route append unicast 0.0.0.0/0 via 192.0.2.9 dev br-ex table 100 proto boot mtu 1400\n' +
+        'route delete unicast 0.0.0.0/0 via 192.0.2.9 dev eth0 table 100 proto boot',
+    ],
+    [
+      moving({ isThere: false, endsByItself: true }),
+      'route append unicast 0.0.0.0/0 via 192.0.2.9 dev br-ex table 100 proto boot mtu 1400',
+    ],
+    [
+      moving({ isThere: true, endsByItself: false }),
+      'route delete unicast 0.0.0.0/0 via 192.0.2.9 dev eth0 table 100 proto boot',
     ],
     [{ kind: 'add-address', address: address('192.0.2.1/26 on eth1') }, 'address replace 192.0.2.1/26 dev eth1'],
     [
