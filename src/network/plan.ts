@@ -10,7 +10,7 @@ import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';
 import type { ObservedLink } from './nics.ts';
 import { type Claim, movedKey, type Observation } from './observation.ts';
-import { losesAll, routeMoves } from './route-moves.ts';
+import { losesAll, routeMoves, routesBehind } from './route-moves.ts';
 import {
   type Address,
   addressKey,
@@ -84,9 +84,10 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...links.filter(({ kind }) => kind !== 'set-link-down'),
     ...addresses.missing.map((address): Step => ({ kind: 'add-address', address })),
     ...moves.ports,
-    ...observation.cutOff
-      .filter(({ device }) => desired.links.some((link) => link.device === device))
-      .map((route): Step => ({ kind: 'add-subnet-route', route })),
+    ...[
+      ...observation.cutOff.filter(({ device }) => desired.links.some((link) => link.device === device)),
+      ...routesBehind(addresses.missing, addresses.extra, desired, observation),
+    ].map((route): Step => ({ kind: 'add-subnet-route', route })),
     ...routes.missing.map((route): Step => ({ kind: 'add-route', route })),
     ...routes.late.map((route): Step => ({ kind: 'remove-route', route })),
     ...inTurn,

@@ -2,7 +2,7 @@
 // with an address of others, and which end with their source. Pure.
 
 import { bySomeOther, type Foreign, foreignKey, hopsOf } from '../dialects/foreign.ts';
-import { contains, type Network, parseCidr, parseIpv4 } from './ipv4.ts';
+import { contains, formatNetwork, type Network, parseCidr, parseIpv4 } from './ipv4.ts';
 import { movedKey, type Observation } from './observation.ts';
 import {
   type Address,
@@ -14,6 +14,7 @@ import {
   portKey,
   ROUTE_PROTOCOL,
   routeTargetKey,
+  type SubnetRoute,
 } from './state.ts';
 import type { MoveStep } from './step.ts';
 
@@ -129,6 +130,42 @@ function chooser(
       endsByItself: stay.length === 0 && hopsOf(foreign).every(({ device }) => device === from),
     };
   };
+}
+
+/**
+ * To networks of ours on a NIC that is no port any more: behind an address of others that stayed there the kernel takes one of ours for
+ * a second one of the same network, and makes no route, and that of theirs went with the move there.
+ */
+export function routesBehind(
+  coming: readonly Address[],
+  going: readonly Address[],
+  desired: NetworkState,
+  observation: Observation,
+): SubnetRoute[] {
+  const back = new Set(coursesOf(desired, observation).flatMap(({ to, isBack }) => (isBack ? [to] : [])));
+  if (back.size === 0) return [];
+  const gone = new Set(going.map(addressKey));
+  const ipv4 = observation.onBridges.filter(({ family }) => family === 4);
+  const staying = ipv4.flatMap((each) => (each.kind === 'address' ? [addressOf(each)] : []));
+  const behind = new Set(staying.filter((address) => !gone.has(addressKey(address))).map(networkKey));
+  const led = new Set(ipv4.filter((each) => each.kind === 'route' && tableOf(each) === '').map(destKey));
+  return coming.flatMap((address) => {
+    const { device, spec } = address;
+    const [network] = spec.endsWith('/32') ? [] : networksOf([address]);
+    const key = networkKey(address);
+    if (network === undefined || !back.has(device) || !behind.has(key) || led.has(key)) return [];
+    return [{ dest: formatNetwork(network), device, source: hostPart(spec) }];
+  });
+}
+
+const networkKey = (address: Address): string =>
+  networksOf([address])
+    .map((network) => `${formatNetwork(network)} dev ${address.device}`)
+    .join();
+
+function destKey(route: Foreign): string {
+  const network = hasGateway(route) ? undefined : destOf(route);
+  return network === undefined ? '' : `${formatNetwork(network)} dev ${route.device}`;
 }
 
 /** Whether the last IPv4 address of the device is among these. */

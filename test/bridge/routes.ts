@@ -122,6 +122,24 @@ export function routesGo(kind: Kind): void {
         assert.deepEqual(await routesOf(lab), onIt);
       });
 
+    it('are back beside an address of others in the network of ours, which stays on the port', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      const beside = (config: string) => keeping(config).replace('192.0.2.99/24', '203.0.113.99/24');
+      await reload(lab, beside(plain));
+      await shell(lab, `${ADD_ROUTES}; ip address add 203.0.113.99/24 dev ${NIC}`);
+      const found = await routesOf(lab);
+      await lab.configure(beside(onBridge));
+      assert.equal((await lab.kylin('reload', '--confirm-within', '60')).status, 0);
+      assert.deepEqual(await routesOf(lab), by('br-ex', found));
+      const taken = await lab.kylin('rollback');
+      assert.equal(taken.status, 0, taken.stderr);
+      assert.deepEqual(await routesOf(lab), found);
+      await reload(lab, beside(onBridge));
+      await reload(lab, beside(plain));
+      assert.deepEqual(await routesOf(lab), found);
+    });
+
     it('are as before where the reload fails', async (t) => {
       const { lab, found } = await router(t);
       await lab.wire(NICS.public, 'down');
