@@ -7,7 +7,14 @@ import type { Machine } from './machine/observe.ts';
 import { usedNics } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { type Left, ourRoutes, withStayed } from './network/return.ts';
-import { type Address, addressKey, type NetworkState, type Profile, routeTargetKey } from './network/state.ts';
+import {
+  type Address,
+  addressKey,
+  type Bridge,
+  type NetworkState,
+  type Profile,
+  routeTargetKey,
+} from './network/state.ts';
 import type { Ways } from './network/translation.ts';
 import type { Survey } from './survey.ts';
 
@@ -42,7 +49,12 @@ function stateBefore({ machine, observation, binding, desired }: Survey): Networ
     [...state.addresses, ...takenOver(machine, desired, observation)],
     machine.printedAddresses,
   );
-  return { ...state, files, profiles, addresses, routes: ourRoutes(state.routes, { ownedRoutes }) };
+  // One that is made anew is known to neighbours by the MAC that it has, and its IPv6 is made of that.
+  const bridges = state.bridges.map((bridge): Bridge => {
+    const mac = machine.links.find(({ device }) => device === bridge.name)?.mac;
+    return mac === undefined ? bridge : { ...bridge, mac };
+  });
+  return { ...state, bridges, files, profiles, addresses, routes: ourRoutes(state.routes, { ownedRoutes }) };
 }
 
 /** Leases that are to be addresses of ours for good. NetworkManager gets its own again by its profile. */
