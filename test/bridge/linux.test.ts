@@ -1,16 +1,5 @@
 import { describe } from 'node:test';
-import { createLab } from '../lab/lab.ts';
+import { LINUX } from './linux.ts';
 import { moves } from './moves.ts';
 
-describe('the uplink on a Linux bridge', { concurrency: true }, () => {
-  moves({
-    type: 'linux',
-    createLab,
-    make: 'ip link add br-ex type bridge',
-    remove: 'ip link delete br-ex',
-    addPort: (device) => `ip link set ${device} master br-ex`,
-    removePort: (device) => `ip link set ${device} nomaster`,
-    ports: `ip -o link show | sed -En 's/^[0-9]+: ([^@:]+).* master br-ex .*/\\1/p' | sort`,
-    gapMs: 100,
-  });
-});
+describe('the uplink on a Linux bridge', { concurrency: true }, () => moves(LINUX));

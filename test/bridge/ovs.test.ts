@@ -6,19 +6,10 @@ import { networkOf } from '../lab/state.ts';
 import { EIPS, elastic } from '../lab/table.ts';
 import { recordTools } from '../lab/tools.ts';
 import { bridged, moves, refused, reload, shell } from './moves.ts';
-import { createOvsLab, type OvsLab } from './ovs.ts';
+import { createOvsLab, OVS, type OvsLab } from './ovs.ts';
 
 describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => {
-  moves({
-    type: 'ovs',
-    createLab: createOvsLab,
-    make: 'ovs-vsctl --timeout=10 add-br br-ex',
-    remove: 'ovs-vsctl --timeout=10 del-br br-ex',
-    addPort: (device) => `ovs-vsctl --timeout=10 add-port br-ex ${device}`,
-    removePort: (device) => `ovs-vsctl --timeout=10 del-port br-ex ${device}`,
-    ports: 'ovs-vsctl --timeout=10 br-exists br-ex && ovs-vsctl --timeout=10 list-ports br-ex | sort || true',
-    gapMs: 1000,
-  });
+  moves(OVS);
 
   it('keeps its IPv6 for the time after a port with an MTU too small for that', async (t) => {
     const lab = await createOvsLab();

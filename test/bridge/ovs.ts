@@ -1,6 +1,7 @@
 // Open vSwitch in the router's own namespace, with its datapath in user space: the kernel needs no module.
 
 import { createLab, type Lab, NICS } from '../lab/lab.ts';
+import type { Kind } from './moves.ts';
 
 /** Where Debian has it, for who looks for more than a socket. */
 const START = `
@@ -95,5 +96,16 @@ export async function addOvs<L extends Lab>(lab: L): Promise<L & OvsLab> {
     throw error;
   }
 }
+
+export const OVS: Kind = {
+  type: 'ovs',
+  createLab: createOvsLab,
+  make: 'ovs-vsctl --timeout=10 add-br br-ex',
+  remove: 'ovs-vsctl --timeout=10 del-br br-ex',
+  addPort: (device) => `ovs-vsctl --timeout=10 add-port br-ex ${device}`,
+  removePort: (device) => `ovs-vsctl --timeout=10 del-port br-ex ${device}`,
+  ports: 'ovs-vsctl --timeout=10 br-exists br-ex && ovs-vsctl --timeout=10 list-ports br-ex | sort || true',
+  gapMs: 1000,
+};
 
 export { NICS };
