@@ -13,6 +13,7 @@ import type { ProfileKeys } from './dialects/profile-keys.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { MANAGER_FOLDER, UNMANAGED_PATH, unmanagedFiles } from './dialects/unmanaged.ts';
 import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
+import { hearingOf } from './machine/hearing.ts';
 import type { Host } from './machine/host.ts';
 import { keptKeys } from './machine/kept-keys.ts';
 import { askManaged, canAsk } from './machine/networkmanager.ts';
@@ -75,6 +76,7 @@ import {
   type Port,
   portKey,
   ROUTE_PROTOCOL,
+  type Sysctl,
   type TableName,
 } from './network/state.ts';
 import type { Step } from './network/step.ts';
@@ -149,7 +151,8 @@ export async function survey(
   const pendingPorts = read.ownedPorts.filter((port) => !machine.ownedPorts.includes(port));
   const kept = keptKeys(machine.files, binding.bound, renderer);
   const wantedNow = desiredOf(config, binding, renderer, { abilities, ways, keys: kept.keys });
-  const described = withStaying(withMtus(wantedNow, binding, machine.owned), pendingPorts);
+  const heard = await hearingOf(host, machine, binding);
+  const described = withSysctls(withStaying(withMtus(wantedNow, binding, machine.owned), pendingPorts), heard.sysctls);
   const endsIpv6 = scope === 'boot' && config.nics.length > 0 && (await mayEndIpv6(host, machine));
   const unheld = await withDropIns(host, endsIpv6 ? withoutIpv6(described) : described, {
     config,
@@ -217,7 +220,7 @@ export async function survey(
     ...waitingForIpv6(machine.lost, machine.links),
     ...staying,
   ];
-  const ours = ownedBy(unheld, binding, machine, steps);
+  const ours = { ...ownedBy(unheld, binding, machine, steps), heard: heard.heard };
   const owned = leaveNics ? union(machine.owned, ours) : ours;
   return {
     machine,
@@ -351,6 +354,9 @@ const withoutIpv6 = (wanted: NetworkState): NetworkState => ({
     ...['all', 'default'].map((name) => ({ key: `net/ipv6/conf/${name}/disable_ipv6`, value: '1' })),
   ],
 });
+
+const withSysctls = (wanted: NetworkState, sysctls: readonly Sysctl[]): NetworkState =>
+  sysctls.length === 0 ? wanted : { ...wanted, sysctls: [...wanted.sysctls, ...sysctls] };
 
 /** NetworkManager goes on leaving alone what is left alone. */
 const withStaying = (wanted: NetworkState, staying: readonly Port[]): NetworkState =>
@@ -492,6 +498,7 @@ export function union(a: Owned, b: Owned): Owned {
     bridges: merge(a.bridges, b.bridges),
     ports: merge(a.ports, b.ports),
     moved: merge(a.moved, b.moved),
+    heard: uniqueBy(({ mac }) => mac, [...a.heard, ...b.heard]),
   };
 }
 
@@ -500,7 +507,7 @@ function ownedBy(
   { bound, pending, broken }: NicBinding,
   machine: Machine,
   steps: readonly Step[],
-): Owned {
+): Omit<Owned, 'heard'> {
   const macOf = new Map(bound.flatMap((nic) => [nic.device, carrierOf(nic)].map((device) => [device, nic.mac])));
   const indexOf = new Map(machine.links.map(({ device, index }) => [device, index]));
   const placeOf = (device: string) => {

@@ -137,7 +137,9 @@ async function withoutGone(host: Host, checkpoint: Checkpoint, links: Machine['l
   // A bridge comes back with its port.
   const isThere = ({ device }: { device: string }) => isLink(device) || ports.some(({ bridge }) => bridge === device);
   const sysctls: Sysctl[] = [];
-  for (const sysctl of state.sysctls) if ((await host.sysctl(sysctl.key)) !== undefined) sysctls.push(sysctl);
+  const comes = (key: string) => ports.some(({ bridge }) => key.includes(`/conf/${bridge}/`));
+  for (const sysctl of state.sysctls)
+    if (comes(sysctl.key) || (await host.sysctl(sysctl.key)) !== undefined) sysctls.push(sysctl);
   return {
     ...checkpoint,
     bound: bound.filter(({ device, mac }) =>

@@ -50,6 +50,8 @@ const withAddresses = array(
           valid_life_time: optional(number),
           preferred_life_time: optional(number),
           deprecated: optional(boolean),
+          dynamic: optional(boolean),
+          temporary: optional(boolean),
           noprefixroute: optional(boolean),
           mngtmpaddr: optional(boolean),
           home: optional(boolean),
@@ -86,6 +88,9 @@ export function parseForeignAddresses(
       if (local === undefined || (info.dadfailed && !duplicates) || (info.family !== 'inet' && info.family !== 'inet6'))
         return [];
       const family = info.family === 'inet' ? 4 : 6;
+      // Before Linux 5.18 it does not say so, and has these flags.
+      const ofRouter = info.dynamic && (info.mngtmpaddr || info.temporary) ? 'kernel_ra' : undefined;
+      const maker = info.protocol?.startsWith('kernel') ? info.protocol : ofRouter;
       // One that is deprecated may be so for ever, of which the kernel says of IPv4 no more than that.
       const preferred = info.deprecated ? 0 : (info.preferred_life_time ?? FOR_EVER);
       const word = (name: string, value: string | number | undefined) => (value === undefined ? [] : [name, value]);
@@ -96,7 +101,7 @@ export function parseForeignAddresses(
           family,
           device,
           global: info.scope === 'global',
-          ...(info.protocol?.startsWith('kernel') && { protocol: info.protocol }),
+          ...(maker !== undefined && { protocol: maker }),
           ...(family === 4 && label !== undefined && !isWord(label) && { label }),
           words: [
             `${words}/${info.prefixlen}`,
@@ -253,6 +258,17 @@ export function bySomeOther(foreign: Foreign, from: string, to: string, isFar: (
       return `${hop.slice(0, -from.length)}${to}${far ? ' onlink' : ''}`;
     }),
   };
+}
+
+/** Of a route of IPv6 with several hops one for each: the kernel takes each of them alone, and makes one of them again. */
+export function byHop(foreign: Foreign): Foreign[] {
+  const [head = '', ...hops] = foreign.words.split(' nexthop ');
+  if (foreign.kind !== 'route' || foreign.family === 4 || hops.length === 0) return [foreign];
+  const [, dest = '', rest = ''] = /^((?:unicast )?\S+)(.*)$/.exec(head) ?? [];
+  return hops.map((hop) => {
+    const [, device = ''] = /(?:^| )dev (\S+)/.exec(hop) ?? [];
+    return { ...foreign, device, words: `${dest} ${hop.replace(/ weight \d+/, '')}${rest}` };
+  });
 }
 
 /** Two with the same key are the same thing: what changes by itself, or by coming again, does not count. */

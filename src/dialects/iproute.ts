@@ -252,7 +252,7 @@ export function batchLine(step: IpStep): string {
     case 'remove-port-route':
       return `route delete ${step.dest} dev ${step.device} proto kernel`;
     case 'move-foreign':
-      return step.way === undefined ? moveLines(step.foreign, step.to) : moveRouteLines(step.foreign, step.way);
+      return step.way === undefined ? moveLines(step) : moveRouteLines(step.foreign, step.way);
     case 'add-address':
       return (
         (step.address.found && foreignLine(step.address.found)) ??
@@ -272,13 +272,14 @@ export function batchLine(step: IpStep): string {
 }
 
 /** There before it is gone here, under the NIC's own words. */
-function moveLines({ kind, device, words }: Foreign, to: string): string {
+function moveLines({ foreign, to, there: isThere }: Extract<IpStep, { kind: 'move-foreign' }>): string {
+  const { kind, device, words } = foreign;
   const here = kind === 'address' ? words.split(' dev ', 1)[0] : routeStart(words);
   const there = routeStart(words).replace(` dev ${device}`, ` dev ${to}`);
   // Without -6 only the address tells `ip` the family, and `default` is none.
-  return kind === 'address'
-    ? `address replace ${there}\naddress delete ${here} dev ${device}`
-    : `route append ${inet6(there)}\nroute delete ${inet6(here ?? '')}`;
+  if (kind === 'address') return `address replace ${there}\naddress delete ${here} dev ${device}`;
+  const gone = `route delete ${inet6(here ?? '')}`;
+  return isThere ? gone : `route append ${inet6(there)}\n${gone}`;
 }
 
 /** One that is there already, from a run that was killed, the kernel does not take a second time. */

@@ -10,6 +10,7 @@ import { UnsupportedError } from '../errors.ts';
 import { describe, type Step } from '../network/step.ts';
 import { type Answers, askRules } from './early.ts';
 import { keepLost, putBack, readNeighbours } from './foreign.ts';
+import { askRouters } from './hearing.ts';
 import type { Host } from './host.ts';
 import { keepingIpv6 } from './ipv6.ts';
 import { applyProfiles, loadConfiguration, orphaned } from './networkmanager.ts';
@@ -53,7 +54,7 @@ export async function applySteps(host: Host, steps: readonly Step[]): Promise<Ou
 
 /** NetworkManager may tell firewalld. */
 const leavesRules = ({ by, steps }: Batch): boolean =>
-  by === 'ip' || by === 'ip-alone' || (by === 'one' && LEAVING_RULES.has(steps[0].kind));
+  by === 'ip' || by === 'ip-alone' || by === 'advertised' || (by === 'one' && LEAVING_RULES.has(steps[0].kind));
 
 const LEAVING_RULES: ReadonlySet<Step['kind']> = new Set([
   'set-sysctl',
@@ -61,6 +62,7 @@ const LEAVING_RULES: ReadonlySet<Step['kind']> = new Set([
   'remove-file',
   'back-up-file',
   'announce-addresses',
+  'ask-routers',
 ]);
 
 const isAnnouncement = ({ by, steps }: Batch): boolean => by === 'one' && steps[0].kind === 'announce-addresses';
@@ -71,8 +73,14 @@ type Batch =
   | { by: 'ovs'; steps: OvsStep[] }
   | { by: 'iptables'; steps: FirewallStep[] }
   | { by: 'networkmanager'; steps: Step[] }
+  | { by: 'advertised'; steps: Advertised[] }
   | { by: 'put-back'; steps: Extract<Step, { kind: 'put-back' }>[] }
-  | { by: 'one'; steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | { kind: 'put-back' }> | ByHandle] };
+  | {
+      by: 'one';
+      steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | Advertised | { kind: 'put-back' }> | ByHandle];
+    };
+
+type Advertised = Extract<Step, { kind: 'remove-advertised' }>;
 
 type ByHandle = Extract<Step, { kind: 'remove-jump' }> & { handle: number };
 
@@ -137,6 +145,10 @@ function inBatches(steps: readonly Step[]): Batch[] {
         if (last?.by === 'networkmanager') last.steps.push(step);
         else batches.push({ by: 'networkmanager', steps: [step] });
         break;
+      case 'remove-advertised':
+        if (last?.by === 'advertised') last.steps.push(step);
+        else batches.push({ by: 'advertised', steps: [step] });
+        break;
       case 'put-back':
         if (last?.by === 'put-back') last.steps.push(step);
         else batches.push({ by: 'put-back', steps: [step] });
@@ -186,6 +198,12 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
     case 'networkmanager':
       warnings.push(...(await applyProfiles(host, batch.steps)));
       return;
+    case 'advertised': {
+      const lines = batch.steps.map(({ foreign }) => `route delete ${foreign.words}\n`);
+      // They go by themselves, too.
+      await host.run(['ip', '-6', '-force', '-batch', '-'], { input: lines.join(''), accept: [1, 2] });
+      return;
+    }
     case 'put-back': {
       const foreign = batch.steps.map((step) => step.foreign);
       warnings.push(...orphaned(await keepLost(host, foreign, await putBack(host, foreign))));
@@ -230,6 +248,8 @@ async function applyOne(
     case 'cut-flows':
       // Not by a plan: see stale.ts.
       return;
+    case 'ask-routers':
+      return askRouters(host, step);
     case 'announce-addresses':
       // Whatever it is: by then the change may be verified.
       return announce(host, step.device, step.mac, step.addresses).catch((error: unknown) => {

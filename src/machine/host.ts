@@ -328,7 +328,8 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
     },
 
     async sysctl(key) {
-      return (await host.read(join('/proc/sys', key)))?.trim();
+      // Some cannot be read before they are set (stable_secret).
+      return (await host.read(join('/proc/sys', key), { orNothing: true }))?.trim();
     },
 
     async setSysctl(key, value) {

@@ -44,7 +44,8 @@ const macAddress = like(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i);
 const metric = whole(0, 2 ** 32 - 1);
 const uuid = like(/^[^\s\p{Cc}-]\P{Cc}*$/u);
 const sysctlKey = like(/^net(\/(?!\.{1,2}(\/|$))[^\0/\n]+)+$/);
-const sysctlValue = like(/^(-?\d{1,10})?$/);
+/** A number, or the secret of an address. */
+const sysctlValue = like(/^(-?\d{1,10}|[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7})?$/);
 const chainName = like(/^KYLIN-VR[^\s"]{0,24}$/);
 const hook = like(/^[A-Z]+$/);
 const profilePath = like(
@@ -104,6 +105,17 @@ const id = optional(either(number, like(/^[0-9a-f-]{36}$/)));
 const bridges = array(object({ name: device, type: bridgeType, id, mac: optional(macAddress) }));
 const ports = array(object({ ...nicPlace, bridge: device, type: bridgeType, id }));
 const moved = array(line);
+const accepts = like(/^-?\d{1,10}$/);
+const heard = array(
+  object({
+    ...nicPlace,
+    was: accepts,
+    stead: optional(accepts),
+    theirs: optional(
+      object({ bridge: device, settings: array(object({ name: like(/^[a-z][a-z_]{1,40}$/), value: sysctlValue })) }),
+    ),
+  }),
+);
 
 export const owned = later(() =>
   object({
@@ -112,6 +124,7 @@ export const owned = later(() =>
     bridges: optional(bridges),
     ports: optional(ports),
     moved: optional(moved),
+    heard: optional(heard),
     boot: optional(string),
   }),
 );
@@ -155,7 +168,7 @@ export const checkpoint = later(() =>
     renderer: oneOf('ifcfg', 'keyfile', 'none'),
     bound: array(object({ ...nicFields, device, waitsFor: optional(string) })),
     state,
-    owned: object({ ...ownedFields, mtus, bridges, ports, moved }),
+    owned: object({ ...ownedFields, mtus, bridges, ports, moved, heard: optional(heard) }),
     ways: optional(oneOf('today', 'as in 1.0')),
     stayed: optional(array(string)),
     at: optional(number),

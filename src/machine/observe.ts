@@ -63,6 +63,7 @@ import {
 import { canShrink } from '../network/step.ts';
 import { NICS_ASKED } from './early.ts';
 import { readForeign, readLost } from './foreign.ts';
+import { readHearing, readOwnSettings } from './hearing.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
 import { fitting, owned as ownedShape } from './kept-shapes.ts';
 import type { Asked } from './networkmanager.ts';
@@ -384,6 +385,8 @@ export async function observe(
   const sysctls = await Promise.all(
     desired.sysctls.map(async ({ key }) => ({ key, value: (await host.sysctl(key)) ?? '' })),
   );
+  const leaving = compare(desired.ports, bridged.ports, portKey).extra.map(({ bridge }) => bridge);
+  const ofBridges = await readOwnSettings(host, [...new Set(leaving)]);
   const { ours, foreign } = splitFiles(machine.files);
   const kept = keptAmong(machine.addresses, bound, {
     resisting: machine.resisting,
@@ -392,6 +395,7 @@ export async function observe(
   });
   const families = isMoving(machine, desired, bridged) ? ([4, 6] as const) : ([6] as const);
   const onBridges = await readForeign(host, onPorts, { addresses: machine.printedAddresses, families });
+  const hearing = await readHearing(host, [...desired.ports, ...bridged.ports], machine, desired.sysctls);
   const moved = new Set(machine.owned.moved);
   const onRenamed = onBridges.flatMap((each) => {
     const device = renamed.get(each.device);
@@ -400,7 +404,7 @@ export async function observe(
   return {
     links: machine.links,
     state: {
-      sysctls,
+      sysctls: [...sysctls, ...ofBridges],
       links: machine.links
         .filter(({ device }) => devices.has(device) || desired.bridges.some(({ name }) => name === device))
         .map(({ device, up, mtu }) => ({ device, up, mtu })),
@@ -432,6 +436,7 @@ export async function observe(
     onBridges,
     formerPorts: bridged.formerPorts,
     moved,
+    hearing,
     claims:
       renderer.name === 'none'
         ? []

@@ -22,6 +22,8 @@ import {
  */
 export type Place = { mac: string; on?: string; index?: number; device?: string };
 
+export type NicPlace = Omit<Place, 'on'>;
+
 /** Without an id: of a version that recorded none, or about to be made. */
 type Known = { name: string; type: BridgeType; id?: BridgeId };
 
@@ -35,12 +37,29 @@ export type Owned = {
   /** Bridges that were not there before us. `mac`: that they were made with. */
   bridges: (Known & { mac?: string })[];
   /** `id`: of the bridge. */
-  ports: (Omit<Place, 'on'> & { bridge: string; type: BridgeType; id?: BridgeId })[];
+  ports: (NicPlace & { bridge: string; type: BridgeType; id?: BridgeId })[];
   /** What went to a bridge with a NIC, and does not tell by itself that it did: keys of movedKey. */
   moved: string[];
+  /**
+   * Ports: `was` is their net.ipv6.conf accept_ra before, `stead` what their bridge has where a program heard for them; `theirs` what a
+   * bridge of others had before it heard in their stead.
+   */
+  heard: (NicPlace & {
+    was: string;
+    stead?: string;
+    theirs?: { bridge: string; settings: { name: string; value: string }[] };
+  })[];
 };
 
-export const NOTHING_OWNED: Owned = { addresses: [], routes: [], mtus: [], bridges: [], ports: [], moved: [] };
+export const NOTHING_OWNED: Owned = {
+  addresses: [],
+  routes: [],
+  mtus: [],
+  bridges: [],
+  ports: [],
+  moved: [],
+  heard: [],
+};
 
 /** What of the record is there, by the names of now, and can be named in commands. */
 export type OwnedNow = {
@@ -69,8 +88,21 @@ export function ofAnotherBoot(owned: Owned): Owned {
     routes: owned.routes.map(withoutIndex),
     bridges: owned.bridges.filter(stays),
     ports: owned.ports.filter(stays).map(withoutIndex),
+    // Such settings end with the boot.
+    heard: [],
   };
 }
+
+/** NICs that hear no advertisements now, by the names of now. */
+export const heardOn = ({ owned, links }: Pick<Recorded, 'owned' | 'links'>) => {
+  if (owned.heard.length === 0) return [];
+  const devicesOf = placesAmong(links);
+  return owned.heard.flatMap((item) =>
+    devicesOf(item)
+      .filter(isSayable)
+      .map((device) => ({ ...item, device })),
+  );
+};
 
 const addressesOn = (items: Owned['addresses'], links: readonly ObservedLink[]): Set<string> =>
   onDevices(items, links, ({ spec }, device) => addressKey({ device, spec }));

@@ -67,6 +67,8 @@ export type Observation = {
   formerPorts?: readonly Port[];
   /** What has moved to a bridge with a NIC, as recorded: `movedKey`. Of IPv4 only what does not tell by itself whose it is. */
   moved: ReadonlySet<string>;
+  /** Ports and bridges that hear, or heard, what routers advertise: what the kernel makes of that is not moved, but made anew. */
+  hearing: ReadonlySet<string>;
   claims: readonly Claim[];
   /** The devices that NetworkManager manages; empty where it does not run, or was not asked. */
   managers: ReadonlyMap<string, ManagedDevice>;

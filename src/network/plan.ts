@@ -1,11 +1,12 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
-import type { Foreign } from '../dialects/foreign.ts';
+import { byHop, type Foreign } from '../dialects/foreign.ts';
 import { halfOf } from '../dialects/iptables.ts';
 import { canGo } from '../dialects/nft.ts';
 import { asManagerReads, profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
+import { advertisedRoutes, isAdvertised } from './hearing.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';
 import type { ObservedLink } from './nics.ts';
@@ -14,6 +15,7 @@ import { losesAll, routeMoves, routesBehind } from './route-moves.ts';
 import {
   type Address,
   addressKey,
+  type Bridge,
   bridgeKey,
   type Chain,
   chainKey,
@@ -28,6 +30,7 @@ import {
   type Link,
   metricOf,
   type NetworkState,
+  type Port,
   portKey,
   ROUTE_PROTOCOL,
   type Route,
@@ -133,6 +136,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...filesThen,
     ...then,
     ...observation.lost.filter(hasPlace(desired, observation)).map((foreign): Step => ({ kind: 'put-back', foreign })),
+    ...planQuestions(moves.asks, settings),
     ...planAnnouncements(addresses.missing, desired, observation),
     ...last,
   ];
@@ -196,39 +200,69 @@ function keepReturning(
 
 /** What is made before addresses, what then decides which link is used, and what goes in the end. */
 function planPorts(desired: NetworkState, observation: Observation) {
-  const { state, emptied, portRoutes, onBridges, moved } = observation;
+  const { state, emptied, portRoutes, moved, hearing } = observation;
+  const onBridges = observation.onBridges.flatMap(byHop);
   const bridges = compare(desired.bridges, state.bridges, bridgeKey);
   const ports = compare(desired.ports, state.ports, portKey);
   const canStay = hasPlace(desired, observation);
+  const on = (device: string) => onBridges.filter((each) => each.device === device);
   const foreign = (device: string) =>
-    onBridges
-      .filter((each) => each.device === device && each.family === 6 && (each.global || isDefault(each)))
+    on(device)
+      .filter((each) => each.family === 6 && (each.global || isDefault(each)))
+      .filter((each) => !(hearing.has(device) && isAdvertised(each)))
       .filter(canStay);
+  const withoutAdvertised = (from: string, to: string): Step[] =>
+    hearing.has(from)
+      ? advertisedRoutes(on(from)).map((each): Step => ({ kind: 'remove-advertised', foreign: each, to }))
+      : [];
+  const holderOf = ({ device }: Port) => desired.ports.find((port) => port.device === device)?.bridge ?? device;
+  const goes = (bridge: Bridge) => emptied.has(bridgeKey(bridge));
   const move = (to: string, things: readonly Foreign[]): Step[] =>
     // A gateway is known by the network of an address.
     [...things.filter(({ kind }) => kind === 'address'), ...things.filter(({ kind }) => kind === 'route')].map(
-      (each): Step => ({ kind: 'move-foreign', foreign: each, to }),
+      (each): Step => ({
+        kind: 'move-foreign',
+        foreign: each,
+        to,
+        ...(each.kind === 'route' && on(to).some((other) => sameNextHop(each, other)) && { there: true }),
+      }),
     );
   return {
     before: bridges.missing.flatMap((bridge): Step[] => [
       { kind: 'add-bridge', bridge },
+      // As long as it is down it hears none with other settings.
+      ...desired.sysctls
+        .filter(({ key }) => key.startsWith(`net/ipv6/conf/${bridge.name}/`))
+        .map((sysctl): Step => ({ kind: 'set-sysctl', ...sysctl, was: '' })),
       { kind: 'set-link-up', device: bridge.name },
     ]),
     ports: [
       ...ports.extra.map((port): Step => ({ kind: 'remove-port', port })),
       ...ports.missing.map((port): Step => ({ kind: 'add-port', port })),
-      ...ports.extra.flatMap(({ device, bridge }) => {
-        const next = desired.ports.find((port) => port.device === device);
-        const back = foreign(bridge).filter((each) => moved.has(movedKey(each)));
-        return move(next?.bridge ?? device, back);
-      }),
+      ...ports.extra.flatMap((port) =>
+        move(
+          holderOf(port),
+          foreign(port.bridge).filter((each) => moved.has(movedKey(each))),
+        ),
+      ),
       ...desired.ports.flatMap(({ device, bridge }) => move(bridge, foreign(device))),
     ],
     after: [
+      ...desired.ports.flatMap(({ device, bridge }) => withoutAdvertised(device, bridge)),
+      ...ports.extra.flatMap((port) =>
+        goes({ name: port.bridge, type: port.type }) ? [] : withoutAdvertised(port.bridge, holderOf(port)),
+      ),
       ...portRoutes.map((route): Step => ({ kind: 'remove-port-route', ...route })),
-      ...bridges.extra
-        .filter((bridge) => emptied.has(bridgeKey(bridge)))
-        .map((bridge): Step => ({ kind: 'remove-bridge', bridge })),
+      ...bridges.extra.filter(goes).map((bridge): Step => ({ kind: 'remove-bridge', bridge })),
+    ],
+    asks: [
+      ...ports.missing.filter(({ device }) => hearing.has(device)).map(({ device, bridge }) => [bridge, device]),
+      ...ports.extra
+        .filter(({ device }) => hearing.has(device))
+        .flatMap((port) => [
+          ...(holderOf(port) === port.device ? [[port.device]] : []),
+          ...(goes({ name: port.bridge, type: port.type }) ? [] : [[port.bridge]]),
+        ]),
     ],
   };
 }
@@ -239,15 +273,36 @@ function hasPlace({ links: wanted }: NetworkState, { links }: Observation): (for
   return ({ family, device }) => family === 4 || hasRoom(device);
 }
 
+/** One more of that the kernel does not take: "File exists". */
+function sameNextHop(one: Foreign, other: Foreign): boolean {
+  const of = ({ words }: Foreign) => {
+    const [, dest] = /^(?:unicast )?(\S+)/.exec(words) ?? [];
+    return [dest, ...['via', 'table', 'metric'].map((name) => new RegExp(` ${name} (\\S+)`).exec(words)?.[1])].join(
+      ' ',
+    );
+  };
+  return other.kind === 'route' && other.family === one.family && of(one) === of(other);
+}
+
+/** Who begins to hear on a link that is up asks, rather than wait for the next advertisement. */
+function planQuestions(asks: readonly string[][], settings: readonly SysctlStep[]): Step[] {
+  const known = new Map(asks.map(([device = '', like]) => [device, like]));
+  for (const { key, value } of settings) {
+    const [, device] = /^net\/ipv6\/conf\/(.+)\/accept_ra$/.exec(key) ?? [];
+    if (device !== undefined && value !== '0' && !known.has(device)) known.set(device, undefined);
+  }
+  return [...known].map(
+    ([device, like]): Step => ({ kind: 'ask-routers', device, ...(like !== undefined && { like }) }),
+  );
+}
+
 const isDefault = ({ kind, words }: Foreign): boolean =>
   kind === 'route' && /^(unicast )?default(?! .*table)/.test(words);
 
 /** A bridge that is still to be made starts with the values of `default`. */
 function settable(desired: NetworkState, observed: NetworkState): Sysctl[] {
-  const coming = compare(desired.bridges, observed.bridges, bridgeKey).missing.map(
-    ({ name }) => `net/ipv4/conf/${name}/`,
-  );
-  return desired.sysctls.filter(({ key }) => !coming.some((start) => key.startsWith(start)));
+  const coming = compare(desired.bridges, observed.bridges, bridgeKey).missing.map(({ name }) => `/conf/${name}/`);
+  return desired.sysctls.filter(({ key }) => !coming.some((name) => key.includes(name)));
 }
 
 type NicStep = Extract<

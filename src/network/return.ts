@@ -68,13 +68,19 @@ export function settingsToReturn(state: NetworkState, left: Left | undefined, no
   const [valueLeft, valueNow] = [left, now].map(
     ({ sysctls }) => new Map(sysctls.map(({ key, value }) => [key, value])),
   );
+  // A bridge that is made anew begins with other values.
+  const there = new Set(now.links.map(({ device }) => device));
+  const coming = state.bridges.filter(({ name }) => !there.has(name)).map(({ name }) => `net/ipv6/conf/${name}/`);
   const isOurs = <T>(was: T, made: T, is: T) => made !== undefined && made !== was && made === is;
   return {
     ...state,
     links: state.links.map(({ mtu, ...link }) =>
       isOurs(mtu, mtuLeft?.get(link.device), mtuNow?.get(link.device)) && mtu !== undefined ? { ...link, mtu } : link,
     ),
-    sysctls: state.sysctls.filter(({ key, value }) => isOurs(value, valueLeft?.get(key), valueNow?.get(key))),
+    sysctls: state.sysctls.filter(
+      ({ key, value }) =>
+        isOurs(value, valueLeft?.get(key), valueNow?.get(key)) || coming.some((of) => key.startsWith(of)),
+    ),
   };
 }
 

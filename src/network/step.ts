@@ -22,6 +22,10 @@ export type Step =
   /** The route to the network of an address that stays on a port: it would draw that network's packets to the port. */
   | { kind: 'remove-port-route'; device: string; dest: string }
   | MoveStep
+  /** A route of an advertisement, on a link that hears none any more; `to`: where it is made anew. */
+  | { kind: 'remove-advertised'; foreign: Foreign; to: string }
+  /** `like`: the port in whose stead it hears. */
+  | { kind: 'ask-routers'; device: string; like?: string }
   /** `by`: NetworkManager does it when the profile is applied, not `ip`. */
   | { kind: 'add-address'; address: Address; by?: 'networkmanager' }
   | { kind: 'remove-address'; address: Address; foreign: boolean; by?: 'networkmanager' }
@@ -85,6 +89,8 @@ export type MoveStep = {
   kind: 'move-foreign';
   foreign: Foreign;
   to: string;
+  /** Of an IPv6 route: it is there, too, already. */
+  there?: true;
   /**
    * Of an IPv4 route. `there`: as it is then; `isThere`: it is, or one of ours that does its work; `endsByItself`: the old one goes with
    * the last address; `isTold`: its source or gateway tells whose it is.
@@ -142,7 +148,12 @@ export function describe(step: Step): string {
     case 'remove-port-route':
       return `- route ${step.dest} on ${step.device} (foreign; the network is behind its bridge)`;
     case 'move-foreign':
+      if (step.there) return `- ${foreignText(step.foreign)} (foreign; ${step.to} has it)`;
       return `~ ${foreignText(step.foreign)} moves to ${step.to}`;
+    case 'remove-advertised':
+      return `- ${foreignText(step.foreign)} (advertised; ${step.to} hears it anew)`;
+    case 'ask-routers':
+      return `! routers asked on ${step.device} what they advertise`;
     case 'add-address':
       return `+ address ${step.address.spec} on ${step.address.device}`;
     case 'remove-address':

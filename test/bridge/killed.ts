@@ -35,7 +35,7 @@ const KINDS = {
     createLab,
     type: 'linux',
     at: { ip: '*-batch*', 'iptables-nft-restore': '--noflush*' },
-    commands: [3, 3],
+    commands: [5, 4],
   },
   ovs: {
     name: 'a bridge of Open vSwitch',
@@ -60,6 +60,7 @@ export function killed(which: keyof typeof KINDS): void {
       tools = await recordTools(lab.router);
       await reload(lab, plain);
       await shell(lab, ADD_ROUTES);
+      await shell(lab, 'sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.eth0.accept_ra=2');
       for (const config of [onBridge, plain]) {
         await reload(lab, config);
         found.set(config, await all());
@@ -67,10 +68,14 @@ export function killed(which: keyof typeof KINDS): void {
     });
     after(() => lab?.close());
 
-    /** The network, whoever made what, and whether NetworkManager has the NIC where it is. */
+    /** The network, whoever made what, who hears advertisements, and whether NetworkManager has the NIC where it is. */
     async function all(): Promise<string> {
       const state = 'nmcli' in at ? await shell(lab, 'nmcli -t -f DEVICE,STATE device | grep ^eth0:') : '';
-      return state + onEveryPath(await networkOf(lab.router));
+      const heard = await shell(
+        lab,
+        'cd /proc/sys/net/ipv6/conf; grep . eth0/accept_ra br-ex/accept_ra 2> /dev/null || true',
+      );
+      return state + heard + onEveryPath(await networkOf(lab.router));
     }
 
     /** At its nth such command kylin-vr is killed; the command is carried out all the same, or not. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import {
+  byHop,
   type Foreign,
   foreignArguments,
   foreignKey,
@@ -81,6 +82,20 @@ it('addresses of every scope and family are read with all that `ip address` take
     'address 2001:db8::1/64 dev eth0 valid_lft 5 preferred_lft 0 mngtmpaddr',
   );
   assert.deepEqual(parseForeignAddresses('', new Set(['eth0'])), []);
+});
+
+it('a route of IPv6 with several hops is one of each', () => {
+  const [route] = parseForeignRoutes(
+    'default proto static scope global metric 1024 pref medium \\\tnexthop via fe80::1 dev eth0 weight 1 \\\tnexthop via fe80::1 dev br-ex weight 1 onlink',
+    6,
+  );
+  assert.deepEqual(
+    byHop(route as Foreign).map(({ device, words }) => [device, words]),
+    [
+      ['eth0', 'default via fe80::1 dev eth0 proto static scope global metric 1024 pref medium'],
+      ['br-ex', 'default via fe80::1 dev br-ex onlink proto static scope global metric 1024 pref medium'],
+    ],
+  );
 });
 
 it('a device may be named as a state of routes is', () => {

@@ -37,6 +37,7 @@ export const emptyObservation: Observation = {
   cutOff: [],
   onBridges: [],
   moved: new Set(),
+  hearing: new Set(),
 };
 
 const FIREWALL: readonly string[] = [

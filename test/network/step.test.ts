@@ -55,7 +55,37 @@ const LINES: Lines = {
       },
       '~ address 2001:db8::1/64 dev eth0 moves to br-ex',
     ],
+    [
+      {
+        kind: 'move-foreign',
+        foreign: {
+          kind: 'route',
+          family: 6,
+          device: 'eth0',
+          words: 'unicast default via fe80::1 dev eth0 metric 1024',
+        },
+        to: 'br-ex',
+        there: true,
+      },
+      '- route default via fe80::1 dev eth0 metric 1024 (foreign; br-ex has it)',
+    ],
   ],
+  'remove-advertised': [
+    [
+      {
+        kind: 'remove-advertised',
+        foreign: {
+          kind: 'route',
+          family: 6,
+          device: 'eth0',
+          words: 'default via fe80::1 dev eth0 proto ra metric 1024',
+        },
+        to: 'br-ex',
+      },
+      '- route default via fe80::1 dev eth0 proto ra metric 1024 (advertised; br-ex hears it anew)',
+    ],
+  ],
+  'ask-routers': [[{ kind: 'ask-routers', device: 'br-ex' }, '! routers asked on br-ex what they advertise']],
   'load-configuration': [[{ kind: 'load-configuration' }, '~ configuration read by NetworkManager']],
   'load-profiles': [
     [{ kind: 'load-profiles', paths: ['/etc/x', '/etc/y'] }, '~ profiles read by NetworkManager: /etc/x, /etc/y'],
