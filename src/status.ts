@@ -133,7 +133,7 @@ export async function readStatus(
   const holder = readHolder(PATHS.run);
   const last = readLastRun(PATHS.run, reportShape as Shape<Report>);
   const report: Status = {
-    inSync: fromFile.ok && found?.steps.length === 0 && faultyNics(found.binding).length === 0,
+    inSync: fromFile.ok && found?.steps.length === 0 && state.nics.every((nic) => nic.state !== 'error'),
     ...state,
     foreign: found === undefined ? [] : await foreignThings(host, found),
     ...(stale !== undefined &&

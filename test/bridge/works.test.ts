@@ -54,9 +54,15 @@ const carrier = async (lab: Lab) =>
 const says = (warnings: readonly { message: string }[], text: RegExp) =>
   assert.match(warnings.map(({ message }) => message).join('\n'), text);
 
-type State = { nics: { state: string }[]; eips: { state: string }[]; warnings: { message: string }[] };
+type State = {
+  inSync: boolean;
+  nics: { state: string }[];
+  eips: { state: string }[];
+  warnings: { message: string }[];
+};
 const stateOf = async (lab: Lab) => {
-  const { nics, eips, warnings } = await json<State>(lab, 'status');
+  const { inSync, nics, eips, warnings } = await json<State>(lab, 'status');
+  assert.ok(!inSync || nics.every(({ state }) => state !== 'error'));
   return { nic: nics[0]?.state, eip: eips[0]?.state, warnings };
 };
 
