@@ -23,12 +23,34 @@ export async function readOvs(
 ): Promise<OpenVSwitch> {
   if ((await host.which('ovs-vsctl')) === undefined) return { silent: await whyMissing(host, await linksOf()) };
   try {
-    return { bridges: parseBridges(await vsctl(host, READ_S, LIST_BRIDGES)) };
+    const bridges = parseBridges(await vsctl(host, READ_S, LIST_BRIDGES));
+    return { bridges, ...(bridges.length > 0 && (await isDeserted(host)) && { deserted: true }) };
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     return { silent: `it does not answer: see systemctl status ${UNIT} (${error.message})` };
   }
 }
+
+/**
+ * Its database answers, and the kernel goes on with the flows that it knows, where ovs-vswitchd was stopped or killed. Both are started
+ * with a pid file (ovs-ctl); in a container the number in it is another one than here.
+ */
+async function isDeserted(host: Host): Promise<boolean> {
+  const pid = (await host.read(`${FOLDER}/ovs-vswitchd.pid`, { orNothing: true }))?.trim();
+  if (pid === undefined) return (await host.info(`${FOLDER}/ovsdb-server.pid`)) !== undefined;
+  if (!/^\d+$/.test(pid)) return false;
+  if ((await host.read(`/proc/${pid}/comm`, { orNothing: true }))?.startsWith('ovs-vswitchd')) return false;
+  if ((await host.which('ovs-appctl')) === undefined) return false;
+  try {
+    await host.run(['ovs-appctl', '--timeout=2', '-t', `${FOLDER}/ovs-vswitchd.${pid}.ctl`, 'version']);
+    return false;
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    return true;
+  }
+}
+
+const FOLDER = '/run/openvswitch';
 
 /** Kolla runs it in containers, with its sockets in the machine's own folder. */
 async function whyMissing(host: Host, links: readonly ObservedLink[]): Promise<string> {
@@ -44,7 +66,7 @@ async function whyMissing(host: Host, links: readonly ObservedLink[]): Promise<s
   );
 }
 
-const SOCKET = '/run/openvswitch/db.sock';
+const SOCKET = `${FOLDER}/db.sock`;
 
 /** What it does not do goes out of its database again: it would try that at each start. */
 export async function changeOvs(host: Host, steps: readonly OvsStep[]): Promise<void> {

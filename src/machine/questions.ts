@@ -15,6 +15,9 @@ const KERNELS = [
   '/proc/1/root/proc/sys/kernel/random/boot_id',
 ];
 
+/** Or the name of a process. */
+const isKernels = (path: string): boolean => KERNELS.includes(path) || /^\/proc\/\d+\/comm$/.test(path);
+
 /** Of every run: no pattern is made ready for them, which takes longer than all the rest of this. */
 const ALWAYS = new Set(FIRST.map((question) => JSON.stringify(question)));
 
@@ -24,6 +27,7 @@ const COMMANDS = [
   /^iptables(-legacy|-nft)?-save( -t \w+)?$/,
   /^nft( -[ajt])* list (chain|chains|maps|table|tables)( [\w.-]+)*$/,
   /^ovs-vsctl --timeout=\d --format=json --columns=[\w,]+ list Bridge( -- --columns=[\w,]+ list (Port|Interface|Mirror))+$/,
+  /^ovs-appctl --timeout=\d -t \/run\/openvswitch\/ovs-vswitchd\.\d+\.ctl version$/,
   /^nmcli --terse (--fields [\w,-]+ device status|--get-values RUNNING general)$/,
 ];
 
@@ -64,7 +68,7 @@ function isQuestion(question: unknown): boolean {
   if (typeof about !== 'string' || (options !== undefined && name !== 'read')) return false;
   if (name === 'which') return /^[\w.-]+$/.test(about);
   if (name === 'sysctl') return about.startsWith('net/') && isPlain(about);
-  if (name === 'read') return (isOurs(about) || KERNELS.includes(about)) && isReading(options);
+  if (name === 'read') return (isOurs(about) || isKernels(about)) && isReading(options);
   return (name === 'list' || name === 'info' || name === 'readLink') && isOurs(about);
 }
 

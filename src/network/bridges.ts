@@ -27,8 +27,8 @@ export type OddPort = { device: string; port: string } & (
   | { as: 'type' | 'mirror'; of: string }
 );
 
-/** What Open vSwitch says; `silent`: why it says nothing. */
-export type OpenVSwitch = { bridges: OvsBridge[] } | { silent: string };
+/** What Open vSwitch says; `silent`: why it says nothing; `deserted`: its database does, and nobody carries out what is in it. */
+export type OpenVSwitch = { bridges: OvsBridge[]; deserted?: true } | { silent: string };
 
 /** What tells a bridge from another of its name: a Linux one its number, in this boot; one of Open vSwitch its row. */
 export type BridgeId = number | string;
@@ -60,6 +60,8 @@ export function carriedOut(
   const names = ovs.bridges.map(({ name }) => name).join(', ');
   if (there.length > 0 && there.every(isDeserted))
     return { silent: `its database names ${names}, and nobody is at such a link: see systemctl status ovs-vswitchd` };
+  if (there.length > 0 && ovs.deserted)
+    return { silent: `its database names ${names}, and ovs-vswitchd does not run: see systemctl status ovs-vswitchd` };
   if (there.length > 0) return ovs;
   return { silent: `its database names ${names}, and no such link is there: see systemctl status ovs-vswitchd` };
 }

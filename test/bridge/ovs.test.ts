@@ -177,6 +177,27 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
       assert.deepEqual([steps, await carrier(lab)], [[], 'br-ex']);
     });
 
+    it('where ovs-vswitchd was stopped, and the kernel goes on: the NIC stays a port; in a container it is somebody with another number', async (t) => {
+      const lab = await createOvsLab();
+      t.after(() => lab.close());
+      await reload(lab, onBridge);
+      const said = async () => (await reload(lab, onBridge)).warnings.map(({ message }) => message).join('; ');
+      assert.equal(await said(), '');
+      // This machine's kernel has no datapath: what tells alone is tried.
+      await shell(lab, 'mv /run/openvswitch/ovs-vswitchd.pid /run/pid');
+      assert.match(
+        await said(),
+        /^eth0 stays as it is, a port of br-ex: Open vSwitch is silent: its database names br-ex, and ovs-vswitchd does not run: /,
+      );
+      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+      await shell(
+        lab,
+        'mv /run/openvswitch/ovs-vswitchd.$(cat /run/pid).ctl /run/openvswitch/ovs-vswitchd.1.ctl; echo 1 > /run/openvswitch/ovs-vswitchd.pid',
+      );
+      assert.equal(await said(), '');
+      assert.equal((await reload(lab, onBridge)).result, 'unchanged');
+    });
+
     it('not installed: the same, with what to install', async (t) => {
       const lab = await createOvsLab();
       t.after(() => lab.close());

@@ -173,6 +173,9 @@ describe('the database of Open vSwitch', () => {
     assert.deepEqual(carriedOut(found, LINKS), {
       silent: 'its database names br-ex, and no such link is there: see systemctl status ovs-vswitchd',
     });
+    assert.deepEqual(carriedOut({ ...found, deserted: true }, [link('br-ex')]), {
+      silent: 'its database names br-ex, and ovs-vswitchd does not run: see systemctl status ovs-vswitchd',
+    });
   });
 });
 

@@ -410,6 +410,19 @@ test('1, 3, 5 in a whole machine: boot, PCI hotplug, onto a bridge and back, reb
     assert.equal(await reaches(EIPS.v), 'v');
     t.diagnostic('on the bridge');
 
+    // The bridge and its ports stay, with a carrier, and the kernel goes on with what it knows.
+    await machine.run(['systemctl', 'stop', 'ovs-vswitchd'], { check: true });
+    const left = await machine.run(['kylin-vr', 'reload', '--json'], { timeoutMs: IN_VM_MS });
+    const { warnings } = JSON.parse(left.stdout) as { warnings: { message: string }[] };
+    assert.match(
+      warnings.map(({ message }) => message).join('\n'),
+      /stays as it is, a port of br-ex: Open vSwitch is silent: its database names br-ex, and ovs-vswitchd does not run: /,
+    );
+    assert.equal(await uplinkOf(machine), ON_BRIDGE);
+    await machine.run(['systemctl', 'start', 'ovs-vswitchd'], { check: true });
+    await eventually(() => reaches(EIPS.v), 'v', IN_VM_MS);
+    t.diagnostic('without ovs-vswitchd, and with it again');
+
     await machine.unplug(NICS.b);
     await eventually(() => ofNicB(machine), '', IN_VM_MS);
     t.diagnostic('hot-removed');
