@@ -1,7 +1,8 @@
 // The record of what is ours → what of it is where by now, whatever somebody has renamed or given another MAC. Pure.
 
 import { type BridgeId, type BridgeView, bridgeIds, bridgesOf, isSilent, portsOf } from '../network/bridges.ts';
-import { isNicOfAnyName, isSayable, type ObservedLink, withoutLower } from '../network/nics.ts';
+import type { Heard } from '../network/hearing.ts';
+import { isNicOfAnyName, isSayable, type NicPlace, type ObservedLink, withoutLower } from '../network/nics.ts';
 import {
   type Address,
   addressKey,
@@ -16,13 +17,8 @@ import {
   routeTargetKey,
 } from '../network/state.ts';
 
-/**
- * Of which NIC something is, by its MAC; `on`: the bridge that it is on then; `index`: the kernel's number of the link that it is on,
- * which that has also when it gets another MAC or name, until the machine goes down; `device`: the name of a NIC then.
- */
-export type Place = { mac: string; on?: string; index?: number; device?: string };
-
-export type NicPlace = Omit<Place, 'on'>;
+/** `on`: the bridge that it is on then. */
+export type Place = NicPlace & { on?: string };
 
 /** Without an id: of a version that recorded none, or about to be made. */
 type Known = { name: string; type: BridgeType; id?: BridgeId };
@@ -40,15 +36,7 @@ export type Owned = {
   ports: (NicPlace & { bridge: string; type: BridgeType; id?: BridgeId })[];
   /** What went to a bridge with a NIC, and does not tell by itself that it did: keys of movedKey. */
   moved: string[];
-  /**
-   * Ports: `was` is their net.ipv6.conf accept_ra before, `stead` what their bridge has where a program heard for them; `theirs` what a
-   * bridge of others had before it heard in their stead.
-   */
-  heard: (NicPlace & {
-    was: string;
-    stead?: string;
-    theirs?: { bridge: string; settings: { name: string; value: string }[] };
-  })[];
+  heard: Heard[];
 };
 
 export const NOTHING_OWNED: Owned = {

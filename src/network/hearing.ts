@@ -2,8 +2,7 @@
 // stead, as that did, and the port hears none. Pure.
 
 import type { Foreign } from '../dialects/foreign.ts';
-import type { NicPlace, Owned } from '../machine/recorded.ts';
-import { type BoundNic, carrierOf } from './nics.ts';
+import { type BoundNic, carrierOf, type NicPlace } from './nics.ts';
 import { bridgeKey, type Sysctl } from './state.ts';
 
 /** Settings in net.ipv6.conf of a link, by name; empty: the kernel has none of it. */
@@ -55,14 +54,23 @@ export function hears(settings: Settings): boolean {
   return accepts === '2' || (accepts !== '0' && settings.get(FORWARDS) === '0');
 }
 
-/** A NIC that hears none now: `was` is its accept_ra before, `theirs` what a bridge of others had that hears in its stead. */
-type Heard = Owned['heard'][number] & { device: string };
+/**
+ * A port that hears none now: `was` is its accept_ra before, `stead` what its bridge has where a program heard for it; `theirs` what a
+ * bridge of others had before it heard in its stead.
+ */
+export type Heard = NicPlace & {
+  was: string;
+  stead?: string;
+  theirs?: { bridge: string; settings: { name: string; value: string }[] };
+};
+
+type HeardNow = Heard & { device: string };
 
 type View = {
   /** NICs of the file that are used. */
   nics: readonly BoundNic[];
   /** The record, by the names of now. */
-  recorded: readonly Heard[];
+  recorded: readonly HeardNow[];
   /** MACs of NICs that are not there as the file has them: all stays as it is. */
   waiting: ReadonlySet<string>;
   /** Of these NICs and their bridges, and `default`, with which a link begins. */
@@ -75,7 +83,7 @@ type View = {
 };
 
 /** The settings that are wanted, and what is to be recorded before they are made. */
-export function hearing(view: View): { sysctls: Sysctl[]; heard: Owned['heard'] } {
+export function hearing(view: View): { sysctls: Sysctl[]; heard: Heard[] } {
   const ports = view.nics.filter((nic) => nic.bridge !== undefined).map((nic) => onBridge(nic, view));
   const known = new Set(view.nics.flatMap(({ bridge, mac }) => (bridge === undefined ? [] : [mac])));
   const left = view.recorded.filter(({ mac }) => !known.has(mac)).map((heard) => onItself(heard, view));
@@ -85,7 +93,7 @@ export function hearing(view: View): { sysctls: Sysctl[]; heard: Owned['heard'] 
   };
 }
 
-type Part = { sysctls: Sysctl[]; heard: Owned['heard'] };
+type Part = { sysctls: Sysctl[]; heard: Heard[] };
 
 function onBridge(nic: BoundNic, { recorded, settings, byProgram, ours, placeOf }: View): Part {
   const { device, bridge } = nic;
@@ -150,7 +158,7 @@ function acceptsThere(own: Settings, base: Settings): string {
 }
 
 /** It hears again; the record stays until it does. */
-function onItself(heard: Heard, { waiting, settings }: View): Part {
+function onItself(heard: HeardNow, { waiting, settings }: View): Part {
   const { device, mac, was, theirs } = heard;
   if (waiting.has(mac)) return { sysctls: [], heard: [heard] };
   const now = settings.get(device);
@@ -169,7 +177,7 @@ function onItself(heard: Heard, { waiting, settings }: View): Part {
 }
 
 /** The links whose settings are asked for. */
-export const hearers = (nics: readonly BoundNic[], recorded: readonly Heard[]): Set<string> =>
+export const hearers = (nics: readonly BoundNic[], recorded: readonly HeardNow[]): Set<string> =>
   new Set([
     ...nics.flatMap((nic) => (nic.bridge === undefined ? [] : [nic.device, carrierOf(nic), 'default'])),
     ...recorded.flatMap(({ device, theirs }) => [device, ...(theirs === undefined ? [] : [theirs.bridge])]),

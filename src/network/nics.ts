@@ -35,6 +35,12 @@ export type BoundNic = Nic & {
   waitsFor?: string;
 };
 
+/**
+ * Of which NIC something is, by its MAC; `index`: the kernel's number of the link that it is on, which that has also when it gets another
+ * MAC or name, until the machine goes down; `device`: the name of a NIC then.
+ */
+export type NicPlace = { mac: string; index?: number; device?: string };
+
 /** The link that a NIC's addresses and routes are on, and that rules name. */
 export const carrierOf = ({ device, bridge }: BoundNic): string => bridge?.name ?? device;
 
