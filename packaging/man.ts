@@ -26,7 +26,7 @@ const STEPS: Readonly<Record<StepKind, string>> = {
   'add-port': 'a NIC becomes a port of a bridge',
   'remove-port': 'a NIC is no port of a bridge any more',
   'remove-port-route': 'a foreign route that would lead to a port and not to its bridge goes',
-  'move-foreign': 'a global IPv6 address or the IPv6 default route goes with its NIC',
+  'move-foreign': 'a global IPv6 address, a foreign route or an entered neighbour goes with its NIC',
   'remove-advertised': 'an IPv6 route that a router advertises goes from a port, or a bridge, that hears none any more',
   'ask-routers': 'routers are asked to advertise, where a link begins to hear them',
   'add-address': 'an address',

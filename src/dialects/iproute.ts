@@ -272,24 +272,32 @@ export function batchLine(step: IpStep): string {
 }
 
 /** There before it is gone here, under the NIC's own words. */
-function moveLines({ foreign, to, there: isThere }: Extract<IpStep, { kind: 'move-foreign' }>): string {
+function moveLines({ foreign, to, there: isThere, onlink }: Extract<IpStep, { kind: 'move-foreign' }>): string {
   const { kind, device, words } = foreign;
   const here = kind === 'address' ? words.split(' dev ', 1)[0] : routeStart(words);
   const there = routeStart(words).replace(` dev ${device}`, ` dev ${to}`);
   // Without -6 only the address tells `ip` the family, and `default` is none.
   if (kind === 'address') return `address replace ${there}\naddress delete ${here} dev ${device}`;
   const gone = `route delete ${inet6(here ?? '')}`;
-  return isThere ? gone : `route append ${inet6(there)}\n${gone}`;
+  const far = onlink && !/ onlink\b/.test(there) ? ' onlink' : '';
+  return isThere ? gone : `route append ${inet6(there)}${far}\n${gone}`;
 }
 
 /** One that is there already, from a run that was killed, the kernel does not take a second time. */
 function moveRouteLines(foreign: Foreign, { there, isThere, endsByItself }: NonNullable<MoveStep['way']>): string {
   const come = isThere ? [] : [foreignArguments(there).join(' ')];
   // Its metrics are compared as well, and are not always taken as they are printed.
-  const gone = endsByItself ? [] : [`route delete ${foreign.words.replace(METRICS, '')}`];
+  const gone = endsByItself ? [] : [goneLine(foreign)];
   return [...come, ...gone]
     .map((line) => line.replace(/^(route \w+ (?:unicast )?)default\b/, '$10.0.0.0/0'))
     .join('\n');
+}
+
+function goneLine({ kind, words }: Foreign): string {
+  // By its object alone: both are too much for the kernel.
+  const route = / nhid /.test(words) ? words.replace(/ via \S+(?: \S+)? dev \S+/, '') : words;
+  if (kind !== 'neighbour') return `route delete ${route.replace(METRICS, '')}`;
+  return `neighbour delete ${/^(?:proxy )?\S+/.exec(words)?.[0]} ${/ ?(dev \S+)/.exec(words)?.[1]}`;
 }
 
 const METRICS =

@@ -62,7 +62,7 @@ import {
 } from '../network/state.ts';
 import { canShrink } from '../network/step.ts';
 import { NICS_ASKED } from './early.ts';
-import { readForeign, readLost } from './foreign.ts';
+import { readForeign, readLost, readNeighbours } from './foreign.ts';
 import { readHearing, readOwnSettings } from './hearing.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
 import { fitting, owned as ownedShape } from './kept-shapes.ts';
@@ -393,8 +393,13 @@ export async function observe(
     ours: owned,
     wanted: desired.addresses,
   });
-  const families = isMoving(machine, desired, bridged) ? ([4, 6] as const) : ([6] as const);
-  const onBridges = await readForeign(host, onPorts, { addresses: machine.printedAddresses, families });
+  const moves = isMoving(machine, desired, bridged);
+  const families = moves ? ([4, 6] as const) : ([6] as const);
+  const [routed, neighbours] = await Promise.all([
+    readForeign(host, onPorts, { addresses: machine.printedAddresses, families }),
+    moves ? readNeighbours(host, onPorts) : [],
+  ]);
+  const onBridges = [...routed, ...neighbours];
   const hearing = await readHearing(host, [...desired.ports, ...bridged.ports], machine, desired.sysctls);
   const moved = new Set(machine.owned.moved);
   const onRenamed = onBridges.flatMap((each) => {
@@ -434,6 +439,7 @@ export async function observe(
     portRoutes: portRoutes(machine, desired, owned),
     cutOff: cutOff(machine, desired.addresses),
     onBridges,
+    ...(moves && { hosts: hostsIn(machine.printedAddresses) }),
     formerPorts: bridged.formerPorts,
     moved,
     hearing,
@@ -447,6 +453,9 @@ export async function observe(
     lost: machine.lost,
   };
 }
+
+const hostsIn = (printed: string): Set<string> =>
+  new Set([...printed.matchAll(/"local":\s*"([^"]+)"/g)].map(([, host = '']) => host));
 
 /** With the devices that NetworkManager manages, and what is foreign. */
 export async function observeManaged(

@@ -63,6 +63,8 @@ export type Observation = {
   cutOff: readonly SubnetRoute[];
   /** Every address and route of NICs that are, or are to be, ports, and of their bridges; routes of IPv4 only where a NIC moves. */
   onBridges: readonly Foreign[];
+  /** Every address of the machine, without its length; only where a NIC moves. */
+  hosts?: ReadonlySet<string>;
   /** Ports of bridges of ours, as recorded, that are none any more. */
   formerPorts?: readonly Port[];
   /** What has moved to a bridge with a NIC, as recorded: `movedKey`. Of IPv4 only what does not tell by itself whose it is. */

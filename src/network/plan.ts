@@ -9,6 +9,7 @@ import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { advertisedRoutes, isAdvertised } from './hearing.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';
+import { neighbourMoves } from './neighbour-moves.ts';
 import type { ObservedLink } from './nics.ts';
 import { type Claim, movedKey, type Observation } from './observation.ts';
 import { losesAll, routeMoves, routesBehind } from './route-moves.ts';
@@ -64,7 +65,10 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   const moves = planPorts(desired, observation);
   const { early, late } = splitRemovals(addresses.extra, desired, observation);
   const routes = planRoutes(desired, observation, early);
-  const { steps: moved } = routeMoves(desired, observation, addresses.extra);
+  const moved = [
+    ...neighbourMoves(desired, observation, addresses.extra),
+    ...routeMoves(desired, observation, addresses.extra).steps,
+  ];
   // They would go with the last address, and be lost with a run that is killed then.
   const [hasty, inTurn] = parted(moved, ({ to, way }) => {
     const isThere = observation.links.some(({ device }) => device === to);
@@ -208,25 +212,42 @@ function planPorts(desired: NetworkState, observation: Observation) {
   const on = (device: string) => onBridges.filter((each) => each.device === device);
   const foreign = (device: string) =>
     on(device)
-      .filter((each) => each.family === 6 && (each.global || isDefault(each)))
+      .filter((each) => each.family === 6 && (each.global || isGiven(each)))
       .filter((each) => !(hearing.has(device) && isAdvertised(each)))
       .filter(canStay);
   const withoutAdvertised = (from: string, to: string): Step[] =>
     hearing.has(from)
       ? advertisedRoutes(on(from)).map((each): Step => ({ kind: 'remove-advertised', foreign: each, to }))
       : [];
+  const isFar = (each: Foreign) =>
+    hasFarGateway(each) &&
+    hearing.has(each.device) &&
+    advertisedRoutes(on(each.device)).some(({ words }) => !words.startsWith('default '));
   const holderOf = ({ device }: Port) => desired.ports.find((port) => port.device === device)?.bridge ?? device;
   const goes = (bridge: Bridge) => emptied.has(bridgeKey(bridge));
   const move = (to: string, things: readonly Foreign[]): Step[] =>
-    // A gateway is known by the network of an address.
-    [...things.filter(({ kind }) => kind === 'address'), ...things.filter(({ kind }) => kind === 'route')].map(
-      (each): Step => ({
-        kind: 'move-foreign',
-        foreign: each,
-        to,
-        ...(each.kind === 'route' && on(to).some((other) => sameNextHop(each, other)) && { there: true }),
-      }),
-    );
+    // A gateway is known by the network of an address, or by a route that is on the link itself.
+    [0, 1, 2]
+      .flatMap((wanted) => things.filter((each) => rankOf(each) === wanted))
+      .map(
+        (each): Step => ({
+          kind: 'move-foreign',
+          foreign: each,
+          to,
+          ...(each.kind === 'route' && on(to).some((other) => sameNextHop(each, other)) && { there: true }),
+          ...(isFar(each) && { onlink: true }),
+        }),
+      );
+  const courses = [
+    ...ports.extra.map((port) => {
+      const ends = goes({ name: port.bridge, type: port.type });
+      const things = foreign(port.bridge).filter(
+        (each) => moved.has(movedKey(each)) || (ends && each.kind === 'route'),
+      );
+      return { from: port.bridge, to: holderOf(port), things, ends };
+    }),
+    ...desired.ports.map(({ device, bridge }) => ({ from: device, to: bridge, things: foreign(device), ends: false })),
+  ];
   return {
     before: bridges.missing.flatMap((bridge): Step[] => [
       { kind: 'add-bridge', bridge },
@@ -239,19 +260,19 @@ function planPorts(desired: NetworkState, observation: Observation) {
     ports: [
       ...ports.extra.map((port): Step => ({ kind: 'remove-port', port })),
       ...ports.missing.map((port): Step => ({ kind: 'add-port', port })),
-      ...ports.extra.flatMap((port) =>
+      ...courses.flatMap(({ to, things }) =>
         move(
-          holderOf(port),
-          foreign(port.bridge).filter((each) => moved.has(movedKey(each))),
+          to,
+          things.filter((each) => !isFar(each)),
         ),
       ),
-      ...desired.ports.flatMap(({ device, bridge }) => move(bridge, foreign(device))),
     ],
     after: [
-      ...desired.ports.flatMap(({ device, bridge }) => withoutAdvertised(device, bridge)),
-      ...ports.extra.flatMap((port) =>
-        goes({ name: port.bridge, type: port.type }) ? [] : withoutAdvertised(port.bridge, holderOf(port)),
+      ...courses.flatMap(({ from, to, things, ends }) =>
+        ends && !things.some(isFar) ? [] : withoutAdvertised(from, to),
       ),
+      // The kernel takes none by a gateway that something leads to elsewhere.
+      ...courses.flatMap(({ to, things }) => move(to, things.filter(isFar))),
       ...portRoutes.map((route): Step => ({ kind: 'remove-port-route', ...route })),
       ...bridges.extra.filter(goes).map((bridge): Step => ({ kind: 'remove-bridge', bridge })),
     ],
@@ -296,8 +317,13 @@ function planQuestions(asks: readonly string[][], settings: readonly SysctlStep[
   );
 }
 
-const isDefault = ({ kind, words }: Foreign): boolean =>
-  kind === 'route' && /^(unicast )?default(?! .*table)/.test(words);
+/** One that comes neither with an address nor with the link. */
+const isGiven = ({ kind, protocol }: Foreign): boolean => kind === 'route' && protocol !== 'kernel';
+
+/** Perhaps in a network that a router advertises, which nothing leads to yet where it is heard anew. */
+const hasFarGateway = ({ kind, words }: Foreign): boolean => kind === 'route' && / via (?!fe80:)/.test(words);
+
+const rankOf = ({ kind, words }: Foreign): number => (kind !== 'route' ? 0 : / via /.test(words) ? 2 : 1);
 
 /** A bridge that is still to be made starts with the values of `default`. */
 function settable(desired: NetworkState, observed: NetworkState): Sysctl[] {

@@ -42,13 +42,20 @@ export function routeMoves(desired: NetworkState, observation: Observation, goin
   const lost = hostsOf(going);
   for (const host of hostsOf([...staying, ...desired.addresses])) lost.delete(host);
   const known = new Set(routes.map(foreignKey));
+  const { hosts } = observation;
+  const coming = hostsOf(desired.addresses);
+  // Its address went, which in tables of others takes none along: the kernel does not take such a one anew.
+  const isOrphan = (foreign: Foreign) => {
+    const source = sourceOf(foreign);
+    return source !== undefined && hosts !== undefined && !hosts.has(source) && !coming.has(source);
+  };
   const wanted = new Set(desired.routes.map(routeTargetKey));
   for (const course of coursesOf(desired, observation)) {
     const choose = chooser(course, { lost, routes, staying, desired, observation });
     const own = routes.filter((each) => isBy(course.from, each) && !isOurs(each, observation) && !ofTheKernel(each));
     const [onLink, byGateway] = [own.filter((each) => !hasGateway(each)), own.filter(hasGateway)];
     for (const foreign of [...onLink, ...byGateway]) {
-      if (lost.has(sourceOf(foreign) ?? '')) {
+      if (lost.has(sourceOf(foreign) ?? '') || isOrphan(foreign)) {
         found.ending.push(foreign);
         continue;
       }
@@ -126,8 +133,9 @@ function chooser(
       from,
       there: bySomeOther(foreign, from, to, isFar(tableOf(foreign))),
       isTold,
-      // The kernel takes them away with the last address of a device. A hop of another one stays.
-      endsByItself: stay.length === 0 && hopsOf(foreign).every(({ device }) => device === from),
+      // The kernel takes them away with the last address of a device. A hop of another one stays, and so do objects of next hops.
+      endsByItself:
+        stay.length === 0 && !/ nhid /.test(foreign.words) && hopsOf(foreign).every(({ device }) => device === from),
     };
   };
 }
@@ -175,15 +183,18 @@ export function losesAll(device: string, { onBridges }: Observation, going: read
   return there.length > 0 && there.every((each) => keys.has(addressKey(addressOf(each))));
 }
 
-const addressOf = ({ device, words }: Foreign): Address => ({ device, spec: words.split(' dev ', 1)[0] ?? words });
+export const addressOf = ({ device, words }: Foreign): Address => ({
+  device,
+  spec: words.split(' dev ', 1)[0] ?? words,
+});
 
 const hostsOf = (addresses: readonly Address[]): Set<string> => new Set(addresses.map(({ spec }) => hostPart(spec)));
 
 /** Of one with a peer the peer's. */
-const networksOf = (addresses: readonly Address[]): Network[] =>
+export const networksOf = (addresses: readonly Address[]): Network[] =>
   addresses.flatMap(({ spec }) => parseCidr(spec.slice(spec.lastIndexOf(' ') + 1)) ?? []);
 
-function isIn(networks: readonly Network[], address: string): boolean {
+export function isIn(networks: readonly Network[], address: string): boolean {
   const number = parseIpv4(address);
   return number !== undefined && networks.some((network) => contains(network, number));
 }
@@ -199,7 +210,9 @@ const hasGateway = ({ words }: Foreign): boolean => / via /.test(words);
 
 const tableOf = ({ words }: Foreign): string => / table (\S+)/.exec(words)?.[1] ?? '';
 
-const sourceOf = ({ words }: Foreign): string | undefined => / src (\S+)/.exec(words)?.[1];
+/** What it is wrapped into may have one as well. */
+const sourceOf = ({ words }: Foreign): string | undefined =>
+  / src (\S+)/.exec(words.replace(/ encap .*?(?= (?:via|dev) )/, ''))?.[1];
 
 const isOurs = ({ protocol, target = '' }: Foreign, { ownedRoutes }: Observation): boolean =>
   protocol === ROUTE_PROTOCOL || ownedRoutes.has(target);

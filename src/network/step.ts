@@ -84,15 +84,17 @@ export type Step =
   /** Gratuitous ARP: neighbours learn the addresses at once. `mac`: undefined where it may be another by then. */
   | { kind: 'announce-addresses'; device: string; mac?: string; addresses: readonly string[] };
 
-/** A global IPv6 address, an IPv6 default route, or an IPv4 route in any table, that goes with the NIC's addresses. */
+/** A global IPv6 address, a route in any table, or a neighbour that somebody entered, that goes with the NIC's addresses. */
 export type MoveStep = {
   kind: 'move-foreign';
   foreign: Foreign;
   to: string;
   /** Of an IPv6 route: it is there, too, already. */
   there?: true;
+  /** Of an IPv6 route: nothing leads to its gateway there yet. */
+  onlink?: true;
   /**
-   * Of an IPv4 route. `there`: as it is then; `isThere`: it is, or one of ours that does its work; `endsByItself`: the old one goes with
+   * Of an IPv4 route, or a neighbour. `there`: as it is then; `isThere`: it is, or one of ours that does its work; `endsByItself`: the old one goes with
    * the last address; `isTold`: its source or gateway tells whose it is.
    */
   way?: { from: string; there: Foreign; isThere: boolean; endsByItself: boolean; isTold: boolean };

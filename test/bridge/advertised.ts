@@ -193,6 +193,24 @@ export function advertised(kind: Kind): void {
       assert.equal(await routesOn(lab, 'br-ex'), '');
     });
 
+    it('a route that somebody entered goes along, by a gateway that only the advertised network leads to', async (t) => {
+      const lab = await labOf(t);
+      await advertise(lab, t);
+      await hears(lab);
+      await shell(lab, `ip -6 route add 2001:db8:9::/48 via ${PREFIX}1 dev ${NIC}`);
+      for (const [config, device] of [
+        [onBridge, 'br-ex'],
+        [plain, NIC],
+      ] as const) {
+        await reload(lab, config);
+        await has(lab, device, ADDRESS);
+        assert.match(
+          await shell(lab, 'ip -6 route show 2001:db8:9::/48'),
+          new RegExp(` via ${PREFIX}1 dev ${device} `),
+        );
+      }
+    });
+
     it('where a program hears on the NIC, as NetworkManager does, the kernel hears on the bridge', async (t) => {
       const lab = await labOf(t);
       await advertise(lab, t);

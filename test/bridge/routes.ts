@@ -51,6 +51,11 @@ export async function routesOf(lab: Lab): Promise<string[]> {
 export const by = (device: string, lines: readonly string[]): string[] =>
   lines.map((line) => line.replace(/ dev (?:eth0|br-\w+)(?= |$)/g, ` dev ${device}`)).sort();
 
+const macOf = async (lab: Lab): Promise<string> => {
+  const { stdout } = await lab.host('out').run(['ip', '-o', 'link', 'show', 'dev', 'eth0'], { check: true });
+  return /link\/ether (\S+)/.exec(stdout)?.[1] ?? '';
+};
+
 export function routesGo(kind: Kind): void {
   const plain = elastic.config;
   const onBridge = bridged(plain, kind.type);
@@ -163,6 +168,111 @@ export function routesGo(kind: Kind): void {
         warnings.some(({ message }) => message.startsWith('route 10.51.0.0/16 via ')),
         JSON.stringify(warnings),
       );
+    });
+
+    it('that the kernel takes no second time: by objects of next hops, there and back twice; one without its source', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      await reload(lab, plain);
+      await shell(
+        lab,
+        `ip nexthop add id 5 via ${out} dev ${NIC}
+         ip route add 10.57.0.0/16 nhid 5; ip route add 10.58.0.0/16 nhid 5 table 100
+         ip address add 203.0.113.99/24 dev ${NIC}
+         ip route add 10.59.0.0/16 via ${out} src 203.0.113.99 table 100
+         ip address delete 203.0.113.99/24 dev ${NIC}; ip address add 192.0.2.77/32 dev lo
+         ip route add 10.60.0.0/16 via ${out} src 192.0.2.77 table 100`,
+      );
+      const found = (await routesOf(lab))
+        .map((line) => line.replace(' nhid 5', ''))
+        .filter((line) => !/nh_info/.test(line));
+      const left = found.filter((line) => !line.includes('10.59.0.0/16'));
+      assert.equal(left.length, found.length - 1);
+      const { warnings } = await reload(lab, onBridge);
+      assert.ok(
+        warnings.some(({ message }) => message.startsWith(`route 10.59.0.0/16 via ${out} dev ${NIC} table 100 `)),
+      );
+      assert.deepEqual(await routesOf(lab), by('br-ex', left));
+      for (const [config, device] of [
+        [plain, NIC],
+        [onBridge, 'br-ex'],
+        [plain, NIC],
+      ] as const) {
+        await reload(lab, config);
+        assert.deepEqual(await routesOf(lab), by(device, left));
+      }
+    });
+
+    it('go with neighbours that somebody entered, of both families: a gateway that answers nobody is reached', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      await reload(lab, keeping(plain));
+      const mac = await macOf(lab);
+      await lab.host('out').run(['sysctl', '-qw', 'net.ipv4.conf.eth0.arp_ignore=8'], { check: true });
+      await shell(
+        lab,
+        `ip address add 192.0.2.99/24 dev ${NIC}; ip address add 2001:db8::5/64 dev ${NIC} nodad
+         for neighbour in ${out} 192.0.2.1 2001:db8::1; do ip neighbour replace $neighbour lladdr ${mac} dev ${NIC} nud permanent; done
+         ip neighbour add proxy 203.0.113.78 dev ${NIC}`,
+      );
+      const entered = async () =>
+        (
+          await shell(
+            lab,
+            'ip neighbour show nud permanent; ip -6 neighbour show nud permanent; ip neighbour show proxy',
+          )
+        )
+          .split('\n')
+          .map((line) => line.trim())
+          .filter((line) => line !== '')
+          .sort();
+      const reached = async () => (await lab.router.run(['ping', '-c', '1', '-W', '1', out])).status;
+      const found = await entered();
+      const stays = (line: string) => line.startsWith('192.0.2.1 ');
+      const moved = [
+        ...found.filter(stays),
+        ...by(
+          'br-ex',
+          found.filter((line) => !stays(line)),
+        ),
+      ].sort();
+      assert.equal(await reached(), 0);
+      await reload(lab, keeping(onBridge));
+      assert.deepEqual([await entered(), await reached()], [moved, 0]);
+      await reload(lab, keeping(plain));
+      assert.deepEqual([await entered(), await reached()], [found, 0]);
+      await lab.configure(keeping(onBridge));
+      assert.equal((await lab.kylin('reload', '--confirm-within', '60')).status, 0);
+      assert.deepEqual(await entered(), moved);
+      assert.equal((await lab.kylin('rollback')).status, 0);
+      assert.deepEqual([await entered(), await reached()], [found, 0]);
+    });
+
+    it('of IPv6 go along in every table', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      await reload(lab, plain);
+      await shell(
+        lab,
+        `ip address add 2001:db8::5/64 dev ${NIC} nodad
+         ip -6 route add 2001:db8:2::/48 dev ${NIC} table 100 src 2001:db8::5
+         ip -6 route add 2001:db8:1::/48 via 2001:db8::1 dev ${NIC} proto static metric 50 mtu 1400
+         ip -6 route add 2001:db8:3::/48 via fe80::1 dev ${NIC}
+         ip -6 route add default via 2001:db8::1 dev ${NIC} table 100`,
+      );
+      const there = async () =>
+        (await shell(lab, 'ip -6 route show table 100; ip -6 route show | grep -v "proto kernel"')).replace(
+          / +\n/g,
+          '\n',
+        );
+      const found = await there();
+      await reload(lab, onBridge);
+      assert.equal(await there(), found.replaceAll(NIC, 'br-ex'));
+      assert.equal((await reload(lab, onBridge)).result, 'unchanged');
+      await shell(lab, `ip -6 route add 2001:db8:4::/48 via fe80::1 dev br-ex table 100`);
+      const all = await there();
+      await reload(lab, plain);
+      assert.equal(await there(), all.replaceAll('br-ex', NIC));
     });
 
     it('of IPv6, default routes of several makers, go along as they are', async (t) => {

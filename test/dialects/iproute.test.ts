@@ -193,6 +193,13 @@ const moving = (how: { isThere: boolean; endsByItself: boolean }): IpStep => ({
   way: { from: 'eth0', there: onlyRoute('br-ex'), isTold: true, ...how },
 });
 
+function movingFrom(kind: Foreign['kind'], words: string): IpStep {
+  const foreign: Foreign = { kind, family: 4, device: 'eth0', words };
+  const there = { ...foreign, device: 'br-ex', words: words.replace('eth0', 'br-ex').replace(' nhid 7', '') };
+  const way = { from: 'eth0', there, isThere: false, endsByItself: false, isTold: true };
+  return { kind: 'move-foreign', foreign, to: 'br-ex', way };
+}
+
 describe('lines of ip -batch', () => {
   const lines: [IpStep, string][] = [
     [{ kind: 'set-link-up', device: 'eth0' }, 'link set dev eth0 up'],
@@ -229,6 +236,27 @@ describe('lines of ip -batch', () => {
         },
       },
       'route append ::/0 via fe80::1 dev br-ex metric 1024\nroute delete ::/0 via fe80::1 dev eth0 metric 1024',
+    ],
+    [
+      {
+        kind: 'move-foreign',
+        to: 'br-ex',
+        onlink: true,
+        foreign: { kind: 'route', family: 6, device: 'eth0', words: '2001:db8::/48 via 2001:db8:5::1 dev eth0' },
+      },
+      'route append 2001:db8::/48 via 2001:db8:5::1 dev br-ex onlink\nroute delete 2001:db8::/48 via 2001:db8:5::1 dev eth0',
+    ],
+    [
+      movingFrom('neighbour', '192.0.2.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent'),
+      'neighbour replace 192.0.2.9 lladdr 02:00:00:00:00:09 dev br-ex nud permanent\nneighbour delete 192.0.2.9 dev eth0',
+    ],
+    [
+      movingFrom('neighbour', 'proxy 192.0.2.9 dev eth0'),
+      'neighbour replace proxy 192.0.2.9 dev br-ex\nneighbour delete proxy 192.0.2.9 dev eth0',
+    ],
+    [
+      movingFrom('route', '10.1.0.0/16 nhid 7 via 192.0.2.9 dev eth0 table 100 proto boot'),
+      'route append 10.1.0.0/16 via 192.0.2.9 dev br-ex table 100 proto boot\nroute delete 10.1.0.0/16 nhid 7 table 100 proto boot',
     ],
     [
       moving({ isThere: false, endsByItself: false }),

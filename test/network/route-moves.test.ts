@@ -49,7 +49,7 @@ describe('routes of others, when their NIC becomes a port', () => {
       '10.2.0.0/16 proto boot \\\tnexthop via 10.0.0.1 dev eth1 weight 1 \\\tnexthop via 203.0.113.1 dev eth0 weight 1',
     ]);
     assert.deepEqual(steps, [
-      '10.1.0.0/16 via 198.51.100.9 dev br-ex onlink proto boot',
+      '10.1.0.0/16 via 198.51.100.9 dev br-ex onlink proto boot (removed)',
       '10.2.0.0/16 proto boot nexthop via 10.0.0.1 dev eth1 weight 1 nexthop via 203.0.113.1 dev br-ex weight 1 (removed)',
     ]);
   });
