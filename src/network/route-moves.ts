@@ -50,6 +50,7 @@ export function routeMoves(desired: NetworkState, observation: Observation, goin
     return source !== undefined && hosts !== undefined && !hosts.has(source) && !coming.has(source);
   };
   const wanted = new Set(desired.routes.map(routeTargetKey));
+  const begun = new Map<Foreign, number>();
   for (const course of coursesOf(desired, observation)) {
     const choose = chooser(course, { lost, routes, staying, desired, observation });
     const own = routes.filter((each) => isBy(course.from, each) && !isOurs(each, observation) && !ofTheKernel(each));
@@ -64,12 +65,29 @@ export function routeMoves(desired: NetworkState, observation: Observation, goin
         found.staying.push(foreign);
         continue;
       }
-      const isThere = known.has(foreignKey(way.there)) || wanted.has(way.there.target ?? '');
+      const at = begun.get(foreign);
+      const other = at === undefined ? undefined : found.steps[at]?.way;
+      const there = other === undefined ? way.there : withHops(foreign, way.there, other.there);
+      const isThere = known.has(foreignKey(there)) || wanted.has(there.target ?? '');
       if (isThere && way.endsByItself) continue;
-      found.steps.push({ kind: 'move-foreign', foreign, to: course.to, way: { ...way, isThere } });
+      const isTold = way.isTold && other?.isTold !== false;
+      begun.set(foreign, at ?? found.steps.length);
+      found.steps[at ?? found.steps.length] = {
+        kind: 'move-foreign',
+        foreign,
+        to: course.to,
+        way: { ...way, there, isThere, isTold },
+      };
     }
   }
   return found;
+}
+
+/** A route by several NICs that move at once: each hop as its own move has it. */
+function withHops(route: Foreign, one: Foreign, other: Foreign): Foreign {
+  const [was, hops, others] = [route, one, other].map(({ words }) => words.split(' nexthop '));
+  const words = hops?.map((hop, n) => (hop === was?.[n] ? (others?.[n] ?? hop) : hop)).join(' nexthop ') ?? one.words;
+  return { ...one, device: hopsOf({ ...one, words })[0]?.device ?? one.device, words };
 }
 
 /** From where to where all goes: also where a run that was killed has taken the port out of its bridge already. */

@@ -203,6 +203,37 @@ export function routesGo(kind: Kind): void {
       }
     });
 
+    it('by two NICs go along with both, at once or one after the other', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      const second = (config: string) =>
+        config.replace(`'${NICS.b.mac}' }`, `'${NICS.b.mac}', bridge: br-in, bridge-type: ${kind.type} }`);
+      assert.notEqual(second(plain), plain);
+      await reload(lab, plain);
+      await shell(
+        lab,
+        `ip route add 10.55.0.0/16 table 103 nexthop via 10.10.2.21 dev ${NICS.b.device} weight 2 nexthop via ${out} dev ${NIC}`,
+      );
+      const found = await routesOf(lab);
+      const of = (uplinkOn: string, subnetOn: string) =>
+        found.map((line) =>
+          line.replace(/ dev eth\d/g, (hop) => (hop === ` dev ${NIC}` ? ` dev ${uplinkOn}` : ` dev ${subnetOn}`)),
+        );
+      for (const [config, uplinkOn, subnetOn] of [
+        [second(onBridge), 'br-ex', 'br-in'],
+        [plain, NIC, NICS.b.device],
+        [second(plain), NIC, 'br-in'],
+        [second(onBridge), 'br-ex', 'br-in'],
+      ] as const) {
+        await reload(lab, config);
+        assert.deepEqual(await routesOf(lab), of(uplinkOn, subnetOn));
+      }
+      await lab.configure(plain);
+      assert.equal((await lab.kylin('reload', '--confirm-within', '60')).status, 0);
+      assert.equal((await lab.kylin('rollback')).status, 0);
+      assert.deepEqual(await routesOf(lab), of('br-ex', 'br-in'));
+    });
+
     it('go with neighbours that somebody entered, of both families: a gateway that answers nobody is reached', async (t) => {
       const lab = await kind.createLab();
       t.after(() => lab.close());
