@@ -1,7 +1,7 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
-import { byHop, type Foreign } from '../dialects/foreign.ts';
+import { byHop, bySomeOther, type Foreign } from '../dialects/foreign.ts';
 import { halfOf } from '../dialects/iptables.ts';
 import { canGo } from '../dialects/nft.ts';
 import { asManagerReads, profileUuid } from '../dialects/renderer.ts';
@@ -72,7 +72,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   // They would go with the last address, and be lost with a run that is killed then.
   const [hasty, inTurn] = parted(moved, ({ to, way }) => {
     const isThere = observation.links.some(({ device }) => device === to);
-    return isThere && way !== undefined && losesAll(way.from, observation, early);
+    return isThere && way !== undefined && !goesWithSource(way.there, early) && losesAll(way.from, observation, early);
   });
   const removeAddress = (address: Address): Step => ({
     kind: 'remove-address',
@@ -81,7 +81,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   });
   const files = planFiles(desired.files, observation);
   const removals = [
-    ...hasty,
+    ...hasty.map((step) => (addresses.missing.some(({ device }) => device === step.to) ? onLink(step) : step)),
     ...routes.early.map((route): Step => ({ kind: 'remove-route', route })),
     ...early.map(removeAddress),
   ];
@@ -292,6 +292,19 @@ function planPorts(desired: NetworkState, observation: Observation) {
 function hasPlace({ links: wanted }: NetworkState, { links }: Observation): (foreign: Foreign) => boolean {
   const hasRoom = roomForIpv6(links, wanted);
   return ({ family, device }) => family === 4 || hasRoom(device);
+}
+
+/** With an address of a link the kernel takes the routes of the table main that have it as their source, by whatever link. */
+function goesWithSource({ words }: Foreign, going: readonly Address[]): boolean {
+  const source = / table /.test(words) ? undefined : / src (\S+)/.exec(words)?.[1];
+  return going.some(({ spec }) => hostPart(spec) === source);
+}
+
+/** Before the address comes that its gateway is known by. */
+function onLink(step: MoveStep): MoveStep {
+  const { to, way } = step;
+  if (way === undefined || step.foreign.kind !== 'route') return step;
+  return { ...step, way: { ...way, there: bySomeOther(way.there, to, to, () => true) } };
 }
 
 /** One more of that the kernel does not take: "File exists". */

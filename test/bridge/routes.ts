@@ -203,6 +203,15 @@ export function routesGo(kind: Kind): void {
       }
     });
 
+    it('go along to a bridge of others that is there, and has no address yet', async (t) => {
+      const { lab, found } = await router(t);
+      await reload(lab, onBridge);
+      await shell(lab, `${kind.make.replace('br-ex', 'br-other')}; ip link set br-other up`);
+      await reload(lab, onBridge.replace('bridge: br-ex', 'bridge: br-other'));
+      const withoutOnlink = (lines: readonly string[]) => lines.map((line) => line.replaceAll(' onlink', '')).sort();
+      assert.deepEqual(withoutOnlink(await routesOf(lab)), withoutOnlink(by('br-other', found)));
+    });
+
     it('by two NICs go along with both, at once or one after the other', async (t) => {
       const lab = await kind.createLab();
       t.after(() => lab.close());
