@@ -104,21 +104,24 @@ export function killed(which: keyof typeof KINDS): void {
       ['to the bridge', plain, onBridge, commands[0]],
       ['back', onBridge, plain, commands[1]],
     ];
+    // Through NetworkManager, which takes longest, by turns.
+    const both = !('nmcli' in at) || process.env.KYLIN_VR_KILLS !== undefined;
     for (const [name, from, to, count] of WAYS)
       for (const carriedOut of [true, false])
         for (let nth = 1; nth <= count; nth++)
-          it(`${name}, at command ${nth} of ${count}, which is ${carriedOut ? '' : 'not '}carried out`, async () => {
-            await reload(lab, from);
-            await lab.configure(to);
-            await killAt(nth, carriedOut);
-            const { status } = await lab.kylin('reload');
-            await letBe();
-            assert.equal(status, 128 + 9);
-            await reload(lab, to);
-            assert.equal(await all(), found.get(to));
-            assert.equal((await lab.router.run(['ip', 'link', 'show', 'br-ex'])).status, to === plain ? 1 : 0);
-            assert.equal((await reload(lab, to)).result, 'unchanged');
-          });
+          if (both || carriedOut === (nth % 2 === 0))
+            it(`${name}, at command ${nth} of ${count}, which is ${carriedOut ? '' : 'not '}carried out`, async () => {
+              await reload(lab, from);
+              await lab.configure(to);
+              await killAt(nth, carriedOut);
+              const { status } = await lab.kylin('reload');
+              await letBe();
+              assert.equal(status, 128 + 9);
+              await reload(lab, to);
+              assert.equal(await all(), found.get(to));
+              assert.equal((await lab.router.run(['ip', 'link', 'show', 'br-ex'])).status, to === plain ? 1 : 0);
+              assert.equal((await reload(lab, to)).result, 'unchanged');
+            });
 
     it('these were all', async () => {
       for (const [, from, to, count] of WAYS) {

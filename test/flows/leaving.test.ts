@@ -1,6 +1,5 @@
-// Nothing leaves as it must not while anything changes, by ip and through NetworkManager with keyfiles (ifcfg: test/ifcfg).
+// Nothing leaves as it must not while anything changes, by ip and iptables-nft; its siblings have the other ways (ifcfg: test/ifcfg).
 
 import { nothingLeaves } from '../scenarios/leaving.ts';
 
-nothingLeaves('ip');
-nothingLeaves('keyfile');
+nothingLeaves('ip', ['nft']);

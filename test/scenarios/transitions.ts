@@ -79,11 +79,14 @@ export const CONFIGS = {
 export type Name = keyof typeof CONFIGS;
 const NAMES = Object.keys(CONFIGS) as Name[];
 
-/** Each pair once, in one walk: there and back, except to the next one, to which the walk goes on; and all the way back. */
-function walk(): [Name, Name][] {
+/**
+ * Each pair once, in one walk: there and back, except to the next one, to which the walk goes on; and all the way back. By steps of 2
+ * half of them.
+ */
+export function walk(step: 1 | 2 = 1): [Name, Name][] {
   const stops: number[] = [0];
   for (let from = 0; from < NAMES.length - 1; from++) {
-    for (let to = from + 2; to < NAMES.length; to++) stops.push(to, from);
+    for (let to = from + 2; to < NAMES.length; to += step) stops.push(to, from);
     stops.push(from + 1);
   }
   for (let to = NAMES.length - 2; to >= 0; to--) stops.push(to);
