@@ -9,7 +9,7 @@ import { ADDRESSES, type HostName, type Lab, PROGRAM } from '../lab/lab.ts';
 import { backendsOf, createLabOn, NAME_OF, type Path } from '../lab/path.ts';
 import { createRaw, type RawFlowOptions } from '../lab/raw.ts';
 import type { Leak } from '../lab/witness.ts';
-import { CONFIGS, type Name, walk, walkOn } from './transitions.ts';
+import { CONFIGS, type Name, walkOn } from './transitions.ts';
 
 const { far, out } = ADDRESSES;
 const EIPS = ['203.0.113.50', '203.0.113.51', '203.0.113.70', '198.51.100.20', '203.0.113.37'];
@@ -57,7 +57,7 @@ export function nothingLeaves(path: Path, backends = backendsOf(path)): void {
       });
       after(() => lab?.close());
 
-      for (const [from, to] of path === 'ip' && iptables === 'nft' ? walk(STEP) : walkOn(path, iptables))
+      for (const [from, to] of walkOn(path, iptables))
         it(`${from} → ${to}`, async () => {
           await change(to);
           await nothingLeft();
@@ -97,8 +97,6 @@ const PAIRS: [Name, Name][] = [
   ['other EIPs', 'no uplink'],
   ['EIPs', 'another uplink NIC'],
 ];
-/** All pairs are the soak's. */
-const STEP = process.env.KYLIN_VR_WALK === 'whole' ? 1 : 2;
 const MOST_MS = 250;
 const STEP_MS = 60;
 

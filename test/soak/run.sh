@@ -14,4 +14,4 @@ node --import tsx test/soak/main.ts "$@"
 KYLIN_VR_KILLS=${KYLIN_VR_KILLS:-200} run_tests 1 \
   test/reliability/killed-ip.test.ts test/reliability/killed-keyfile.test.ts test/ifcfg/killed.test.ts \
   test/bridge/networkmanager.test.ts test/ifcfg/bridge.test.ts
-KYLIN_VR_WALK=whole run_tests 1 test/flows/leaving.test.ts
+KYLIN_VR_WALK=whole run_tests 1 test/flows/leaving.test.ts test/router/transitions.test.ts
