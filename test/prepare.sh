@@ -35,10 +35,10 @@ install_missing
 
 sh packaging/modules.sh
 
-# run_tests CONCURRENCY FILE...: each file in a process of its own. What hangs fails after 20 minutes, so that the rest is run.
+# run_tests CONCURRENCY FILE...: each file in a process of its own. What hangs fails after 30 minutes, so that the rest is run.
 run_tests() {
   local concurrency=$1
   shift
-  node --import tsx --test --test-concurrency="$concurrency" --test-timeout=1200000 \
+  node --import tsx --test --test-concurrency="$concurrency" --test-timeout=1800000 \
     --test-reporter=./test/reporter.js --test-reporter-destination=stdout "$@"
 }

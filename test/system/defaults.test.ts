@@ -9,7 +9,7 @@ import { bootWasClean, createPromises, installed } from './guest.ts';
 import { eventually } from './lab/eventually.ts';
 import { withVm } from './lab/vm.ts';
 
-const IN_VM_MS = 150_000;
+const IN_VM_MS = 300_000;
 const HARDENED = {
   '/etc/NetworkManager/conf.d/99-hardening.conf': '[connection]\nethernet.cloned-mac-address=random\n',
 };

@@ -15,7 +15,7 @@ import { outside, type Preparation, prepareTree, ROOT, SIDE } from './tree.ts';
 const ENVIRONMENT = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root' };
 const CONSOLE = `${SIDE}/console`;
 const SOCKET = '/lab/agent';
-const BOOT_MS = 60_000;
+const BOOT_MS = 120_000;
 const END_MS = 60_000;
 /** How systemd-nspawn ends when the container wants to be started again. */
 const REBOOT = 133;

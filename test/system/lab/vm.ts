@@ -22,7 +22,7 @@ export const CONSOLE = `${SIDE}/console`;
  * 250 boots, and one more had "IO-APIC + timer doesn't work!", a test with a time limit: `no_timer_check`.
  */
 export const KERNEL = 'root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off maxcpus=1 no_timer_check quiet';
-export const BOOT_MS = 240_000;
+export const BOOT_MS = 480_000;
 const END_MS = 150_000;
 const UNPLUG_MS = 30_000;
 /** As many NICs as a guest can have: hot plug needs a port of its own for each. */
