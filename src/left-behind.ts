@@ -34,7 +34,7 @@ export async function leftBehind(
             `the rule "${rule}" stays as it is, and packets come and leave by ${to} in place of ${from}: add one for ${to}`,
         ),
     ),
-    ...few(staying.map((each) => `${foreignText(each)}`)).map(
+    ...few(staying.map(foreignText)).map(
       (text) => `${text}: stays with an address of others, and does not work there: move both, or take them away`,
     ),
     ...orphaned(ending),

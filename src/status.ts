@@ -24,7 +24,7 @@ import { readLastRun } from './machine/turn.ts';
 import { unitFault } from './machine/units.ts';
 import { ledElsewhere } from './machine/ways.ts';
 import { ipv4 } from './network/ipv4.ts';
-import { brokenBy, portsOf } from './network/mapped.ts';
+import { brokenBy, portsAsked } from './network/mapped.ts';
 import { faultyNics } from './network/nics.ts';
 import { reachOf, type State } from './network/reach.ts';
 import { describe, type Step } from './network/step.ts';
@@ -336,7 +336,7 @@ async function count(host: Host, { eips, forwards }: Status): Promise<void> {
       flow.destinationPort !== undefined &&
       port <= flow.destinationPort &&
       flow.destinationPort <= endPort;
-    forward.counters = { now: flows.filter(ours).length, since: since(forward, protocol, portsOf(port, endPort)) };
+    forward.counters = { now: flows.filter(ours).length, since: since(forward, protocol, portsAsked(port, endPort)) };
   }
 }
 

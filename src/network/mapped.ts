@@ -37,7 +37,7 @@ export function brokenBy(
     eip: (eip) => isCutFor(eip.eip) || [...inward(eip, TCP), ...outward(eip)].some(differs),
     forward: (forward) =>
       isCutFor(forward.eip) ||
-      portsOf(forward.port, forward.endPort).some((port) =>
+      portsAsked(forward.port, forward.endPort).some((port) =>
         inward(forward, { protocol: forward.protocol, port }).some(differs),
       ),
   };
@@ -108,7 +108,7 @@ function probesOf(config: Config, bound: readonly BoundNic[], uplink: BoundNic) 
 const TCP = { protocol: 'tcp', port: 1 } as const;
 
 /** Each may have a rule of its own; in a long range none has. */
-export const portsOf = (port: number, endPort: number): number[] =>
+export const portsAsked = (port: number, endPort: number): number[] =>
   endPort - port < MOST_SINGLE_PORTS
     ? Array.from({ length: endPort - port + 1 }, (_, offset) => port + offset)
     : [port, endPort];
