@@ -44,6 +44,8 @@ const running = async (machine: Machine) => (await network(machine)).replace(/^(
 const holdAt = (call: string) => `case "$*" in *${call}*) : > /run/held; exec sleep 600 ;; esac`;
 const held = async (machine: Machine) => ((await machine.run(['test', '-e', '/run/held'])).status === 0 ? 'held' : '');
 
+const OVS_DROP_INS = '/run/systemd/system/ovs-vswitchd.service.d';
+
 /** The package that runs with the guest's own Node, which this tree has in a place of its own. */
 const bring = (nodejs: Buffer) => async (router: Router, root: string) => {
   const place = (name: string, content: Buffer) =>
@@ -410,8 +412,12 @@ test('1, 3, 5 in a whole machine: boot, PCI hotplug, onto a bridge and back, reb
     assert.equal(await reaches(EIPS.v), 'v');
     t.diagnostic('on the bridge');
 
-    // The bridge and its ports stay, with a carrier, and the kernel goes on with what it knows.
-    await machine.run(['systemctl', 'stop', 'ovs-vswitchd'], { check: true });
+    // The bridge and its ports stay, with a carrier, and the kernel goes on with what it knows. A stop of the unit stops ovsdb-server
+    // too (Debian 12), and killed it is started again.
+    await machine.run(['mkdir', '-p', OVS_DROP_INS], { check: true });
+    await machine.agent.write(`${OVS_DROP_INS}/stays-dead.conf`, '[Service]\nRestart=no\n');
+    await machine.run(['systemctl', 'daemon-reload'], { check: true });
+    await machine.run(['systemctl', 'kill', '--signal=KILL', 'ovs-vswitchd'], { check: true });
     const left = await machine.run(['kylin-vr', 'reload', '--json'], { timeoutMs: IN_VM_MS });
     const { warnings } = JSON.parse(left.stdout) as { warnings: { message: string }[] };
     assert.match(
