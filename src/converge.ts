@@ -3,7 +3,6 @@
 import { checkpointOf, leftBy } from './checkpoint.ts';
 import type { Checkpoint, Convergence } from './convergence.ts';
 import { type Cut, joined } from './cut.ts';
-import { foreignKey } from './dialects/foreign.ts';
 import { AgentError, VerifyError } from './errors.ts';
 import { beginFlows, endFlows } from './flow-ends.ts';
 import { settleLeft } from './left.ts';
@@ -19,6 +18,7 @@ import { PATHS } from './machine/paths.ts';
 import { uptimeOf } from './machine/pending.ts';
 import type { Owned } from './machine/recorded.ts';
 import { countRemovals, forgetGone } from './machine/resisting.ts';
+import { foreignKey } from './network/foreign.ts';
 import { toReturn } from './network/return.ts';
 import { type Address, addressKey } from './network/state.ts';
 import { isLate, type Step } from './network/step.ts';

@@ -1,7 +1,7 @@
 // What others have on NICs of ours beside addresses: read before a change, and brought back with it where it is taken back, in the
 // words of `ip`. What they have changed meanwhile is theirs.
 
-import { foreignKey, parseForeignRoutes } from './dialects/foreign.ts';
+import { parseForeignRoutes } from './dialects/foreign.ts';
 import {
   keepLost,
   type Lost,
@@ -13,6 +13,7 @@ import {
 } from './machine/foreign.ts';
 import type { Host } from './machine/host.ts';
 import { orphaned } from './machine/networkmanager.ts';
+import { foreignKey } from './network/foreign.ts';
 import type { Observation } from './network/observation.ts';
 import { goneSince, type Standing, wayKey, withoutDevices } from './network/return.ts';
 import type { Step, StepKind } from './network/step.ts';

@@ -1,12 +1,12 @@
 // What a change and the way back have in common: rounds of steps until nothing is left to do, and what is left all the same.
 
 import type { Convergence } from './convergence.ts';
-import { foreignKey, foreignText } from './dialects/foreign.ts';
 import { AgentError } from './errors.ts';
 import type { Host } from './machine/host.ts';
 import { recordOwned } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
 import type { Owned } from './machine/recorded.ts';
+import { foreignKey, foreignText } from './network/foreign.ts';
 import { describe, isLate, type Step } from './network/step.ts';
 
 /**

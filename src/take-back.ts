@@ -4,7 +4,7 @@
 import { NOTHING } from './config/config.ts';
 import type { Checkpoint, Convergence, Return } from './convergence.ts';
 import { type Cut, NO_CUT } from './cut.ts';
-import { aged, parseForeignAddresses, withWords } from './dialects/foreign.ts';
+import { parseForeignAddresses, withWords } from './dialects/foreign.ts';
 import type { Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT } from './errors.ts';
 import { endFlows } from './flow-ends.ts';
@@ -30,6 +30,7 @@ import { PATHS } from './machine/paths.ts';
 import { uptimeOf } from './machine/pending.ts';
 import { NOTHING_OWNED, renumbered, stillThere, withComing } from './machine/recorded.ts';
 import { bridgesOf, isSilent } from './network/bridges.ts';
+import { aged } from './network/foreign.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
 import { type Standing, settingsToReturn, toReturn } from './network/return.ts';

@@ -2,12 +2,13 @@
 
 import { UnsupportedError } from '../errors.ts';
 import type { Way } from '../network/flows.ts';
+import type { Foreign } from '../network/foreign.ts';
 import { parseCidr } from '../network/ipv4.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Address, Route } from '../network/state.ts';
 import type { MoveStep, Step } from '../network/step.ts';
 import { array, boolean, either, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
-import { type Foreign, foreignArguments, foreignLine, isWord } from './foreign.ts';
+import { foreignArguments, foreignLine, isWord } from './foreign.ts';
 import { parsePrinted } from './json.ts';
 
 const addressInfo = object({

@@ -3,12 +3,8 @@
 // no flag is there for activating and forgetting.
 
 import {
-  type Foreign,
   foreignArguments,
-  foreignKey,
   foreignLine,
-  foreignPlace,
-  hopDevices,
   parseForeignAddresses,
   parseForeignNeighbours,
   parseForeignRoutes,
@@ -16,6 +12,7 @@ import {
 import { parsePrinted } from '../dialects/json.ts';
 import { byNumbers } from '../dialects/route-numbers.ts';
 import { AgentError } from '../errors.ts';
+import { type Foreign, foreignKey, foreignPlace, hopDevices } from '../network/foreign.ts';
 import type { Standing } from '../network/return.ts';
 import { LEAST_OF_IPV6, ROUTE_PROTOCOL } from '../network/state.ts';
 import type { Host } from './host.ts';

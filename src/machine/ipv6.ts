@@ -1,7 +1,7 @@
 // What goes with IPv6 where an MTU becomes too small for it: recorded, for the run that makes it large again. A bridge takes the smallest
 // of its ports, whoever made it.
 
-import type { Foreign } from '../dialects/foreign.ts';
+import type { Foreign } from '../network/foreign.ts';
 import { staysAway } from '../network/ipv6.ts';
 import { LEAST_OF_IPV6 } from '../network/state.ts';
 import type { Step } from '../network/step.ts';

@@ -10,7 +10,6 @@ import {
   READ_CONFIGURATION,
   reapplyPreserving,
 } from '../dialects/busctl.ts';
-import { type Foreign, foreignText } from '../dialects/foreign.ts';
 import {
   IS_RUNNING,
   LIST_DEVICES,
@@ -22,6 +21,7 @@ import {
   UNKNOWN,
 } from '../dialects/nmcli.ts';
 import { AgentError, CommandError, EXIT } from '../errors.ts';
+import { type Foreign, foreignText } from '../network/foreign.ts';
 import { deviceOf, type Step } from '../network/step.ts';
 import { keepLost, putBack, readForeign, readNeighbours, recordForeign, showRoutes } from './foreign.ts';
 import type { Host } from './host.ts';

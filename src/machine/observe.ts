@@ -3,7 +3,6 @@
 
 import { basename, dirname, join } from 'node:path';
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
-import { type Foreign, isLeased } from '../dialects/foreign.ts';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import {
   type ObservedAddress,
@@ -36,6 +35,7 @@ import {
   portsOf,
   withoutGiven,
 } from '../network/bridges.ts';
+import { type Foreign, isLeased } from '../network/foreign.ts';
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
 import { keptAmong } from '../network/kept.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';

@@ -1,9 +1,9 @@
 // What a NIC with the key `bridge` asks of this machine: what stands in its way, what has to wait, and what leaves a bridge
 // behind. Pure.
 
-import type { Foreign } from '../dialects/foreign.ts';
 import { AgentError, EXIT } from '../errors.ts';
 import { visible } from '../visible.ts';
+import type { Foreign } from './foreign.ts';
 import type { BoundNic, NicBinding, ObservedLink } from './nics.ts';
 import { movedKey } from './observation.ts';
 import { type Bridge, type BridgeType, bridgeKey, type Port, portKey } from './state.ts';

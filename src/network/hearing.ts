@@ -1,7 +1,7 @@
 // What makes a link hear the advertisements of routers (RFC 4861), and what the kernel makes of them: a bridge hears in its port's
 // stead, as that did, and the port hears none. Pure.
 
-import type { Foreign } from '../dialects/foreign.ts';
+import type { Foreign } from './foreign.ts';
 import { type BoundNic, carrierOf, type NicPlace } from './nics.ts';
 import { bridgeKey, type Sysctl } from './state.ts';
 

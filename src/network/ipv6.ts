@@ -1,6 +1,6 @@
 // Links whose MTU is too small for IPv6: what is foreign there waits for a larger one. Pure.
 
-import { type Foreign, foreignText, isLeased } from '../dialects/foreign.ts';
+import { type Foreign, foreignText, isLeased } from './foreign.ts';
 import type { ObservedLink } from './nics.ts';
 import { LEAST_OF_IPV6, type Link } from './state.ts';
 

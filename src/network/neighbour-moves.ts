@@ -1,7 +1,7 @@
 // Neighbours that somebody entered on a NIC that becomes a port of a bridge, or is none any more: they go along with it, as its foreign
 // routes do. The kernel drops those of IPv4 with the last address of a link, and on a port none is looked for. Pure.
 
-import { type Foreign, foreignPlace } from '../dialects/foreign.ts';
+import { type Foreign, foreignPlace } from './foreign.ts';
 import { movedKey, type Observation } from './observation.ts';
 import { addressOf, coursesOf, isIn, networksOf } from './route-moves.ts';
 import { type Address, addressKey, bridgeKey, compare, type NetworkState } from './state.ts';

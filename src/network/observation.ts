@@ -1,7 +1,7 @@
 // What was found on the machine: the state that is ours or under our rule, and what planning must know beside it.
 
-import { type Foreign, foreignKey } from '../dialects/foreign.ts';
 import type { ManagedDevice } from '../dialects/nmcli.ts';
+import { type Foreign, foreignKey } from './foreign.ts';
 import type { ObservedLink } from './nics.ts';
 import type { NetworkState, Port, SubnetRoute, TableName } from './state.ts';
 

@@ -1,11 +1,11 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
-import { byHop, bySomeOther, type Foreign } from '../dialects/foreign.ts';
 import { halfOf } from '../dialects/iptables.ts';
 import { canGo } from '../dialects/nft.ts';
 import { asManagerReads, profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
+import { byHop, bySomeOther, type Foreign } from './foreign.ts';
 import { advertisedRoutes, isAdvertised } from './hearing.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';

@@ -1,13 +1,7 @@
 // What a change found, and the machine as it is → what of it comes back where the change is taken back. Pure.
 
-import {
-  type Foreign,
-  foreignKey,
-  foreignPlace,
-  hopDevices,
-  parseForeignNeighbours,
-  parseForeignRoutes,
-} from '../dialects/foreign.ts';
+import { parseForeignNeighbours, parseForeignRoutes } from '../dialects/foreign.ts';
+import { type Foreign, foreignKey, foreignPlace, hopDevices } from './foreign.ts';
 import {
   type Address,
   addressKey,

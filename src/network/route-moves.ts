@@ -1,7 +1,7 @@
 // Foreign IPv4 routes of a NIC that becomes a port of a bridge, or is none any more: which go along with it, in every table, which stay
 // with an address of others, and which end with their source. Pure.
 
-import { bySomeOther, type Foreign, foreignKey, hopsOf } from '../dialects/foreign.ts';
+import { bySomeOther, type Foreign, foreignKey, hopsOf } from './foreign.ts';
 import { contains, formatNetwork, type Network, parseCidr, parseIpv4 } from './ipv4.ts';
 import { movedKey, type Observation } from './observation.ts';
 import {

@@ -1,7 +1,6 @@
+import type { Foreign } from './foreign.ts';
 // The network state: one shape for what the configuration wants (desired) and for what the machine has (observed).
 // Each thing has one key; every comparison goes through it.
-
-import type { Foreign } from '../dialects/foreign.ts';
 
 /** A NIC on this machine. In a desired state only what the configuration wants of it is set. */
 export type Link = { device: string; up?: boolean; mtu?: number };

@@ -1,6 +1,6 @@
 // A step: one smallest change, as data, with the line that an operator reads. How it is carried out is apply.ts's.
 
-import { type Foreign, foreignText } from '../dialects/foreign.ts';
+import { type Foreign, foreignText } from './foreign.ts';
 import type { Stray, Unreadable } from './observation.ts';
 import type { Address, Bridge, Chain, File, Jump, Port, Route, SubnetRoute, Sysctl, TableName } from './state.ts';
 

@@ -1,17 +1,13 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import {
-  byHop,
-  type Foreign,
   foreignArguments,
-  foreignKey,
   foreignLine,
-  foreignPlace,
-  foreignText,
   parseForeignAddresses,
   parseForeignNeighbours,
   parseForeignRoutes,
 } from '../../src/dialects/foreign.ts';
+import { byHop, type Foreign, foreignKey, foreignPlace, foreignText } from '../../src/network/foreign.ts';
 
 const FOR_EVER = { valid_life_time: 4294967295, preferred_life_time: 4294967295 };
 

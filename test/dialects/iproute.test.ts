@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { Foreign } from '../../src/dialects/foreign.ts';
 import {
   batchLine,
   type IpStep,
@@ -10,6 +9,7 @@ import {
   parseRoutes,
   parseWays,
 } from '../../src/dialects/iproute.ts';
+import type { Foreign } from '../../src/network/foreign.ts';
 import { formatNetwork } from '../../src/network/ipv4.ts';
 import { address, route } from '../network/planning.ts';
 import { sample } from './samples.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Foreign } from '../../src/dialects/foreign.ts';
 import { bindBridges, carriedOut, deadPorts, type OpenVSwitch, withoutGiven } from '../../src/network/bridges.ts';
+import type { Foreign } from '../../src/network/foreign.ts';
 import type { ObservedLink } from '../../src/network/nics.ts';
 import type { BridgeType, Port } from '../../src/network/state.ts';
 import { LINKS, link, UPLINK } from './fixtures.ts';

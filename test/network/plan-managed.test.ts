@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { Foreign } from '../../src/dialects/foreign.ts';
 import { keyfileRenderer } from '../../src/dialects/keyfile.ts';
 import type { ManagedDevice } from '../../src/dialects/nmcli.ts';
 import { profileUuid } from '../../src/dialects/renderer.ts';
+import type { Foreign } from '../../src/network/foreign.ts';
 import type { Observation } from '../../src/network/observation.ts';
 import { planSteps } from '../../src/network/plan.ts';
 import { addressKey, emptyState, type NetworkState, routeTargetKey } from '../../src/network/state.ts';
