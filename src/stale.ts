@@ -2,13 +2,14 @@
 // change, and where somebody asks for a reload. Never a reason to take a change back.
 
 import { type Cut, NO_CUT } from './cut.ts';
-import { deleteFlowOptions, type Flow, flowKey, parseFlows } from './dialects/conntrack.ts';
+import { deleteFlowOptions, parseFlows } from './dialects/conntrack.ts';
 import { foreignRules, localNetworks, mayMatch } from './dialects/policy-rules.ts';
 import { AgentError, UnsupportedError } from './errors.ts';
 import { hasNoFlows } from './machine/flow-record.ts';
 import { deleteFlows, readFlows } from './machine/flows.ts';
 import type { Host } from './machine/host.ts';
 import { answersGone, displacedBy, type Held, hasOtherPort, hold, nothingHeld } from './network/displaced.ts';
+import { type Flow, flowKey } from './network/flow.ts';
 import { type FlowModel, hasMapping, type Judgement, judgeOf, outerAddresses } from './network/flows.ts';
 import { ipv4, withinAny } from './network/ipv4.ts';
 
@@ -135,7 +136,7 @@ const asDisplaced = (flow: Flow): Judgement => ({
   wrong: 'source',
   spared: false,
   displaced: true,
-  alike: deleteFlowOptions(flow),
+  alike: flow,
 });
 
 /** Asked only where something is found. */
@@ -173,9 +174,12 @@ function leavesByUplink(model: FlowModel): (flow: Flow) => boolean {
 /** Those that one call of `conntrack -D` takes together; where one that is spared would go with them, one by one. */
 function groupsOf(stale: readonly Judgement[], spared: readonly Judgement[]): { options: string[]; flows: Flow[] }[] {
   const groups = new Map<string, { options: string[]; flows: Flow[] }>();
-  const apart = new Set(spared.map(({ alike }) => alike.join(' ')));
-  for (const { alike, flow } of stale) {
-    const options = apart.has(alike.join(' ')) ? deleteFlowOptions(flow) : alike;
+  const optionsOf = ({ alike }: Judgement) => deleteFlowOptions(alike);
+  const apart = new Set(spared.map((each) => optionsOf(each).join(' ')));
+  for (const each of stale) {
+    const together = optionsOf(each);
+    const { flow } = each;
+    const options = apart.has(together.join(' ')) ? deleteFlowOptions(flow) : together;
     const key = options.join(' ');
     const group = groups.get(key);
     if (group === undefined) groups.set(key, { options, flows: [flow] });

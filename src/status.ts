@@ -3,7 +3,7 @@
 import { type Config, type Eip, type Protocol, uplinkOf } from './config/config.ts';
 import { type Issue, inLine } from './config/issue.ts';
 import type { Cut } from './cut.ts';
-import { type Flow, parseFlows } from './dialects/conntrack.ts';
+import { parseFlows } from './dialects/conntrack.ts';
 import { countedRules, coursesBy, rulesByChain } from './dialects/course.ts';
 import { linesOf } from './dialects/iptables.ts';
 import type { ProfileKeys } from './dialects/profile-keys.ts';
@@ -23,6 +23,7 @@ import { readPending, secondsLeft } from './machine/pending.ts';
 import { readLastRun } from './machine/turn.ts';
 import { unitFault } from './machine/units.ts';
 import { ledElsewhere } from './machine/ways.ts';
+import type { Flow } from './network/flow.ts';
 import { ipv4 } from './network/ipv4.ts';
 import { brokenBy, portsAsked } from './network/mapped.ts';
 import { faultyNics } from './network/nics.ts';

@@ -1,41 +1,9 @@
 // Options for the conntrack tool, and the table that it prints. Pure.
 
-/** An entry of the table. Addresses and ports are those of the original direction, and, named so, those of the replies. */
-export type Flow = {
-  /** As the tool names it; one that it has no name for is `unknown`. */
-  protocol: string;
-  protocolNumber: number;
-  source: string;
-  destination: string;
-  sourcePort?: number;
-  destinationPort?: number;
-  replySource: string;
-  replyDestination: string;
-  replySourcePort?: number;
-  replyDestinationPort?: number;
-  icmp?: Icmp;
-  replyIcmp?: Icmp;
-  greKeys?: GreKeys;
-  replyGreKeys?: GreKeys;
-  /** Of TCP, SCTP and DCCP. */
-  state?: string;
-  unreplied: boolean;
-  assured: boolean;
-  mark: number;
-  /** In a zone other than the default one, be it in one direction only: somebody else's. */
-  zoned: boolean;
-  /**
-   * With `-o id`: made of the entry's place in memory and (Linux 5.1) its original direction. A later entry has the same where it has the
-   * same of both, which happens at once: by the id alone it cannot be told from one that was translated otherwise.
-   */
-  id?: number;
-};
+import type { Flow, FlowSelector } from '../network/flow.ts';
 
-type Icmp = { type: number; code: number; id: number };
-type GreKeys = { source: number; destination: number };
-
-/** Options of `conntrack -D` for just this flow. */
-export function deleteFlowOptions(flow: Flow): string[] {
+/** Options of `conntrack -D` for just what has these values; of a flow for just that. */
+export function deleteFlowOptions(flow: FlowSelector): string[] {
   return [
     ...option('-p', flow.protocol === 'unknown' ? `${flow.protocolNumber}` : flow.protocol),
     ...option('-s', flow.source),
@@ -204,17 +172,3 @@ function decimal(line: string, from: number, to: number): number {
   }
   return from === to ? -1 : number;
 }
-
-/** Protocol, and both directions: an entry with the same says the same. */
-export const flowKey = (flow: Flow): string =>
-  [
-    flow.protocolNumber,
-    flow.source,
-    flow.destination,
-    flow.sourcePort ?? flow.greKeys?.source ?? (flow.icmp && `${flow.icmp.type}/${flow.icmp.code}`),
-    flow.destinationPort ?? flow.greKeys?.destination ?? flow.icmp?.id,
-    flow.replySource,
-    flow.replyDestination,
-    flow.replySourcePort ?? flow.replyGreKeys?.source,
-    flow.replyDestinationPort ?? flow.replyGreKeys?.destination ?? flow.replyIcmp?.id,
-  ].join(' ');

@@ -1,7 +1,7 @@
+import type { Flow } from '../network/flow.ts';
+
 // Messages to the kernel's table of flows (ctnetlink, linux/netfilter/nfnetlink_conntrack.h), and its answers. Pure.
 // Lengths, types and errors are in the machine's own byte order, which is little-endian on all we run on; values are big-endian.
-
-import type { Flow } from './conntrack.ts';
 
 const NLMSG_ERROR = 2;
 /** Subsystem ctnetlink (1), message IPCTNL_MSG_CT_DELETE (2). */

@@ -1,8 +1,9 @@
 // The kernel's table of flows: read as a stream, since it may have a million entries, and given entries of it deleted in bulk.
 
-import { deleteFlowOptions, type Flow, flowKey, parseFlow } from '../dialects/conntrack.ts';
+import { deleteFlowOptions, parseFlow } from '../dialects/conntrack.ts';
 import { DONE, deleteMessage, ENOENT, parseAnswers } from '../dialects/ctnetlink.ts';
 import { AgentError, CommandError, UnsupportedError } from '../errors.ts';
+import { type Flow, flowKey } from '../network/flow.ts';
 import type { Host } from './host.ts';
 
 export type ReadOptions = {

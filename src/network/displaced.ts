@@ -1,7 +1,6 @@
+import { type Flow, flowKey } from './flow.ts';
 // Entries that have a port of the kernel's choice because another one, that has to go, held the port that they would have. Their
 // addresses are right, and it is the port that the other side goes by (SIP, from 5060 to 5060). Pure.
-
-import { type Flow, flowKey } from '../dialects/conntrack.ts';
 
 /** What is to go, or went in this run, and who had given way before. */
 export type Held = {

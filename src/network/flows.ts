@@ -4,7 +4,7 @@
 // The answer comes from the configuration, not from rules. An entry does not say by which device it leaves: that is where the
 // kernel would send it now. What somebody else may have decided (a NAT rule of theirs, a rule of policy routing) is left alone.
 
-import { deleteFlowOptions, type Flow } from '../dialects/conntrack.ts';
+import type { Flow, FlowSelector } from './flow.ts';
 import { type FirstPacket, foreignNat, type NatRules } from './foreign-nat.ts';
 import { contains, formatNetwork, ipv4, type Network, parseCidr, parseIpv4, withinAny } from './ipv4.ts';
 import { leadsTo, type NetworkState } from './state.ts';
@@ -31,8 +31,8 @@ export type StaleFlow = {
   of: string;
   /** By the direction that is translated otherwise. */
   wrong: 'destination' | 'source';
-  /** Options of `conntrack -D` that match this entry, and others only where today's file would translate those otherwise, too. */
-  alike: string[];
+  /** Fits this entry, and others only where today's file would translate those otherwise, too. */
+  alike: FlowSelector;
 };
 
 /**
@@ -149,24 +149,25 @@ export function judgeOf(model: FlowModel): (flow: Flow) => Judgement | undefined
   }
 
   function destinationWrong(flow: Flow): Judgement {
-    const { destination, replySource, destinationPort, replySourcePort, protocol } = flow;
+    const { destination, replySource, destinationPort, replySourcePort, protocol, protocolNumber } = flow;
     const isAlways =
       !eips.some(({ eip, vmIp }) => eip === destination && vmIp === replySource) &&
       !model.forwards.some(({ eip, vmIp }) => eip === destination && vmIp === replySource) &&
       destination !== replySource;
-    const ports = destinationPort === undefined || protocol === 'unknown' ? [] : ['--dport', `${destinationPort}`];
-    const replyPort = ports.length === 0 ? [] : ['--reply-port-src', `${replySourcePort ?? destinationPort}`];
+    const hasPorts = destinationPort !== undefined && protocol !== 'unknown';
+    const replyPort = replySourcePort ?? destinationPort;
     return {
       flow,
       of: destination,
       wrong: 'destination',
       spared: isSpared(flow),
       alike: hasForeignRules
-        ? deleteFlowOptions(flow)
-        : [
-            ...['-d', destination, '-r', replySource],
-            ...(isAlways ? [] : ['-p', protocolName(flow), ...ports, ...replyPort]),
-          ],
+        ? flow
+        : {
+            ...{ destination, replySource },
+            ...(!isAlways && { protocol, protocolNumber }),
+            ...(!isAlways && hasPorts && { destinationPort, replySourcePort: replyPort }),
+          },
     };
   }
 
@@ -182,8 +183,8 @@ export function judgeOf(model: FlowModel): (flow: Flow) => Judgement | undefined
       wrong: 'source',
       spared: isSpared(flow),
       alike: hasForeignRules
-        ? deleteFlowOptions(flow)
-        : ['-s', flow.source, '-d', destination, '-r', flow.replySource, '-q', replyDestination],
+        ? flow
+        : { source: flow.source, destination, replySource: flow.replySource, replyDestination },
     };
   }
 

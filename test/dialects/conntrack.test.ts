@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { deleteFlowOptions, type Flow, flowKey, parseFlow, parseFlows } from '../../src/dialects/conntrack.ts';
+import { deleteFlowOptions, parseFlow, parseFlows } from '../../src/dialects/conntrack.ts';
+import { type Flow, flowKey } from '../../src/network/flow.ts';
 import { sample } from './samples.ts';
 
 const [ROUTER, EIP, VM] = ['203.0.113.10', '198.51.100.80', '192.0.2.1'];

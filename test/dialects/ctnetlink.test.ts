@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { type Flow, parseFlow } from '../../src/dialects/conntrack.ts';
+import { parseFlow } from '../../src/dialects/conntrack.ts';
 import { deleteMessage, parseAnswers } from '../../src/dialects/ctnetlink.ts';
+import type { Flow } from '../../src/network/flow.ts';
 
 const bytes = (text: string): number[] => [...Buffer.from(text.replace(/[^0-9a-f]/g, ''), 'hex')];
 const hex = (message: readonly number[]): string => Buffer.from(message).toString('hex');

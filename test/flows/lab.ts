@@ -1,7 +1,8 @@
 // What the tests of flows share: a reload and what it says of itself, the kernel's table, and who is where.
 
 import assert from 'node:assert/strict';
-import { type Flow, parseFlows } from '../../src/dialects/conntrack.ts';
+import { parseFlows } from '../../src/dialects/conntrack.ts';
+import type { Flow } from '../../src/network/flow.ts';
 import { ADDRESSES, GATEWAYS, type Lab, NICS } from '../lab/lab.ts';
 
 export type Report = {

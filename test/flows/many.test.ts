@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Flow } from '../../src/dialects/conntrack.ts';
+import type { Flow } from '../../src/network/flow.ts';
 import { ADDRESSES, createLab, type Lab } from '../lab/lab.ts';
 import { createRaw, type Raw } from '../lab/raw.ts';
 import { allIsRight, configOf, cutsOf, entries, reload, tryReload } from './lab.ts';

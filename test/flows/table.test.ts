@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { deleteFlowOptions, type Flow, parseFlows } from '../../src/dialects/conntrack.ts';
+import { deleteFlowOptions, parseFlows } from '../../src/dialects/conntrack.ts';
 import type { Deleted } from '../../src/machine/flows.ts';
+import type { Flow } from '../../src/network/flow.ts';
 import { createNamespace, type Namespace } from '../lab/namespace.ts';
 import type { Task } from './worker.ts';
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { type Flow, flowKey, parseFlow } from '../../src/dialects/conntrack.ts';
+import { parseFlow } from '../../src/dialects/conntrack.ts';
 import { answersGone, displacedBy, hasOtherPort, hold, nothingHeld } from '../../src/network/displaced.ts';
+import { type Flow, flowKey } from '../../src/network/flow.ts';
 
 const [VM, OTHER, PEER] = ['10.0.0.5', '10.0.0.6', '192.0.2.9'];
 const [EIP, UPLINK] = ['203.0.113.50', '203.0.113.37'];

@@ -1,8 +1,8 @@
 // What the tests of flows share: a flow in a line, what a configuration holds it against, and the entry that rules make of a packet.
 
 import { type Config, uplinkOf } from '../../src/config/config.ts';
-import type { Flow } from '../../src/dialects/conntrack.ts';
 import { asCarrier } from '../../src/network/desired.ts';
+import type { Flow } from '../../src/network/flow.ts';
 import { type FlowModel, type Former, type Way, waysOf } from '../../src/network/flows.ts';
 import type { NatRules } from '../../src/network/foreign-nat.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
