@@ -1,29 +1,9 @@
 // Chains of ours, as they are or are to be → what they say to a packet, by which rule. Rules of others are not walked: what they
 // do is network/obstacles.ts's matter. Pure.
 
+import type { CourseEnd, Courses, Passing } from '../network/course.ts';
 import { contains, type Network, parseCidr } from '../network/ipv4.ts';
 import { isOurJump, type TableName } from '../network/state.ts';
-
-/** A packet in one hook. */
-export type Passing = {
-  from: number;
-  to: number;
-  /** Of others nothing is told apart. */
-  protocol: 'tcp' | 'udp';
-  port: number;
-  in?: string;
-  out?: string;
-  /** The router itself sends it. */
-  local?: true;
-  /** What it was sent to, where that has been translated. */
-  askedFor?: number;
-};
-
-/** The rule that ends its course. `verdict`: the words behind -j. `packets`: as many went by it; of nat, the first of each connection. */
-export type CourseEnd = { verdict: string; packets: number };
-
-/** Undefined: no rule of ours says anything. */
-export type Courses = (table: TableName, hook: string, passing: Passing) => CourseEnd | undefined;
 
 /** Rules by `table CHAIN`, those of built-in chains as well, as iptables-save prints them, without `-A CHAIN`. */
 export type RulesByChain = ReadonlyMap<string, readonly SavedRule[]>;

@@ -1,16 +1,7 @@
 // What `nmcli --terse` prints → which devices NetworkManager manages, and by which profile. Pure.
 
 import { UnsupportedError } from '../errors.ts';
-
-/** A device that NetworkManager manages. */
-export type ManagedDevice = {
-  /** Whether a profile is active on it, or is just being activated: only then can it be reapplied. */
-  active: boolean;
-  /** Somebody else has set the device up: NetworkManager only looks on. */
-  external?: true;
-  /** UUID of that profile. */
-  profile?: string;
-};
+import type { ManagedDevice } from '../network/observation.ts';
 
 export const LIST_DEVICES = ['--terse', '--fields', 'DEVICE,STATE,CON-UUID', 'device', 'status'] as const;
 

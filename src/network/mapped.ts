@@ -2,7 +2,7 @@
 // that are there do not keeps it from working. Pure.
 
 import type { Config, Eip, Forward } from '../config/config.ts';
-import type { Courses, Passing } from '../dialects/course.ts';
+import type { Courses, Passing } from './course.ts';
 import { waysInside } from './explain.ts';
 import { insideNetworks } from './inside.ts';
 import { contains, ipv4, lastOf, type Network } from './ipv4.ts';

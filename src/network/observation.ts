@@ -1,9 +1,18 @@
 // What was found on the machine: the state that is ours or under our rule, and what planning must know beside it.
 
-import type { ManagedDevice } from '../dialects/nmcli.ts';
 import { type Foreign, foreignKey } from './foreign.ts';
 import type { ObservedLink } from './nics.ts';
 import type { NetworkState, Port, SubnetRoute, TableName } from './state.ts';
+
+/** A device that NetworkManager manages. */
+export type ManagedDevice = {
+  /** Whether a profile is active on it, or is just being activated: only then can it be reapplied. */
+  active: boolean;
+  /** Somebody else has set the device up: NetworkManager only looks on. */
+  external?: true;
+  /** UUID of that profile. */
+  profile?: string;
+};
 
 /** What has moved, wherever it is now. */
 export const movedKey = (foreign: Foreign): string =>
