@@ -10,18 +10,10 @@ import {
   READ_CONFIGURATION,
   reapplyPreserving,
 } from '../dialects/busctl.ts';
-import {
-  IS_RUNNING,
-  LIST_DEVICES,
-  type ManagedDevice,
-  MISUSED,
-  NOT_RUNNING,
-  parseDevices,
-  REFUSED,
-  UNKNOWN,
-} from '../dialects/nmcli.ts';
+import { IS_RUNNING, LIST_DEVICES, MISUSED, NOT_RUNNING, parseDevices, REFUSED, UNKNOWN } from '../dialects/nmcli.ts';
 import { AgentError, CommandError, EXIT } from '../errors.ts';
 import { type Foreign, foreignText } from '../network/foreign.ts';
+import type { ManagedDevice } from '../network/observation.ts';
 import { deviceOf, type Step } from '../network/step.ts';
 import { keepLost, putBack, readForeign, readNeighbours, recordForeign, showRoutes } from './foreign.ts';
 import type { Host } from './host.ts';

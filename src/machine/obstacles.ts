@@ -20,6 +20,7 @@ import {
 import { parseGroups } from '../dialects/iproute.ts';
 import { AgentError } from '../errors.ts';
 import { FIREWALLD_POLICY } from '../installation/tree.ts';
+import type { NicBinding } from '../network/nics.ts';
 import { carrierOf } from '../network/nics.ts';
 import {
   arpObstacles,
@@ -32,14 +33,15 @@ import {
 } from '../network/obstacles.ts';
 import { type Probe, stopOf, type Walk } from '../network/walk.ts';
 import { ShapeError } from '../shape.ts';
-import type { Survey } from '../survey.ts';
 import type { Host } from './host.ts';
 import type { Machine } from './observe.ts';
+
+type Bound = { binding: NicBinding; machine: Machine };
 
 export async function findObstacles(
   host: Host,
   config: Config,
-  { binding, machine }: Survey,
+  { binding, machine }: Bound,
   arpIgnore: string | undefined,
 ): Promise<string[]> {
   const { bound } = binding;
@@ -58,7 +60,7 @@ export async function findObstacles(
 /** What stops a packet of a new connection on its way through the router, from a NIC to another. */
 export async function findStops(
   host: Host,
-  { binding, machine }: Survey,
+  { binding, machine }: Bound,
   probe: Probe,
   addresses: readonly string[],
 ): Promise<string[]> {
