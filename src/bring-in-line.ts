@@ -3,8 +3,9 @@
 
 import { NO_NICS, NOTHING } from './config/config.ts';
 import { converge } from './converge.ts';
-import type { Checkpoint, Convergence } from './convergence.ts';
+import type { Convergence } from './convergence.ts';
 import { sameBytes } from './hash.ts';
+import type { Checkpoint } from './machine/checkpoint.ts';
 import { attentive } from './machine/conversation.ts';
 import { waysFor } from './machine/flow-record.ts';
 import { readLastGood } from './machine/history.ts';

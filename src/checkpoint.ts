@@ -1,8 +1,8 @@
 // What is to come back where a change is taken back. Pure.
 
-import type { Checkpoint } from './convergence.ts';
 import { withWords } from './dialects/foreign.ts';
 import { profileUuid, type Renderer } from './dialects/renderer.ts';
+import type { Checkpoint } from './machine/checkpoint.ts';
 import type { Machine } from './machine/observe.ts';
 import { usedNics } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';

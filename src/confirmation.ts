@@ -1,9 +1,10 @@
 // A change that waits for its confirmation: kept, or taken back, whoever decides it. For the holder of the lock.
 
 import { NOTHING } from './config/config.ts';
-import type { Checkpoint, Return } from './convergence.ts';
+import type { Return } from './convergence.ts';
 import type { Renderer } from './dialects/renderer.ts';
 import { AgentError } from './errors.ts';
+import type { Checkpoint } from './machine/checkpoint.ts';
 import { setAside } from './machine/damaged.ts';
 import { forgetRefusal, promote, readRefusal, refuse } from './machine/history.ts';
 import type { Host } from './machine/host.ts';

@@ -1,12 +1,13 @@
 // Survey → a machine that is as desired, or as it was: apply, verify, and take back what could not be verified.
 
 import { checkpointOf, leftBy } from './checkpoint.ts';
-import type { Checkpoint, Convergence } from './convergence.ts';
+import type { Convergence } from './convergence.ts';
 import { type Cut, joined } from './cut.ts';
 import { AgentError, VerifyError } from './errors.ts';
 import { beginFlows, endFlows } from './flow-ends.ts';
 import { settleLeft } from './left.ts';
 import { applySteps } from './machine/apply.ts';
+import type { Checkpoint } from './machine/checkpoint.ts';
 import { clonedMacError, clonedMacs } from './machine/cloned-macs.ts';
 import { setAside } from './machine/damaged.ts';
 import { type Answers, knowing } from './machine/early.ts';

@@ -1,15 +1,9 @@
-// How a run ended, and what it found before its first change.
+// How a run ended.
 
-import type { Renderer } from './dialects/renderer.ts';
+import type { Checkpoint } from './machine/checkpoint.ts';
 import type { Seen } from './machine/observe.ts';
-import type { Owned } from './machine/recorded.ts';
 import type { FlowModel } from './network/flows.ts';
-import type { BoundNic } from './network/nics.ts';
-import type { Left } from './network/return.ts';
-import type { NetworkState } from './network/state.ts';
 import type { Step } from './network/step.ts';
-import type { Ways } from './network/translation.ts';
-import type { Others } from './others.ts';
 
 export type Convergence = {
   result: 'unchanged' | 'changed' | 'rolled-back' | 'failed';
@@ -32,20 +26,3 @@ export type Convergence = {
 
 /** `seen`: by the last look, where nothing was changed since. */
 export type Return = Convergence & { seen?: Seen };
-
-/** What a run found before its first change: enough for another process to bring it back. Survives JSON. */
-export type Checkpoint = {
-  renderer: Renderer['name'];
-  bound: BoundNic[];
-  state: NetworkState;
-  /** See Found. */
-  stayed?: readonly string[];
-  /** Seconds since boot. */
-  at?: number;
-  /** As it is to leave them, and, once it is verified, as it left them. */
-  left?: Left;
-  owned: Owned;
-  /** Undefined: by a 1.0. */
-  others?: Others;
-  ways?: Ways;
-};

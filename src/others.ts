@@ -2,6 +2,7 @@
 // words of `ip`. What they have changed meanwhile is theirs.
 
 import { parseForeignRoutes } from './dialects/foreign.ts';
+import type { Others } from './machine/checkpoint.ts';
 import {
   keepLost,
   type Lost,
@@ -18,9 +19,6 @@ import type { Observation } from './network/observation.ts';
 import { goneSince, type Standing, wayKey, withoutDevices } from './network/return.ts';
 import type { Step, StepKind } from './network/step.ts';
 import type { Survey } from './survey.ts';
-
-/** Survives JSON. `standing`: before the change; `gone`: what that took away, once it is verified. */
-export type Others = { devices: string[]; standing?: Standing; gone?: Lost[] };
 
 type PutBack = Extract<Step, { kind: 'put-back' }>;
 

@@ -3,9 +3,10 @@
 
 import { basename, dirname } from 'node:path';
 import type { Issue } from './config/issue.ts';
-import type { Checkpoint, Convergence, Return } from './convergence.ts';
+import type { Convergence, Return } from './convergence.ts';
 import { AgentError, EXIT, type ExitStatus, isOfTheMoment, LockedError, NotNowError, UsageError } from './errors.ts';
 import { hashOf, sameBytes, shortName } from './hash.ts';
+import type { Checkpoint } from './machine/checkpoint.ts';
 import { readTrusted } from './machine/config-file.ts';
 import { putDamagedAside } from './machine/damaged.ts';
 import { forgetRefusal, promote, refuse, refuseForNow } from './machine/history.ts';

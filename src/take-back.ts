@@ -2,13 +2,14 @@
 // confirmation (confirmation.ts).
 
 import { NOTHING } from './config/config.ts';
-import type { Checkpoint, Convergence, Return } from './convergence.ts';
+import type { Convergence, Return } from './convergence.ts';
 import { type Cut, NO_CUT } from './cut.ts';
 import { parseForeignAddresses, withWords } from './dialects/foreign.ts';
 import type { Renderer } from './dialects/renderer.ts';
 import { AgentError, EXIT } from './errors.ts';
 import { endFlows } from './flow-ends.ts';
 import { applySteps, type Outcome } from './machine/apply.ts';
+import type { Checkpoint } from './machine/checkpoint.ts';
 import { type FlowRecord, readFlowRecord } from './machine/flow-record.ts';
 import { readStanding } from './machine/foreign.ts';
 import { readLastGood } from './machine/history.ts';

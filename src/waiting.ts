@@ -1,9 +1,10 @@
 // What a run does about a change that waits for its confirmation: begins one, keeps it, takes it back.
 
 import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
-import type { Checkpoint, Convergence } from './convergence.ts';
+import type { Convergence } from './convergence.ts';
 import { AgentError, EXIT, UsageError } from './errors.ts';
 import { hashOf, sameBytes } from './hash.ts';
+import type { Checkpoint } from './machine/checkpoint.ts';
 import { readLastGood, readRefusal } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import {

@@ -9,10 +9,10 @@
 
 import type { Bounds } from '../bounded-json.ts';
 import { LARGEST } from '../config/position.ts';
-import type { Checkpoint } from '../convergence.ts';
 import { AgentError } from '../errors.ts';
 import { hashOf } from '../hash.ts';
 import type { Trigger } from '../trigger.ts';
+import type { Checkpoint } from './checkpoint.ts';
 import type { Host } from './host.ts';
 import { checkpoint as checkpointShape, fitting, type PHASES, pending as pendingShape } from './kept-shapes.ts';
 import { PATHS } from './paths.ts';
