@@ -6,9 +6,9 @@ import { AgentError, CommandError, EXIT, UnsupportedError } from './errors.ts';
 import type { Host } from './machine/host.ts';
 import type { Machine } from './machine/observe.ts';
 import { monotonicMs } from './machine/process.ts';
-import { contains, ipv4, parseCidr } from './network/ipv4.ts';
+import { contains, hostPart, ipv4, parseCidr } from './network/ipv4.ts';
 import { type BoundNic, carrierOf, usedNics } from './network/nics.ts';
-import { type Bridge, hostPart } from './network/state.ts';
+import type { Bridge } from './network/state.ts';
 import type { Step } from './network/step.ts';
 import type { Survey } from './survey.ts';
 

@@ -46,7 +46,7 @@ import { elasticAddresses } from './network/elastic.ts';
 import { type FlowModel, type Former, waysOf } from './network/flows.ts';
 import { type Exemptions, exemptions } from './network/foreign-nat.ts';
 import { WIDEST } from './network/inside.ts';
-import { type Network, parseCidr } from './network/ipv4.ts';
+import { hostPart, type Network, parseCidr } from './network/ipv4.ts';
 import { waitingForIpv6 } from './network/ipv6.ts';
 import { allowedOn } from './network/kept.ts';
 import {
@@ -71,7 +71,6 @@ import {
   bridgeKey,
   chainKey,
   compare,
-  hostPart,
   type NetworkState,
   type Port,
   portKey,

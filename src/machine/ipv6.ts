@@ -2,8 +2,8 @@
 // of its ports, whoever made it.
 
 import type { Foreign } from '../network/foreign.ts';
+import { LEAST_OF_IPV6 } from '../network/ipv4.ts';
 import { staysAway } from '../network/ipv6.ts';
-import { LEAST_OF_IPV6 } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
 import {
   ipv6Switch,

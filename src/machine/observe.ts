@@ -36,7 +36,7 @@ import {
   withoutGiven,
 } from '../network/bridges.ts';
 import { type Foreign, isLeased } from '../network/foreign.ts';
-import { formatNetwork, parseCidr } from '../network/ipv4.ts';
+import { formatNetwork, hostPart, parseCidr } from '../network/ipv4.ts';
 import { keptAmong } from '../network/kept.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
 import type { Claim, Observation, Stray, Unreadable } from '../network/observation.ts';
@@ -49,7 +49,6 @@ import {
   chainKey,
   compare,
   type File,
-  hostPart,
   isOurFile,
   isOurJump,
   type Jump,

@@ -116,3 +116,12 @@ export function withinAny(networks: Iterable<Network>): (address: number) => boo
   const known = [...basesOf].map(([prefix, bases]) => ({ prefix, bases }));
   return (address) => known.some(({ prefix, bases }) => bases.has(networkOf(address, prefix).base));
 }
+
+/** `203.0.113.37/24` → `203.0.113.37` */
+export function hostPart(spec: string): string {
+  const end = spec.search(/[/ ]/);
+  return end === -1 ? spec : spec.slice(0, end);
+}
+
+/** IPV6_MIN_MTU: with less the kernel takes all of IPv6 away from a link. */
+export const LEAST_OF_IPV6 = 1280;

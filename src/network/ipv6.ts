@@ -1,8 +1,9 @@
 // Links whose MTU is too small for IPv6: what is foreign there waits for a larger one. Pure.
 
 import { type Foreign, foreignText, isLeased } from './foreign.ts';
+import { LEAST_OF_IPV6 } from './ipv4.ts';
 import type { ObservedLink } from './nics.ts';
-import { LEAST_OF_IPV6, type Link } from './state.ts';
+import type { Link } from './state.ts';
 
 /** Whether a device has room for IPv6 once these links are as desired. The MTU of a bridge follows the smallest of its ports. */
 export function roomForIpv6(

@@ -1,7 +1,8 @@
 // Which addresses of others may stay on NICs of the configuration. Pure.
 
+import { hostPart } from './ipv4.ts';
 import type { BoundNic } from './nics.ts';
-import { type Address, addressKey, hostPart } from './state.ts';
+import { type Address, addressKey } from './state.ts';
 
 /** Whether a NIC's `keep-addresses` has it. */
 export function allowedOn(bound: readonly BoundNic[]): (address: Address) => boolean {

@@ -8,6 +8,7 @@ import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { byHop, bySomeOther, type Foreign } from './foreign.ts';
 import { advertisedRoutes, isAdvertised } from './hearing.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
+import { hostPart } from './ipv4.ts';
 import { roomForIpv6 } from './ipv6.ts';
 import { neighbourMoves } from './neighbour-moves.ts';
 import type { ObservedLink } from './nics.ts';
@@ -22,7 +23,6 @@ import {
   chainKey,
   compare,
   type File,
-  hostPart,
   isByProfile,
   isOurJump,
   isOurRoute,

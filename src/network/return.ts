@@ -2,15 +2,8 @@
 
 import { parseForeignNeighbours, parseForeignRoutes } from '../dialects/foreign.ts';
 import { type Foreign, foreignKey, foreignPlace, hopDevices } from './foreign.ts';
-import {
-  type Address,
-  addressKey,
-  hostPart,
-  isOurRoute,
-  type NetworkState,
-  ROUTE_PROTOCOL,
-  type Route,
-} from './state.ts';
+import { hostPart } from './ipv4.ts';
+import { type Address, addressKey, isOurRoute, type NetworkState, ROUTE_PROTOCOL, type Route } from './state.ts';
 
 export type Found = {
   state: NetworkState;

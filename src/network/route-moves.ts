@@ -2,14 +2,13 @@
 // with an address of others, and which end with their source. Pure.
 
 import { bySomeOther, type Foreign, foreignKey, hopsOf } from './foreign.ts';
-import { contains, formatNetwork, type Network, parseCidr, parseIpv4 } from './ipv4.ts';
+import { contains, formatNetwork, hostPart, type Network, parseCidr, parseIpv4 } from './ipv4.ts';
 import { movedKey, type Observation } from './observation.ts';
 import {
   type Address,
   addressKey,
   bridgeKey,
   compare,
-  hostPart,
   type NetworkState,
   portKey,
   ROUTE_PROTOCOL,

@@ -5,9 +5,6 @@ import type { Foreign } from './foreign.ts';
 /** A NIC on this machine. In a desired state only what the configuration wants of it is set. */
 export type Link = { device: string; up?: boolean; mtu?: number };
 
-/** IPV6_MIN_MTU: with less the kernel takes all of IPv6 away from a link. */
-export const LEAST_OF_IPV6 = 1280;
-
 /**
  * `spec` is what `ip address` takes: `192.0.2.1/24`, for a foreign point-to-point address `192.0.2.1 peer 192.0.2.2/32`.
  * `foreign`: found there, and not ours; `found`: in what words, where it is to come back.
@@ -110,12 +107,6 @@ export const CHAIN_PREFIX = 'KYLIN-VR-';
 export const FILE_MARK = '# Made by kylin-vr';
 
 export const addressKey = (address: Address): string => `${address.device} ${address.spec}`;
-
-/** `203.0.113.37/24` → `203.0.113.37` */
-export function hostPart(spec: string): string {
-  const end = spec.search(/[/ ]/);
-  return end === -1 ? spec : spec.slice(0, end);
-}
 
 export const routeKey = (route: Route): string =>
   `${route.dest} via ${route.via} dev ${route.device} metric ${route.metric} proto ${route.protocol}`;
