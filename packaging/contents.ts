@@ -75,12 +75,14 @@ function completions(format: Format): Content[] {
   ];
 }
 
-/** The READMEs, and what they lead to, as it lies in the repository: each link finds what it names. */
+/** README and manual, and what they lead to, as it lies in the repository: each link finds what it names. */
 const DOCUMENTS = [
   'README.md',
   'README.zh-CN.md',
   'RELIABILITY.md',
   'SECURITY.md',
+  'docs/manual.md',
+  'docs/manual.zh-CN.md',
   'docs/control-plane.md',
   'docs/migration.md',
   'docs/terminal.svg',

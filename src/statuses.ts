@@ -2,7 +2,7 @@
 
 import type { EXIT } from './errors.ts';
 
-/** What each one means: --help, the man page and README.md say it in these words (test/docs). */
+/** What each one means: --help, the man page and the manual say it in these words (test/docs). */
 export const STATUS_WORDS: Readonly<Record<keyof typeof EXIT, string>> = {
   ok: 'done, or in sync; also where `status` goes on (`--watch`) or feeds a collector (`--format prometheus`)',
   internal: 'internal error: please report it',

@@ -3,7 +3,7 @@
 //   --quick        small sizes and few rounds: a look, no measurement
 //   --rounds N     paired runs of each (default 15)
 //   --json FILE    writes the figures there
-//   --save         writes them to results/bench.json, beside those of other rows there, and the curves of the READMEs to docs
+//   --save         writes them to results/bench.json, beside those of other rows there, and the curves of the manual to docs
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { type Captures, captures } from './captures.ts';
-import { blocksOf, DOCUMENTS, PICTURE, read } from './documents.ts';
+import { blocksOf, DOCUMENTS, MANUAL, PICTURE, README, read } from './documents.ts';
 import { steady } from './terminal.ts';
 
 describe('what the documents show (npm run capture writes it anew)', () => {
@@ -31,10 +31,11 @@ describe('what the documents show (npm run capture writes it anew)', () => {
     assert.deepEqual([...new Set(shown)].sort(), Object.keys(captured.blocks).sort());
   });
 
-  it('both languages show the same', async () => {
-    const [english, chinese] = await Promise.all([read('README.md'), read('README.zh-CN.md')]);
-    assert.deepEqual(Object.entries(blocksOf(chinese)), Object.entries(blocksOf(english)));
-  });
+  for (const names of [README, MANUAL])
+    it(`${names[1]} shows what ${names[0]} does`, async () => {
+      const [english = '', chinese = ''] = await Promise.all(names.map(read));
+      assert.deepEqual(Object.entries(blocksOf(chinese)), Object.entries(blocksOf(english)));
+    });
 });
 
 describe('what changes from run to run', () => {

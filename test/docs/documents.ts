@@ -6,7 +6,10 @@ import type { Captures } from './captures.ts';
 
 const REPOSITORY = join(import.meta.dirname, '../..');
 
-export const DOCUMENTS = ['README.md', 'README.zh-CN.md', 'docs/control-plane.md'] as const;
+/** In English, and in Chinese. */
+export const README = ['README.md', 'README.zh-CN.md'] as const;
+export const MANUAL = ['docs/manual.md', 'docs/manual.zh-CN.md'] as const;
+export const DOCUMENTS = [...README, ...MANUAL, 'docs/control-plane.md'] as const;
 export const PICTURE = 'docs/terminal.svg';
 
 const MARKED = /(?<=^<!-- captured: ([\w-]+) -->\n```\w*\n).*?(?=^```$)/gms;
