@@ -169,7 +169,19 @@ and
 .IR /usr/local/bin/kylin\\-vr.py .
 `,
     ),
-    section('SEE ALSO', '.BR kylin\\-vr.yaml (5),\n.BR ip (8),\n.BR iptables (8),\n.BR systemctl (1)\n'),
+    section(
+      'SEE ALSO',
+      `.BR kylin\\-vr.yaml (5),
+.BR ip (8),
+.BR iptables (8),
+.BR systemctl (1)
+.PP
+The manual is
+.I docs/manual.md
+in the package's folder of documents; in Chinese it is
+.IR docs/manual.zh\\-CN.md .
+`,
+    ),
   ].join('');
 }
 
