@@ -4,8 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 
 /** `dead`: each as `DOCUMENT: LINK`, where no such file is below the folder, or no such heading in it. */
-export function deadLinks(folder: string): { links: number; dead: string[] } {
-  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.md'));
+export function deadLinks(folder: string, names = documentsIn(folder)): { links: number; dead: string[] } {
   const links = names.flatMap((name) => linksIn(textOf(join(folder, name))).map((link) => ({ name, link })));
   const isDead = ({ name, link }: { name: string; link: string }) => {
     const [, path = '', heading] = /^([^#]*)(?:#(.*))?$/.exec(decodeURI(link)) ?? [];
@@ -15,6 +14,9 @@ export function deadLinks(folder: string): { links: number; dead: string[] } {
   };
   return { links: links.length, dead: links.filter(isDead).map(({ name, link }) => `${name}: ${link}`) };
 }
+
+export const documentsIn = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.md'));
 
 /** Without what is code. */
 const textOf = (file: string): string =>
