@@ -3,7 +3,7 @@
 import { killWaiters } from '../confirm/router.ts';
 import { ADDRESSES } from '../lab/lab.ts';
 import { createManagedLab } from '../lab/path.ts';
-import { recordTools } from '../lab/tools.ts';
+import { atVerification, recordTools } from '../lab/tools.ts';
 import { measureConnections, measureCurve } from './connections.ts';
 import { measureCuts, measureFlows, measureFullTable } from './flows.ts';
 import { median, mediansOf, ratios, rounds, spreadOf } from './measure.ts';
@@ -301,10 +301,6 @@ const foreignRoutes = (count: number): string =>
     (_, n) => `route add 100.${64 + (n >> 14)}.${(n >> 6) & 255}.${(n & 63) << 2}/30 via ${ADDRESSES.out} proto bgp\n`,
   ).join('');
 
-/** The look that verifies. */
-const FAILING = `case "$*" in *-json*-b*) n=$(cat /mnt/n 2> /dev/null || echo 0); echo $((n + 1)) > /mnt/n
-  [ $n != 1 ] || exit 4 ;; esac`;
-
 /** What a change costs that is taken back, against one that stays. */
 const takeBack: Row = {
   name: 'take-back',
@@ -343,10 +339,9 @@ const takeBack: Row = {
         },
         failed: async () => {
           await change();
-          await tools.before('ip', FAILING);
+          await tools.before('ip', atVerification('exit 4'));
           const { ms } = await time(['sh', '-c', '"$@"; [ $? = 69 ]', 'sh', ...kylinVr('reload')]);
           await tools.before('ip');
-          await router.run(['rm', '/mnt/n'], { check: true });
           return ms;
         },
       });

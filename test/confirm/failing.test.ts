@@ -3,12 +3,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { createLab } from '../lab/lab.ts';
-import { recordTools } from '../lab/tools.ts';
+import { atVerification, recordTools } from '../lab/tools.ts';
 import { apply, everything, json, one, other, shell, v, warningsOf } from './router.ts';
-
-/** The first look after a change. */
-const FAILS_TO_VERIFY = `case "$*" in *-batch*) : > /mnt/done ;; *json*-b*)
-    [ ! -e /mnt/done ] || [ -e /mnt/failed ] || { : > /mnt/failed; echo 'made to fail' >&2; exit 4; } ;; esac`;
 
 describe('a reload that fails', { concurrency: true }, () => {
   for (const [what, before] of [
@@ -37,7 +33,7 @@ describe('a reload that fails', { concurrency: true }, () => {
         );
       const found = await everything(lab);
       await lab.configure(other.replace('gateway: 203.0.113.1', 'gateway: 203.0.113.1, mtu: 1300'));
-      await tools.before('ip', FAILS_TO_VERIFY);
+      await tools.before('ip', atVerification("echo 'made to fail' >&2; exit 4"));
       const report = await json(lab, 'reload');
       await tools.before('ip');
       assert.deepEqual([report.status, report.result, warningsOf(report)], [69, 'rolled-back', []]);
@@ -57,7 +53,7 @@ describe('a reload that fails', { concurrency: true }, () => {
     const all = async () => (await everything(lab)) + (await shell(lab, 'ip -br link | sort'));
     const found = await all();
     await lab.configure(`${other}route_list: [{ dest: 172.24.0.0/16, via: ${v} }]\n`);
-    await tools.before('ip', FAILS_TO_VERIFY);
+    await tools.before('ip', atVerification("echo 'made to fail' >&2; exit 4"));
     const report = await json(lab, 'reload');
     await tools.before('ip');
     assert.deepEqual([report.status, report.result, warningsOf(report)], [69, 'rolled-back', []]);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { createLab, type Lab } from '../lab/lab.ts';
-import { recordTools } from '../lab/tools.ts';
+import { atVerification, recordTools } from '../lab/tools.ts';
 import {
   apply,
   everything,
@@ -60,7 +60,7 @@ describe('what others have where a change is taken back', { concurrency: true },
     assert.equal(await everything(lab), found);
 
     const tools = await recordTools(lab.router);
-    await tools.before('ip', FAILING);
+    await tools.before('ip', atVerification("echo 'made to fail' >&2; exit 4"));
     assert.deepEqual(await json(lab, 'reload').then(({ status, result }) => [status, result]), [69, 'rolled-back']);
     await tools.before('ip');
     assert.equal(await everything(lab), found);
@@ -120,7 +120,7 @@ describe('what others have where a change is taken back', { concurrency: true },
       assert.equal(found.split('\n').length, 21, found);
       if (how === 'a reload that fails') {
         const tools = await recordTools(lab.router);
-        await tools.before('ip', FAILING);
+        await tools.before('ip', atVerification("echo 'made to fail' >&2; exit 4"));
         await lab.configure(small);
         const report = await json(lab, 'reload');
         assert.deepEqual([report.status, report.result, warningsOf(report)], [69, 'rolled-back', []]);
@@ -148,7 +148,7 @@ describe('what others have where a change is taken back', { concurrency: true },
       const network = await everything(lab);
       if (how === 'a reload that fails') {
         const tools = await recordTools(lab.router);
-        await tools.before('ip', FAILING);
+        await tools.before('ip', atVerification("echo 'made to fail' >&2; exit 4"));
         await lab.configure(one);
         const report = await json(lab, 'reload');
         assert.deepEqual([report.status, report.result, warningsOf(report)], [69, 'rolled-back', []]);
@@ -388,7 +388,3 @@ async function takeBack(lab: Lab, how: 'rollback' | 'lapse'): Promise<void> {
   assert.equal((await json(lab, 'reload', '--trigger', 'timer')).status, 0);
   await resume(lab);
 }
-
-/** The look that verifies. */
-const FAILING = `case "$*" in *json*-b*) n=$(cat /mnt/n 2> /dev/null || echo 0); echo $((n + 1)) > /mnt/n
-  [ $n != 1 ] || { echo 'made to fail' >&2; exit 4; } ;; esac`;
