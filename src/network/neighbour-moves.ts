@@ -2,6 +2,7 @@
 // routes do. The kernel drops those of IPv4 with the last address of a link, and on a port none is looked for. Pure.
 
 import { type Foreign, foreignPlace } from './foreign.ts';
+import { roomForIpv6 } from './ipv6.ts';
 import { movedKey, type Observation } from './observation.ts';
 import { addressOf, coursesOf, isIn, networksOf } from './route-moves.ts';
 import { type Address, addressKey, bridgeKey, compare, type NetworkState } from './state.ts';
@@ -10,7 +11,10 @@ import type { MoveStep } from './step.ts';
 /** `going`: addresses that are to be removed. Nothing moves where no neighbour was read. */
 export function neighbourMoves(desired: NetworkState, observation: Observation, going: readonly Address[]): MoveStep[] {
   const { onBridges, state, emptied, moved } = observation;
-  const neighbours = onBridges.filter(({ kind }) => kind === 'neighbour');
+  const hasRoom = roomForIpv6(observation.links, desired.links);
+  const neighbours = onBridges.filter(
+    ({ kind, family, device }) => kind === 'neighbour' && (family === 4 || hasRoom(device)),
+  );
   if (neighbours.length === 0) return [];
   const gone = new Set(going.map(addressKey));
   const ipv4 = onBridges.filter(({ kind, family }) => kind === 'address' && family === 4).map(addressOf);
