@@ -100,13 +100,16 @@ const FAULTS: Fault[] = [
       `ip route delete ${type} 128.0.0.0/1`,
     ],
     [`all addresses: ${type}`, UPLINK, `ip route prepend ${type} default`, `ip route delete ${type} default`],
-    [
+  ]),
+  // By `throw` the next table is asked.
+  ...(['blackhole', 'prohibit'] as const).map(
+    (type): Fault => [
       `a subnet, by a table that is asked before: ${type}`,
       SUBNET,
       `ip route add ${type} 10.10.1.0/24 table 77; ip route add unreachable default table 77 metric 9; ip rule add priority 10 to 10.10.1.0/24 lookup 77`,
       'ip rule delete priority 10; ip route flush table 77',
     ],
-  ]),
+  ),
   [
     'a rule that swallows what a VM sends',
     'v',
