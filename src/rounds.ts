@@ -7,7 +7,8 @@ import type { Host } from './machine/host.ts';
 import { recordOwned } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
 import type { Owned } from './machine/recorded.ts';
-import { describe, isLate, type Step } from './network/step.ts';
+import { describe } from './network/kinds.ts';
+import { isLate, type Step } from './network/step.ts';
 
 /**
  * What others did may call for other steps than those that were tried (NetworkManager stopped; a foreign route goes before its

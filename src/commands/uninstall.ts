@@ -14,7 +14,7 @@ import { payload } from '../machine/payload.ts';
 import { readPending, removePending } from '../machine/pending.ts';
 import { takeProfilesBack } from '../machine/profiles.ts';
 import { carryOut, readEntry, readRecord, type Tree, treeOf } from '../machine/tree.ts';
-import { describe } from '../network/step.ts';
+import { describe } from '../network/kinds.ts';
 import { chooseRenderer } from '../survey.ts';
 import { shown } from '../visible.ts';
 import { Progress, takeUp } from './changes.ts';

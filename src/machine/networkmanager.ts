@@ -22,7 +22,8 @@ import {
   UNKNOWN,
 } from '../dialects/nmcli.ts';
 import { AgentError, CommandError, EXIT } from '../errors.ts';
-import { deviceOf, type Step } from '../network/step.ts';
+import { linkOf } from '../network/kinds.ts';
+import type { Step } from '../network/step.ts';
 import { keepLost, putBack, readForeign, readNeighbours, recordForeign, showRoutes } from './foreign.ts';
 import type { Host } from './host.ts';
 import { monotonicMs } from './process.ts';
@@ -79,7 +80,7 @@ export async function applyProfiles(host: Host, steps: readonly Step[]): Promise
   return orphaned(await keepLost(host, foreign, await putBack(host, foreign)));
 }
 
-const devicesOf = (steps: readonly Step[]): Set<string> => new Set(steps.flatMap((step) => deviceOf(step) ?? []));
+const devicesOf = (steps: readonly Step[]): Set<string> => new Set(steps.flatMap((step) => linkOf(step) ?? []));
 
 /**
  * Where only addresses of ours come and go, over D-Bus: NetworkManager preserves then what it did not bring, for which nmcli has no
