@@ -13,9 +13,10 @@ import {
 } from './machine/foreign.ts';
 import type { Host } from './machine/host.ts';
 import { orphaned } from './machine/networkmanager.ts';
+import { holds } from './network/kinds.ts';
 import type { Observation } from './network/observation.ts';
 import { goneSince, type Standing, wayKey, withoutDevices } from './network/return.ts';
-import type { Step, StepKind } from './network/step.ts';
+import type { Step } from './network/step.ts';
 import type { Survey } from './survey.ts';
 
 /** Survives JSON. `standing`: before the change; `gone`: what that took away, once it is verified. */
@@ -28,27 +29,8 @@ export async function readOthers(host: Host, { binding, observation, steps }: Su
   const bound = binding.bound.flatMap(({ device, bridge }) => [device, ...(bridge === undefined ? [] : [bridge.name])]);
   const owned = [...observation.owned].map((key) => key.slice(0, key.indexOf(' ')));
   const devices = [...new Set([...bound, ...owned])];
-  return steps.every(takesNothing) ? { devices } : { devices, standing: await readStanding(host) };
+  return steps.some((step) => holds(step, 'mayTake')) ? { devices, standing: await readStanding(host) } : { devices };
 }
-
-const ADDS: readonly StepKind[] = [
-  'set-sysctl',
-  'write-file',
-  'set-link-up',
-  'add-address',
-  'add-route',
-  'add-subnet-route',
-  'add-chain',
-  'replace-chain',
-  'edit-chain',
-  'remove-chain',
-  'add-jump',
-  'remove-jump',
-  'announce-addresses',
-];
-
-export const takesNothing = (step: Step): boolean =>
-  ADDS.includes(step.kind) && !('by' in step && step.by === 'networkmanager');
 
 /** When the change is verified. */
 export async function takenFrom(host: Host, others: Others, ours: Observation): Promise<Others> {

@@ -49,6 +49,7 @@ import { WIDEST } from './network/inside.ts';
 import { type Network, parseCidr } from './network/ipv4.ts';
 import { waitingForIpv6 } from './network/ipv6.ts';
 import { allowedOn } from './network/kept.ts';
+import { holds, managerOf } from './network/kinds.ts';
 import {
   type BoundNic,
   bindNics,
@@ -173,7 +174,8 @@ export async function survey(
   refuseUnreadable(machine, desired);
   let steps = planSteps(desired, observation);
   // A run that changes nothing calls no nmcli.
-  if (!leaveNics && steps.some(isAboutNic) && (await canAsk(host))) asked ??= askManaged(host);
+  if (!leaveNics && steps.some((step) => managerOf(step) !== 'nothing') && (await canAsk(host)))
+    asked ??= askManaged(host);
   if (asked !== undefined) {
     observation = withoutHeld(await observeManaged(host, machine, observation, asked), held);
     if (observation.managers.size > 0) steps = planSteps(desired, observation);
@@ -195,7 +197,7 @@ export async function survey(
     removed: steps.flatMap((step) => (step.kind === 'remove-address' && step.foreign ? [step.address] : [])),
     leased: leasedAmong(machine, desired, observation),
   });
-  const behind = steps.some(isAboutPort)
+  const behind = steps.some((step) => holds(step, 'parts'))
     ? await (await import('./left-behind.ts')).leftBehind(host, desired, observation, steps)
     : [];
   const warnings = [
@@ -447,13 +449,6 @@ function withMtus(desired: NetworkState, { bound }: NicBinding, { mtus }: Owned)
     }),
   };
 }
-
-/** Whether NetworkManager, where it manages the NIC, has to carry the step out, or has to know of it. */
-function isAboutNic({ kind }: Step): boolean {
-  return /^((add|remove)-(address|route)|add-subnet-route|(write|remove|back-up)-file)$/.test(kind);
-}
-
-const isAboutPort = ({ kind }: Step): boolean => /^(add-port|remove-port|move-foreign)$/.test(kind);
 
 /** What conntrack's entries are held against: the machine as it is, and as it will be. */
 export function flowModelOf(aim: Aim, found: Survey, former: Former | undefined): FlowModel {

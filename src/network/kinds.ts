@@ -437,6 +437,9 @@ function linkFor<Kind extends StepKind>(kind: Kind, step: StepOf<Kind>): string 
 /** The link that it is about. */
 export const linkOf = (step: Step): string | undefined => linkFor(step.kind, step);
 
+/** What NetworkManager has to do with it, where it manages the link. */
+export const managerOf = ({ kind }: Step) => TRAITS[kind].manager;
+
 type Trait = 'faults' | 'bars' | 'mayLead' | 'mayTake' | 'parts' | 'endsFlows' | 'goesAlong';
 
 function answer<Kind extends StepKind>(trait: Trait, kind: Kind, step: StepOf<Kind>): boolean {

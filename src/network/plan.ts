@@ -9,6 +9,7 @@ import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import { advertisedRoutes, isAdvertised } from './hearing.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';
+import { linkOf, managerOf, type StepWith } from './kinds.ts';
 import { neighbourMoves } from './neighbour-moves.ts';
 import type { ObservedLink } from './nics.ts';
 import { type Claim, movedKey, type Observation } from './observation.ts';
@@ -103,9 +104,9 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     // It takes routes along, which then cannot be removed.
     ...links.filter(({ kind }) => kind === 'set-link-down'),
   ];
-  const carriers = carriersOf([...removals, ...changes], desired, observation);
-  const carried = (by: Carrier, steps: readonly Step[]) => steps.filter((step) => carriers.get(step) === by);
-  const byManager = planManaged(desired, observation, files, carried('networkmanager', [...removals, ...changes]));
+  const doers = doersOf([...removals, ...changes], desired, observation);
+  const doneBy = (doer: Doer, steps: readonly Step[]) => steps.filter((step) => doers.get(step) === doer);
+  const byManager = planManaged(desired, observation, files, doneBy('networkmanager', [...removals, ...changes]));
   const rules = [...planChains(desired.chains, observed.chains), ...planJumps(desired.jumps, observation.hooks)];
   const isMoving = moves.before.length + moves.ports.length > 0;
   const held = holdBack(rules, desired, observation, isMoving);
@@ -125,16 +126,16 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...settings.filter((step) => !opensWay(step)),
     ...filesNow,
     ...released,
-    ...carried('ip', removals),
+    ...doneBy('ip', removals),
     ...now,
     ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
     ...observation.unreadable
       .filter(canGo)
       .map((unreadable): Step => ({ kind: 'remove-unreadable-rules', unreadable })),
     ...opening,
-    ...carried('ip', changes),
+    ...doneBy('ip', changes),
     ...byManager,
-    ...carried('ip, afterwards', changes),
+    ...doneBy('ip, afterwards', changes),
     ...returns,
     ...planConfiguration(files, [...released, ...byManager, ...returns], observation),
     ...filesThen,
@@ -344,23 +345,17 @@ function settable(desired: NetworkState, observed: NetworkState): Sysctl[] {
   return desired.sysctls.filter(({ key }) => !coming.some((name) => key.includes(name)));
 }
 
-type NicStep = Extract<
-  Step,
-  { kind: 'add-address' | 'remove-address' | 'add-route' | 'remove-route' | 'add-subnet-route' }
->;
+/** NetworkManager's, where it manages the link. */
+type NicStep = StepWith<'manager', 'carries-out'>;
 
-function isNicStep(step: Step): step is NicStep {
-  return /^(add|remove)-(address|route)$|^add-subnet-route$/.test(step.kind);
-}
+const isNicStep = (step: Step): step is NicStep => managerOf(step) === 'carries-out';
 
-const deviceOf = (step: NicStep): string => ('address' in step ? step.address.device : step.route.device);
+type Doer = 'ip' | 'networkmanager' | 'ip, afterwards';
 
-type Carrier = 'ip' | 'networkmanager' | 'ip, afterwards';
-
-function carriersOf(steps: readonly Step[], desired: NetworkState, observation: Observation): Map<Step, Carrier> {
+function doersOf(steps: readonly Step[], desired: NetworkState, observation: Observation): Map<Step, Doer> {
   const { managers, state } = observation;
   const there = new Set(managers.size === 0 ? [] : state.routes.map(routeTargetKey));
-  return new Map(steps.map((step) => [step, carrierOf(step, desired, observation, there)]));
+  return new Map(steps.map((step) => [step, doerOf(step, desired, observation, there)]));
 }
 
 /**
@@ -369,11 +364,9 @@ function carriersOf(steps: readonly Step[], desired: NetworkState, observation: 
  * leaves that too. So are routes with our protocol number, or of initscripts, which NetworkManager does not know; one of ours is
  * needed even beside its own where a foreign route goes before that.
  */
-function carrierOf(step: Step, desired: NetworkState, observation: Observation, there: ReadonlySet<string>): Carrier {
-  if (!isNicStep(step)) return 'ip';
-  const device = deviceOf(step);
-  const manager = observation.managers.get(device);
-  if (manager === undefined) return 'ip';
+function doerOf(step: Step, desired: NetworkState, observation: Observation, there: ReadonlySet<string>): Doer {
+  const device = isNicStep(step) ? linkOf(step) : undefined;
+  if (device === undefined || !observation.managers.has(device)) return 'ip';
   if (step.kind === 'remove-route' && step.route.protocol !== 'static') return 'ip';
   if (step.kind === 'add-route' && there.has(routeTargetKey(step.route))) return 'ip';
   const profile = desired.profiles.find((each) => each.device === device);
@@ -423,7 +416,7 @@ function planManaged(
   const applied = desired.profiles.flatMap(({ device, uuid }) => {
     const manager = managers.get(device);
     if (manager === undefined) return [];
-    const steps = own.filter((step) => deviceOf(step) === device);
+    const steps = own.filter((step) => linkOf(step) === device);
     const active = manager.active && manager.profile === uuid;
     const rewritten = news.some((file) => file.device === device);
     const foreign = manager.profile !== undefined && manager.profile !== uuid;
@@ -435,7 +428,7 @@ function planManaged(
       !manager.active && (manager.external || state.addresses.some((address) => address.device === device));
     return [{ device, uuid, active, preserves, standing, steps, gives }];
   });
-  const left = own.filter((step) => !applied.some(({ device }) => device === deviceOf(step)));
+  const left = own.filter((step) => !applied.some(({ device }) => device === linkOf(step)));
   // A copy of our profile in a foreign file, as `nmcli connection modify` or `migrate` makes it.
   const copies = aside.filter((path) =>
     applied.some(({ uuid }) => claims.some((claim) => claim.path === path && claim.content.includes(uuid))),
@@ -499,7 +492,12 @@ const pathOf = (step: Step): string | undefined =>
  * or had again, or a profile activated, it is read with that, at its time.
  */
 function planConfiguration(files: readonly Step[], others: readonly Step[], { managers }: Observation): Step[] {
-  const isRead = others.some((step) => (step.kind === 'apply-profile' ? !step.active : /-device$/.test(step.kind)));
+  const isRead = others.some(
+    (step) =>
+      step.kind === 'release-device' ||
+      step.kind === 'return-device' ||
+      (step.kind === 'apply-profile' && !step.active),
+  );
   const isNew = files.some((step) => pathOf(step) === DEFAULTS_PATH);
   return managers.size > 0 && isNew && !isRead ? [{ kind: 'load-configuration' }] : [];
 }

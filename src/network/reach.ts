@@ -5,6 +5,7 @@ import type { Config, Nic } from '../config/config.ts';
 import { uplinkOf } from '../config/config.ts';
 import { type WayInside, waysInside } from './explain.ts';
 import { contains, ipv4 } from './ipv4.ts';
+import { holds, type StepWith } from './kinds.ts';
 import { type BoundNic, carrierOf, faultyNics, type NicBinding, type ObservedLink } from './nics.ts';
 import { ANSWERS_NOBODY } from './obstacles.ts';
 import type { Step } from './step.ts';
@@ -27,9 +28,10 @@ export function reachOf(config: Config, found: Found): (eip: string, vmIp: strin
   const outward = uplink === undefined ? 'error' : worse(states.get(uplink.mac), outwardOf(uplink, found));
   const stateOfWay = (way: WayInside | undefined): State =>
     way === undefined ? 'active' : worse(states.get(way.place.nic.mac), routeTo(way, found));
+  const barring = found.steps.filter(isBarring);
   return (eip, vmIp, isBroken) => {
     const inward = stateOfWay(ways.find(({ network }) => contains(network, ipv4(vmIp))));
-    const mapped = isBroken || found.steps.some((step) => concerns(step, eip)) ? 'error' : 'active';
+    const mapped = isBroken || barring.some((step) => concerns(step, eip)) ? 'error' : 'active';
     return worse(worse(outward, inward), mapped);
   };
 }
@@ -48,11 +50,17 @@ function stateOfNic({ mac }: Nic, { binding, links, steps, arpIgnore }: Found): 
       (device === nic.device && (!up || noCarrier || blocked !== undefined)) ||
       (device === carrierOf(nic) && (!up || noCarrier || noArp)),
   );
-  return isDead || arpIgnore === ANSWERS_NOBODY || steps.some((step) => bars(step, nic)) ? 'error' : 'active';
+  return isDead || arpIgnore === ANSWERS_NOBODY || steps.some((step) => isBarring(step) && bars(step, nic))
+    ? 'error'
+    : 'active';
 }
 
+type Barring = StepWith<'bars', true>;
+
+const isBarring = (step: Step): step is Barring => holds(step, 'bars');
+
 /** Whether nothing comes or goes by a NIC until the step is done. */
-function bars(step: Step, nic: BoundNic): boolean {
+function bars(step: Barring, nic: BoundNic): boolean {
   const carrier = carrierOf(nic);
   switch (step.kind) {
     case 'add-address':
@@ -68,7 +76,7 @@ function bars(step: Step, nic: BoundNic): boolean {
         step.key === `net/ipv4/conf/${carrier}/forwarding` ||
         (step.key === `net/ipv4/conf/${carrier}/arp_ignore` && step.was === ANSWERS_NOBODY)
       );
-    default:
+    case 'add-route':
       return false;
   }
 }
@@ -92,13 +100,16 @@ function routeTo({ place }: WayInside, { steps }: Found): State {
 }
 
 /** Whether a step that is still to be done keeps an EIP from working. */
-function concerns(step: Step, eip: string): boolean {
+function concerns(step: Barring, eip: string): boolean {
   switch (step.kind) {
     case 'add-address':
       return step.address.spec === `${eip}/32`;
     case 'set-sysctl':
       return step.key === 'net/ipv4/ip_forward';
-    default:
+    case 'add-subnet-route':
+    case 'add-bridge':
+    case 'add-port':
+    case 'add-route':
       return false;
   }
 }
