@@ -128,6 +128,12 @@ const foreignRules = (machine: Machine) =>
 const lines = (steps: readonly Step[]) => steps.map(line);
 
 describe('a plan that is carried out', () => {
+  it('has no step that this machine does not know: it would prove nothing', () => {
+    const machine = new Machine([]);
+    const step: Step = { kind: 'add-bridge', bridge: { name: 'br-ex', type: 'linux' } };
+    assert.throws(() => machine.carryOut([step]), /refuses: it knows no add-bridge$/);
+  });
+
   const run = fc.tuple(configs, fc.subarray(Object.keys(DISTURBANCES)));
 
   it('makes the machine as desired, and leaves nothing to plan and nothing foreign changed', () => {
