@@ -6,10 +6,7 @@ import type { ObservedLink } from './nics.ts';
 import type { NetworkState, Port, SubnetRoute, TableName } from './state.ts';
 
 /** What has moved, wherever it is now. */
-export const movedKey = (foreign: Foreign): string =>
-  foreignKey(foreign)
-    .replace(/ dev \S+/, '')
-    .replace(/ expires \d+sec/, '');
+export const movedKey = (foreign: Foreign): string => foreignKey(foreign).replace(/ dev \S+/, '');
 
 /** `handles`: nft's, of each rule, where iptables-save prints only half of one that leads to a chain of ours. */
 export type Hook = { table: TableName; hook: string; rules: readonly string[]; handles?: readonly number[] };
