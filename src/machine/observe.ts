@@ -1,10 +1,8 @@
 // Host → what is on the machine, and, for one configuration, the Observation that planning compares with.
 // Runs reading commands only, side by side.
 
-import { basename, dirname, join } from 'node:path';
-import { DEFAULTS_PATH } from '../dialects/defaults.ts';
+import { basename } from 'node:path';
 import { type Foreign, isLeased } from '../dialects/foreign.ts';
-import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import {
   type ObservedAddress,
   type ObservedSubnetRoute,
@@ -21,9 +19,8 @@ import {
   unreadableTables,
   withLookups,
 } from '../dialects/iptables.ts';
-import { keyfileRenderer, keyfilesOfBoot } from '../dialects/keyfile.ts';
 import { handlesIn, parseLookups, parseNftTable } from '../dialects/nft.ts';
-import type { ProfileFolder, Renderer } from '../dialects/renderer.ts';
+import type { Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
 import {
@@ -39,7 +36,7 @@ import {
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
 import { keptAmong } from '../network/kept.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
-import type { Claim, Observation, Stray, Unreadable } from '../network/observation.ts';
+import type { Observation, Stray, Unreadable } from '../network/observation.ts';
 import {
   type Address,
   addressKey,
@@ -50,7 +47,6 @@ import {
   compare,
   type File,
   hostPart,
-  isOurFile,
   isOurJump,
   type Jump,
   type NetworkState,
@@ -64,12 +60,13 @@ import { canShrink } from '../network/step.ts';
 import { NICS_ASKED } from './early.ts';
 import { readForeign, readLost, readNeighbours } from './foreign.ts';
 import { readHearing, readOwnSettings } from './hearing.ts';
-import { type Host, TEMPORARY_SUFFIX } from './host.ts';
+import type { Host } from './host.ts';
 import { fitting, owned as ownedShape } from './kept-shapes.ts';
 import type { Asked } from './networkmanager.ts';
 import { readOvs } from './ovs.ts';
 import { PATHS } from './paths.ts';
 import { bootOf } from './pending.ts';
+import { claimOn, readAllProfiles, splitFiles } from './profile-files.ts';
 import {
   NOTHING_OWNED,
   type Owned,
@@ -280,50 +277,6 @@ export const isOwnedDamaged = async (host: Host, { owned }: Machine): Promise<bo
 export async function recordOwned(host: Host, owned: Owned): Promise<void> {
   await host.write(PATHS.owned, `${JSON.stringify({ ...owned, boot: await bootOf(host) })}\n`, 0o600);
 }
-
-/** Whichever of them we write ourselves: a stale keyfile would beat an ifcfg file of ours. */
-const PROFILES: readonly ProfileFolder[] = [ifcfgRenderer, keyfileRenderer, keyfilesOfBoot];
-
-export const readProfiles = async (host: Host): Promise<File[]> => (await readAllProfiles(host)).files;
-
-/** `passedOver`: files that are not read, since those before them are too large together. */
-async function readAllProfiles(host: Host): Promise<{ files: File[]; passedOver: string[] }> {
-  const folders = await Promise.all(PROFILES.map((each) => profilePaths(host, each)));
-  const paths = [...folders.flat(), ...DROP_INS];
-  const found = new Map((await Promise.all(paths.map((path) => host.info(path)))).map((info, n) => [paths[n], info]));
-  const rank = (path: string) => (mayBeOurs(path) ? 0 : MOST_OF_PROFILES) + (found.get(path)?.size ?? 0);
-  const [files, passedOver] = [new Map<string, File>(), [] as string[]];
-  let left = MOST_OF_PROFILES;
-  for (const path of [...paths].sort((one, other) => rank(one) - rank(other))) {
-    const info = found.get(path);
-    const most = Math.min(left, LONGEST_PROFILE);
-    const content = most > 0 ? await host.read(path, { most, orNothing: true }) : undefined;
-    if (info === undefined || info.directory) continue;
-    if (content !== undefined) files.set(path, { path, content, mode: info.mode });
-    else if (most < LONGEST_PROFILE) passedOver.push(path);
-    left -= content?.length ?? 0;
-  }
-  return { files: paths.flatMap((path) => files.get(path) ?? []), passedOver };
-}
-
-async function profilePaths(host: Host, { folder, isProfile }: ProfileFolder): Promise<string[]> {
-  if (folder === undefined) return [];
-  const names = (await host.list(folder)).filter((name) => isProfile(name) || name.endsWith(TEMPORARY_SUFFIX));
-  return names.map((name) => join(folder, name));
-}
-
-/** Of NetworkManager's configuration. */
-const DROP_INS: readonly string[] = [DEFAULTS_PATH, UNMANAGED_PATH];
-
-/** By its name: `kylin-vr-eth0.nmconnection`, `ifcfg-eth0`, `route-eth0`. */
-const mayBeOurs = (path: string): boolean =>
-  DROP_INS.includes(path) || /^(kylin-vr-[^/]{1,15}\.nmconnection|(ifcfg|route)-[^/]{1,15})$/.test(basename(path));
-
-/** Bytes, of all of them: a machine of 300 NICs has 4 MB. */
-const MOST_OF_PROFILES = 32 * 1024 * 1024;
-
-/** Bytes. One of ours with 40,000 EIPs has 1.2 MB; of what is none (a folder, a FIFO, a link to /dev/null) NetworkManager reads nothing either. */
-const LONGEST_PROFILE = 4 * 1024 * 1024;
 
 /**
  * Our chains in the backend that `iptables-restore` is not: left there when the guest's default was switched.
@@ -615,48 +568,4 @@ function jumpsIn(hooks: Observation['hooks']): Jump[] {
       return [{ table, hook, rule, place }];
     }),
   );
-}
-
-/** A temporary file of a killed run counts as ours. */
-export function splitFiles(files: readonly File[]): { ours: File[]; foreign: File[] } {
-  const isOurs = (file: File) =>
-    isOurFile(file.content) || file.path.endsWith(TEMPORARY_SUFFIX) || (mayBeOurs(file.path) && isOursByUuid(file));
-  return { ours: files.filter(isOurs), foreign: files.filter((file) => !isOurs(file)) };
-}
-
-const isOursByUuid = ({ path, content }: File): boolean => folderOf(path)?.isOurs(content) ?? false;
-
-/** Whose format a profile has. */
-export const folderOf = (path: string): ProfileFolder | undefined =>
-  PROFILES.find(({ folder }) => folder === dirname(path));
-
-/** Foreign profiles of our NICs, and foreign files that stand where ours has to be. */
-async function claimOn(host: Host, bound: readonly BoundNic[], file: File, desired: readonly File[]): Promise<Claim[]> {
-  const reason = claimReason(bound, file, desired);
-  if (reason === undefined) return [];
-  return [{ ...file, to: await backupPath(host, file), reason }];
-}
-
-/** One that another tool writes again and again is kept once; nothing that is kept is overwritten. */
-async function backupPath(host: Host, { path: from, content }: File): Promise<string> {
-  const [folder, name] = [dirname(from) === keyfilesOfBoot.folder ? PATHS.backupOfBoot : PATHS.backup, basename(from)];
-  for (let number = 0; ; number++) {
-    const path = join(folder, number === 0 ? name : `${name}.${number}`);
-    const kept = await host.read(path, { most: LONGEST_PROFILE, orNothing: true });
-    if (kept === content || (kept === undefined && (await host.info(path)) === undefined)) return path;
-  }
-}
-
-/** The NIC that a profile is for. */
-export function claimedBy({ path, content }: File, bound: readonly BoundNic[]): BoundNic | undefined {
-  const claim = folderOf(path)?.claim(basename(path), content);
-  return (
-    claim && bound.find(({ mac, device }) => (claim.mac === undefined ? claim.device === device : claim.mac === mac))
-  );
-}
-
-function claimReason(bound: readonly BoundNic[], file: File, desired: readonly File[]): string | undefined {
-  const nic = claimedBy(file, bound);
-  if (nic !== undefined) return `a foreign profile of ${nic.device}`;
-  return desired.some(({ path }) => path === file.path) ? 'a foreign file where ours has to be' : undefined;
 }
