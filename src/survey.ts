@@ -5,7 +5,7 @@ import { type Config, uplinkOf } from './config/config.ts';
 import { parseForward } from './dialects/chains.ts';
 import { defaultsFile } from './dialects/defaults.ts';
 import { ifcfgRenderer } from './dialects/ifcfg.ts';
-import { type ObservedAddress, parseWays } from './dialects/iproute.ts';
+import { parseWays } from './dialects/iproute.ts';
 import { parseNatRules } from './dialects/iptables.ts';
 import { keyfileRenderer } from './dialects/keyfile.ts';
 import { heldByMaps } from './dialects/nft.ts';
@@ -59,7 +59,7 @@ import {
   type NicBinding,
   usedNics,
 } from './network/nics.ts';
-import { movedKey, type Observation } from './network/observation.ts';
+import { movedKey, type Observation, type ObservedAddress } from './network/observation.ts';
 import { forwardObstacles } from './network/obstacles.ts';
 import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';

@@ -5,7 +5,8 @@ import type { Way } from '../network/flows.ts';
 import { parseCidr } from '../network/ipv4.ts';
 import { linkOf, type StepBy } from '../network/kinds.ts';
 import type { ObservedLink } from '../network/nics.ts';
-import type { Address, Route } from '../network/state.ts';
+import type { ObservedAddress, ObservedSubnetRoute } from '../network/observation.ts';
+import type { Route } from '../network/state.ts';
 import type { MoveStep } from '../network/step.ts';
 import { array, boolean, either, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
 import { type Foreign, foreignArguments, foreignLine, isWord } from './foreign.ts';
@@ -49,15 +50,6 @@ const route = object({
   metric: optional(number),
   prefsrc: optional(string),
 });
-
-export type ObservedAddress = Address & {
-  /** Will go by itself (DHCP): not an address that is there for good. */
-  dynamic: boolean;
-  /** The kernel makes no route to its network, also when the link comes up: who put it there does. */
-  noprefixroute?: true;
-  /** Who says that it is his (Linux 5.18). */
-  protocol?: string;
-};
 
 /** What `ip -json -b` prints → what `address show` prints and what `route show` does, each on a line. */
 export function parseNics(text: string): { addresses: string; routes: string } {
@@ -123,9 +115,6 @@ function blockedAs(info: Of<typeof link>['linkinfo']): string | undefined {
   const state = info?.info_slave_kind === 'bridge' ? info.info_slave_data?.state : undefined;
   return typeof state === 'string' && /^(listening|learning|blocking)$/.test(state) ? state : undefined;
 }
-
-/** The route to a network that is on a link itself. `kernel` is the protocol of those that come with an address. */
-export type ObservedSubnetRoute = { device: string; dest: string; protocol: string };
 
 /**
  * Reads `ip -json -details route show table main`: the routes through one gateway, best first within a destination, and those to

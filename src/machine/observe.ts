@@ -3,13 +3,7 @@
 
 import { basename } from 'node:path';
 import { type Foreign, isLeased } from '../dialects/foreign.ts';
-import {
-  type ObservedAddress,
-  type ObservedSubnetRoute,
-  parseAddresses,
-  parseNics,
-  parseRoutes,
-} from '../dialects/iproute.ts';
+import { parseAddresses, parseNics, parseRoutes } from '../dialects/iproute.ts';
 import {
   foreignChains,
   incompatible,
@@ -36,7 +30,7 @@ import {
 import { formatNetwork, parseCidr } from '../network/ipv4.ts';
 import { keptAmong } from '../network/kept.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
-import type { Observation, Stray, Unreadable } from '../network/observation.ts';
+import type { Observation, ObservedAddress, ObservedSubnetRoute, Stray, Unreadable } from '../network/observation.ts';
 import {
   type Address,
   addressKey,
