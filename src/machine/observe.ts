@@ -2,7 +2,7 @@
 // Runs reading commands only, side by side.
 
 import { basename } from 'node:path';
-import { type Foreign, isLeased } from '../dialects/foreign.ts';
+import type { Foreign } from '../dialects/foreign.ts';
 import { parseAddresses, parseNics, parseRoutes } from '../dialects/iproute.ts';
 import {
   foreignChains,
@@ -17,37 +17,20 @@ import { handlesIn, parseLookups, parseNftTable } from '../dialects/nft.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
-import {
-  bridgesOf,
-  carriedOut,
-  isSilent,
-  mayHavePorts,
-  type OpenVSwitch,
-  ovsBridges,
-  portsOf,
-  withoutGiven,
-} from '../network/bridges.ts';
-import { formatNetwork, parseCidr } from '../network/ipv4.ts';
+import { carriedOut, mayHavePorts, type OpenVSwitch, ovsBridges, withoutGiven } from '../network/bridges.ts';
 import { keptAmong } from '../network/kept.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
 import type { Observation, ObservedAddress, ObservedSubnetRoute, Stray, Unreadable } from '../network/observation.ts';
+import { cutOff, isMoving, jumpsIn, observeBridges, portRoutes, ruledBy, underOurRule } from '../network/observed.ts';
 import {
-  type Address,
   addressKey,
-  type Bridge,
-  bridgeKey,
   CHAIN_PREFIX,
   chainKey,
   compare,
   type File,
-  hostPart,
-  isOurJump,
-  type Jump,
   type NetworkState,
-  type Port,
   portKey,
   type Route,
-  type SubnetRoute,
   type TableName,
 } from '../network/state.ts';
 import { canShrink } from '../network/step.ts';
@@ -419,147 +402,4 @@ export async function observeManaged(
     profile === undefined ? [] : [{ device, uuid: profile }],
   );
   return { ...observation, state: { ...observation.state, profiles }, managers: known, onManaged };
-}
-
-type Bridged = Pick<NetworkState, 'bridges' | 'ports'> & { formerPorts: Port[]; emptied: Set<string> };
-
-/** Bridges and ports that are wanted, or ours as recorded. */
-function observeBridges(
-  { links, ovs, addresses, ownedBridges, ownedPorts }: Machine,
-  desired: Pick<NetworkState, 'bridges' | 'ports'>,
-  owned: ReadonlySet<string>,
-): Bridged {
-  const ourBridges = new Set(ownedBridges.map(bridgeKey));
-  const ours = new Set([...ownedPorts, ...desired.ports].map(portKey));
-  const known = new Set([...ourBridges, ...desired.bridges.map(bridgeKey)]);
-  const all = portsOf({ links, ovs });
-  const bridges = bridgesOf({ links, ovs }).filter((bridge) => known.has(bridgeKey(bridge)));
-  const ports = all.filter((port) => ours.has(portKey(port)));
-  // What cannot be seen is as it was.
-  if (ovs !== undefined && 'silent' in ovs) {
-    bridges.push(...desired.bridges.filter(({ type }) => type === 'ovs'));
-    ports.push(...desired.ports.filter(({ type }) => type === 'ovs'));
-  }
-  const renamed = new Map(ovsBridges(ovs).map(({ name, link }) => [name, link]));
-  const isBusy = ({ name, type }: Bridge) => {
-    const link = type === 'ovs' ? (renamed.get(name) ?? name) : name;
-    return (
-      all.some((port) => port.bridge === name && port.type === type && !ports.includes(port)) ||
-      addresses.some((address) => address.device === link && !owned.has(addressKey(address)))
-    );
-  };
-  const emptied = new Set(
-    bridges.filter((bridge) => ourBridges.has(bridgeKey(bridge)) && !isBusy(bridge)).map(bridgeKey),
-  );
-  const there = new Set(ports.map(portKey));
-  const formerPorts = ownedPorts.filter((port) => !there.has(portKey(port)) && !(port.type === 'ovs' && isSilent(ovs)));
-  return { bridges, ports, formerPorts, emptied };
-}
-
-/** Whether a NIC is to become a port, or none, or a run that was killed left that half done: its own address is on the port still. */
-function isMoving(
-  { addresses }: Machine,
-  desired: Pick<NetworkState, 'addresses' | 'ports'>,
-  { ports, formerPorts }: Bridged,
-): boolean {
-  const { missing, extra } = compare(desired.ports, ports, portKey);
-  if (missing.length + extra.length + formerPorts.length > 0) return true;
-  const devices = new Set(desired.ports.map(({ device }) => device));
-  const there = addresses.filter(({ device }) => devices.has(device));
-  if (there.length === 0) return false;
-  const hosts = new Set(desired.addresses.map(({ spec }) => hostPart(spec)));
-  return there.some(({ spec }) => hosts.has(hostPart(spec)));
-}
-
-/** A foreign address on a NIC that is to be a port has no network there: the bridge has. */
-function portRoutes(
-  { addresses, subnetRoutes }: Machine,
-  desired: Pick<NetworkState, 'addresses' | 'ports'>,
-  owned: ReadonlySet<string>,
-): ObservedSubnetRoute[] {
-  return desired.ports.flatMap(({ device, bridge }) => {
-    const wanted = desired.addresses.filter((address) => address.device === bridge).map(({ spec }) => spec);
-    const hosts = new Set(wanted.map(hostPart));
-    const networks = new Set(wanted.map(networkText));
-    const staying = addresses
-      .filter((address) => address.device === device && !owned.has(addressKey(address)))
-      .filter(({ spec }) => !hosts.has(hostPart(spec)));
-    const theirs = new Set(staying.map(({ spec }) => networkText(spec)));
-    return subnetRoutes.filter(
-      ({ dest, protocol, ...route }) =>
-        route.device === device && protocol === 'kernel' && networks.has(dest) && theirs.has(dest),
-    );
-  });
-}
-
-/**
- * Networks of wanted addresses that are there, and that no route leads to. When a link comes up the kernel brings such routes back,
- * but not those of addresses with noprefixroute: that is NetworkManager's matter, and it may be stopped.
- */
-function cutOff({ addresses, links, subnetRoutes }: Machine, wanted: readonly Address[]): SubnetRoute[] {
-  const hasNetwork = ({ spec }: Address) => !spec.endsWith('/32');
-  const ours = new Set(wanted.filter((address) => hasNetwork(address) && !address.foreign).map(addressKey));
-  const there = addresses.filter((each) => hasNetwork(each) && !each.dynamic && ours.has(addressKey(each)));
-  return there.flatMap(({ device, spec, noprefixroute }): SubnetRoute[] => {
-    const dest = networkText(spec);
-    const comesBack = !noprefixroute && links.some((link) => link.device === device && !link.up);
-    if (comesBack || subnetRoutes.some((route) => route.device === device && route.dest === dest)) return [];
-    return [{ dest, device, source: hostPart(spec) }];
-  });
-}
-
-/** `203.0.113.37/24` → `203.0.113.0/24`; as it is where it has no network. */
-function networkText(spec: string): string {
-  const network = /^[\d.]+\/\d+$/.test(spec) ? parseCidr(spec) : undefined;
-  return network === undefined ? spec : formatNetwork(network);
-}
-
-/**
- * Of which addresses on a device we say whether they may be: all of them on a NIC; on one that is a port or is to be one, and
- * on its bridge, only those that belong to the NIC.
- */
-function ruledBy(bound: readonly BoundNic[], ports: readonly Port[]): Map<string, 'all' | 'its own'> {
-  const ruled = new Map<string, 'all' | 'its own'>(ports.map(({ bridge }) => [bridge, 'its own']));
-  for (const { device, bridge, waitsFor } of bound) {
-    ruled.set(device, bridge === undefined && waitsFor === undefined ? 'all' : 'its own');
-    if (bridge !== undefined) ruled.set(bridge.name, 'its own');
-  }
-  return ruled;
-}
-
-/**
- * A wanted address that a DHCP lease would take away again counts as missing, and as nothing that we remove. So does one that is a lease
- * again when a change is taken back, and that we made one for good.
- */
-function underOurRule(
-  addresses: readonly ObservedAddress[],
-  ruled: ReadonlyMap<string, 'all' | 'its own'>,
-  owned: ReadonlySet<string>,
-  desired: readonly Address[],
-): Address[] {
-  const wanted = new Set(
-    addresses.some(({ dynamic }) => dynamic) ? desired.filter(({ foreign }) => !foreign).map(addressKey) : [],
-  );
-  const leased = new Set(desired.filter(({ found }) => found && isLeased(found)).map(addressKey));
-  const mixed = [...ruled.values()].includes('its own');
-  const hosts = new Set(mixed ? desired.map(({ spec }) => hostPart(spec)) : []);
-  return addresses.flatMap((address): Address[] => {
-    const { device, spec, dynamic } = address;
-    const key = addressKey(address);
-    const isOwned = owned.has(key);
-    const rule = ruled.get(device);
-    if (!isOwned && rule !== 'all' && !(rule === 'its own' && hosts.has(hostPart(spec)))) return [];
-    if (dynamic ? wanted.has(key) : isOwned && leased.has(key)) return [];
-    return [isOwned ? { device, spec } : { device, spec, foreign: true }];
-  });
-}
-
-function jumpsIn(hooks: Observation['hooks']): Jump[] {
-  return hooks.flatMap(({ table, hook, rules }) =>
-    rules.flatMap((rule, index): Jump[] => {
-      if (!isOurJump(rule)) return [];
-      const place = index === 0 ? 'first' : index === rules.length - 1 ? 'last' : 'anywhere';
-      return [{ table, hook, rule, place }];
-    }),
-  );
 }
