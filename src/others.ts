@@ -16,13 +16,11 @@ import { orphaned } from './machine/networkmanager.ts';
 import { holds } from './network/kinds.ts';
 import type { Observation } from './network/observation.ts';
 import { goneSince, type Standing, wayKey, withoutDevices } from './network/return.ts';
-import type { Step } from './network/step.ts';
+import type { StepOf } from './network/step.ts';
 import type { Survey } from './survey.ts';
 
 /** Survives JSON. `standing`: before the change; `gone`: what that took away, once it is verified. */
 export type Others = { devices: string[]; standing?: Standing; gone?: Lost[] };
-
-type PutBack = Extract<Step, { kind: 'put-back' }>;
 
 /** Before the first change. What only adds takes nothing from others, and is not kept waiting by two commands. */
 export async function readOthers(host: Host, { binding, observation, steps }: Survey): Promise<Others> {
@@ -70,7 +68,7 @@ export async function returnOthers(
   others: Others | undefined,
   before: Standing | undefined,
   { ours, linksBefore, links, sameMain }: Look,
-): Promise<{ back: PutBack[]; lost: PutBack[]; warnings: string[]; touched: boolean }> {
+): Promise<{ back: StepOf<'put-back'>[]; lost: StepOf<'put-back'>[]; warnings: string[]; touched: boolean }> {
   const { devices = [], standing, gone = [] } = others ?? {};
   const then = before ?? (gone.some(hasMoved) || standing !== undefined ? await readStanding(host) : undefined);
   const went =
@@ -86,7 +84,7 @@ export async function returnOthers(
   const isLost = (foreign: Lost) => missing.has(foreignKey(foreign));
   const lost = due.filter(isLost);
   const orphans = due.length === 0 ? [] : await keepLost(host, due, lost);
-  const step = ({ beside: _, ...foreign }: Lost): PutBack => ({ kind: 'put-back', foreign });
+  const step = ({ beside: _, ...foreign }: Lost): StepOf<'put-back'> => ({ kind: 'put-back', foreign });
   return {
     back: [...due, ...along].filter((foreign) => !isLost(foreign)).map(step),
     lost: lost.filter((foreign) => !orphans.includes(foreign)).map(step),

@@ -18,7 +18,7 @@ import {
   ROUTE_PROTOCOL,
   routeTargetKey,
 } from './state.ts';
-import type { MoveStep, Step } from './step.ts';
+import type { MoveStep, Step, StepOf } from './step.ts';
 
 /**
  * A port and its bridge are nothing for NetworkManager: let alone, they keep all that is on them, and the rest is `ip`'s.
@@ -40,16 +40,14 @@ export function release(desired: NetworkState, seen: Observation): { released: S
   };
 }
 
-type Return = Extract<Step, { kind: 'return-device' }>;
-
 /** NICs that NetworkManager is to have again: it finds them set up, and takes nothing away. */
 export function planReturns(
   desired: NetworkState,
   { state, managers }: Observation,
   moved: readonly MoveStep[],
-): Return[] {
+): StepOf<'return-device'>[] {
   if (managers.size === 0) return [];
-  return compare(desired.released, state.released, String).extra.flatMap((device): Return[] => {
+  return compare(desired.released, state.released, String).extra.flatMap((device): StepOf<'return-device'>[] => {
     const profile = desired.profiles.find((each) => each.device === device);
     if (profile === undefined || managers.has(device)) return [];
     const keep = moved.flatMap(({ to, way }) => (to === device && way !== undefined ? [way.there] : []));
@@ -65,7 +63,7 @@ export function keepReturning(
   files: readonly Step[],
   desired: NetworkState,
   observed: NetworkState,
-  returns: readonly Return[],
+  returns: readonly StepOf<'return-device'>[],
 ): [now: Step[], then: Step[]] {
   const meanwhile = unmanagedFiles(
     desired.released,

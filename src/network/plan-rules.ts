@@ -3,7 +3,7 @@
 import { halfOf } from '../dialects/iptables.ts';
 import type { Observation } from './observation.ts';
 import { type Chain, chainKey, compare, isOurJump, type Jump, jumpKey, sameList } from './state.ts';
-import { canShrink, chainRemoval, type LateStep, type Step } from './step.ts';
+import { canShrink, chainRemoval, type LateStep, type Step, type StepOf } from './step.ts';
 
 /**
  * NetworkManager adds and removes addresses in one go, so the rules that keep the router itself from answering on an EIP
@@ -59,7 +59,7 @@ function changeChain(chain: Chain, found: readonly string[]): Step[] {
 
 export function planJumps(desired: readonly Jump[], hooks: Observation['hooks']): Step[] {
   const wanted = new Map(desired.map((jump) => [jumpKey(jump), jump]));
-  const remove: Extract<Step, { kind: 'remove-jump' }>[] = [];
+  const remove: StepOf<'remove-jump'>[] = [];
   const settled = new Set<string>();
   // iptables removes the first of equal rules: where there are two, both go, and one comes where it belongs.
   for (const { table, hook, rules, handles = [] } of hooks) {

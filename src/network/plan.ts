@@ -27,7 +27,7 @@ import {
   type NetworkState,
   type Sysctl,
 } from './state.ts';
-import type { Step } from './step.ts';
+import type { Step, StepOf } from './step.ts';
 
 /**
  * The order never cuts what stays:
@@ -168,7 +168,7 @@ function planSysctls(desired: readonly Sysctl[], observed: readonly Sysctl[]): S
 const opensWay = ({ key, value }: SysctlStep): boolean =>
   key.startsWith('net/netfilter/') || (/\/(ip_forward|forwarding)$/.test(key) && value !== '0');
 
-type SysctlStep = Extract<Step, { kind: 'set-sysctl' }>;
+type SysctlStep = StepOf<'set-sysctl'>;
 
 function planFiles(desired: readonly File[], observation: Observation): Step[] {
   // Foreign profiles that are wanted as they are: a rollback has put them back.
