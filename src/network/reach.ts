@@ -12,7 +12,7 @@ import type { Step } from './step.ts';
 
 export type State = 'active' | 'pending' | 'error';
 
-export type Found = {
+export type Facts = {
   binding: NicBinding;
   links: readonly ObservedLink[];
   steps: readonly Step[];
@@ -21,7 +21,7 @@ export type Found = {
 };
 
 /** Of what is mapped to a VM. `isBroken`: rules of ours on its way are (mapped.ts). */
-export function reachOf(config: Config, found: Found): (eip: string, vmIp: string, isBroken: boolean) => State {
+export function reachOf(config: Config, found: Facts): (eip: string, vmIp: string, isBroken: boolean) => State {
   const uplink = uplinkOf(config);
   const ways = waysInside(config);
   const states = new Map(config.nics.map((nic) => [nic.mac, stateOfNic(nic, found)]));
@@ -41,7 +41,7 @@ const RANK: readonly State[] = ['active', 'pending', 'error'];
 const worse = (a: State = 'active', b: State = 'active'): State => (RANK.indexOf(a) < RANK.indexOf(b) ? b : a);
 
 /** Whether packets come in and go out by it. */
-function stateOfNic({ mac }: Nic, { binding, links, steps, arpIgnore }: Found): State {
+function stateOfNic({ mac }: Nic, { binding, links, steps, arpIgnore }: Facts): State {
   if (faultyNics(binding).some((nic) => nic.mac === mac)) return 'error';
   const nic = binding.bound.find((each) => each.mac === mac);
   if (nic === undefined) return 'pending';
@@ -82,7 +82,7 @@ function bars(step: Barring, nic: BoundNic): boolean {
 }
 
 /** What leaves by the uplink needs its default route. */
-function outwardOf({ mac }: Nic, { binding, steps }: Found): State {
+function outwardOf({ mac }: Nic, { binding, steps }: Facts): State {
   const carriers = binding.bound.filter((nic) => nic.mac === mac).map(carrierOf);
   return steps.some(
     (step) => step.kind === 'add-route' && step.route.dest === 'default' && carriers.includes(step.route.device),
@@ -91,7 +91,7 @@ function outwardOf({ mac }: Nic, { binding, steps }: Found): State {
     : 'active';
 }
 
-function routeTo({ place }: WayInside, { steps }: Found): State {
+function routeTo({ place }: WayInside, { steps }: Facts): State {
   if (place.kind === 'link') return 'active';
   const dest = place.dest === '0.0.0.0/0' ? 'default' : place.dest;
   return steps.some((step) => step.kind === 'add-route' && step.route.dest === dest && step.route.via === place.via)
