@@ -27,7 +27,7 @@ import {
   withWholeJumps,
 } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
-import { leftAlone, type Owned, type Place, stillThere, withoutPending } from './machine/recorded.ts';
+import { leftAlone, type Owned, type RecordedPlace, stillThere, withoutPending } from './machine/recorded.ts';
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
 import { speaksOfIpv6 } from './machine/sysctl-d.ts';
 import { refuseTaken } from './machine/taken-names.ts';
@@ -257,7 +257,7 @@ function stuckOn({ links, owned, addresses }: Machine, { nics }: Config): string
       !isSayable(device) && (kind === 'bridge' || !nics.some((nic) => nic.mac === permanentMac)),
   );
   return odd.flatMap(({ device, index, mac, permanentMac = mac }) => {
-    const isIts = (place: Place) =>
+    const isIts = (place: RecordedPlace) =>
       place.index === undefined ? place.on === undefined && place.mac === permanentMac : place.index === index;
     const ours = new Set(owned.addresses.filter(isIts).map(({ spec }) => spec));
     const there = addresses.flatMap((each) => (each.device === device && ours.has(each.spec) ? [each.spec] : []));
@@ -581,7 +581,7 @@ const uniqueBy = <T>(key: (item: T) => string, items: readonly T[]): T[] => [
 /** By the record of addresses and ports, which has the numbers of this boot alone. */
 export function linksBefore({ owned }: Machine): Map<string, LinkBefore> {
   const found = new Map<string, LinkBefore>();
-  const add = ({ mac, index, device }: Place) => {
+  const add = ({ mac, index, device }: RecordedPlace) => {
     const before = found.get(mac);
     if (before === undefined || before.index !== index || before.device !== device) found.set(mac, { index, device });
   };

@@ -5,7 +5,7 @@ import { DONE, deleteMessage, ENOENT, parseAnswers } from '../dialects/ctnetlink
 import { AgentError, CommandError, UnsupportedError } from '../errors.ts';
 import type { Host } from './host.ts';
 
-export type ReadOptions = {
+export type FlowReading = {
   /** Options of `conntrack -L` that choose entries. */
   only?: readonly string[];
   timeoutMs?: number;
@@ -15,7 +15,7 @@ export type ReadOptions = {
 export async function readFlows(
   host: Host,
   onFlow: (flow: Flow) => void,
-  { only = [], ...options }: ReadOptions = {},
+  { only = [], ...options }: FlowReading = {},
 ): Promise<void> {
   let understood = false;
   let strange: string | undefined;
