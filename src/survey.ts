@@ -41,7 +41,7 @@ import {
   type Waiting,
   worksWarnings,
 } from './network/bridges.ts';
-import { type Abilities, asCarrier, desiredAddresses, desiredState } from './network/desired.ts';
+import { type Abilities, desiredAddresses, desiredState, onIpLink } from './network/desired.ts';
 import { elasticAddresses } from './network/elastic.ts';
 import { type FlowModel, type Former, waysOf } from './network/flows.ts';
 import { type Exemptions, exemptions } from './network/foreign-nat.ts';
@@ -53,7 +53,7 @@ import { holds, managerOf } from './network/kinds.ts';
 import {
   type BoundNic,
   bindNics,
-  carrierOf,
+  ipLinkOf,
   isSayable,
   type LinkBefore,
   type NicBinding,
@@ -467,7 +467,7 @@ export function flowModelOf(aim: Aim, found: Survey, former: Former | undefined)
 
 /** What the configuration does with addresses, by the NICs that are there. */
 export const translationIn = ({ config, ways }: Aim, { binding }: Survey): Translation =>
-  translationOf(config, binding.bound.map(asCarrier), uplinkOf(config)?.mac, ways);
+  translationOf(config, binding.bound.map(onIpLink), uplinkOf(config)?.mac, ways);
 
 /** By the record of our addresses: a 1.0 keeps no other. */
 export function recordedWorld({ ownedAddresses }: Machine): Former {
@@ -503,7 +503,7 @@ function ownedBy(
   machine: Machine,
   steps: readonly Step[],
 ): Omit<Owned, 'heard'> {
-  const macOf = new Map(bound.flatMap((nic) => [nic.device, carrierOf(nic)].map((device) => [device, nic.mac])));
+  const macOf = new Map(bound.flatMap((nic) => [nic.device, ipLinkOf(nic)].map((device) => [device, nic.mac])));
   const indexOf = new Map(machine.links.map(({ device, index }) => [device, index]));
   const placeOf = (device: string) => {
     const [mac, index] = [macOf.get(device) ?? '', indexOf.get(device)];
@@ -787,7 +787,7 @@ const isHostSpec = (spec: string): boolean => spec.endsWith('/32');
 
 /** What others lead by a NIC with a gateway, the way that everything goes apart. */
 function routesElsewhere({ routes }: Machine, { bound }: NicBinding): Network[] {
-  const gates = new Set(bound.filter(({ gateway }) => gateway !== undefined).map(carrierOf));
+  const gates = new Set(bound.filter(({ gateway }) => gateway !== undefined).map(ipLinkOf));
   return routes.flatMap(({ dest, device, protocol }) => {
     const network = gates.has(device) && protocol !== ROUTE_PROTOCOL ? parseCidr(dest) : undefined;
     return network === undefined || network.prefix < WIDEST ? [] : [network];

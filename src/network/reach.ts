@@ -6,7 +6,7 @@ import { uplinkOf } from '../config/config.ts';
 import { type WayInside, waysInside } from './explain.ts';
 import { contains, ipv4 } from './ipv4.ts';
 import { holds, type StepWith } from './kinds.ts';
-import { type BoundNic, carrierOf, faultyNics, type NicBinding, type ObservedLink } from './nics.ts';
+import { type BoundNic, faultyNics, ipLinkOf, type NicBinding, type ObservedLink } from './nics.ts';
 import { ANSWERS_NOBODY } from './obstacles.ts';
 import type { Step } from './step.ts';
 
@@ -48,7 +48,7 @@ function stateOfNic({ mac }: Nic, { binding, links, steps, arpIgnore }: Facts): 
   const isDead = links.some(
     ({ device, up, noCarrier, noArp, blocked }) =>
       (device === nic.device && (!up || noCarrier || blocked !== undefined)) ||
-      (device === carrierOf(nic) && (!up || noCarrier || noArp)),
+      (device === ipLinkOf(nic) && (!up || noCarrier || noArp)),
   );
   return isDead || arpIgnore === ANSWERS_NOBODY || steps.some((step) => isBarring(step) && bars(step, nic))
     ? 'error'
@@ -61,20 +61,20 @@ const isBarring = (step: Step): step is Barring => holds(step, 'bars');
 
 /** Whether nothing comes or goes by a NIC until the step is done. */
 function bars(step: Barring, nic: BoundNic): boolean {
-  const carrier = carrierOf(nic);
+  const ipLink = ipLinkOf(nic);
   switch (step.kind) {
     case 'add-address':
-      return step.address.device === carrier && step.address.spec === `${nic.ipaddr}/${nic.prefix}`;
+      return step.address.device === ipLink && step.address.spec === `${nic.ipaddr}/${nic.prefix}`;
     case 'add-subnet-route':
-      return step.route.device === carrier;
+      return step.route.device === ipLink;
     case 'add-bridge':
-      return step.bridge.name === carrier;
+      return step.bridge.name === ipLink;
     case 'add-port':
       return step.port.device === nic.device;
     case 'set-sysctl':
       return (
-        step.key === `net/ipv4/conf/${carrier}/forwarding` ||
-        (step.key === `net/ipv4/conf/${carrier}/arp_ignore` && step.was === ANSWERS_NOBODY)
+        step.key === `net/ipv4/conf/${ipLink}/forwarding` ||
+        (step.key === `net/ipv4/conf/${ipLink}/arp_ignore` && step.was === ANSWERS_NOBODY)
       );
     case 'add-route':
       return false;
@@ -83,9 +83,9 @@ function bars(step: Barring, nic: BoundNic): boolean {
 
 /** What leaves by the uplink needs its default route. */
 function outwardOf({ mac }: Nic, { binding, steps }: Facts): State {
-  const carriers = binding.bound.filter((nic) => nic.mac === mac).map(carrierOf);
+  const ipLinks = binding.bound.filter((nic) => nic.mac === mac).map(ipLinkOf);
   return steps.some(
-    (step) => step.kind === 'add-route' && step.route.dest === 'default' && carriers.includes(step.route.device),
+    (step) => step.kind === 'add-route' && step.route.dest === 'default' && ipLinks.includes(step.route.device),
   )
     ? 'error'
     : 'active';

@@ -2,7 +2,7 @@
 
 import { type Config, uplinkOf } from '../../src/config/config.ts';
 import type { Flow } from '../../src/dialects/conntrack.ts';
-import { asCarrier } from '../../src/network/desired.ts';
+import { onIpLink } from '../../src/network/desired.ts';
 import { type FlowModel, type Former, type Way, waysOf } from '../../src/network/flows.ts';
 import type { NatRules } from '../../src/network/foreign-nat.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
@@ -77,7 +77,7 @@ export function modelOf(
 ): FlowModel {
   const state = desired(wanted, { links, ways: mode });
   const { bound } = bindNics(wanted.nics, links);
-  const { ownSource: _, ...translation } = translationOf(wanted, bound.map(asCarrier), uplinkOf(wanted)?.mac, mode);
+  const { ownSource: _, ...translation } = translationOf(wanted, bound.map(onIpLink), uplinkOf(wanted)?.mac, mode);
   return {
     ...translation,
     addresses: [...state.addresses.map(({ device, spec }) => ({ device, address: hostPart(spec) })), ...addresses],
