@@ -398,8 +398,10 @@ function withoutNics(desired: NetworkState, observed: NetworkState): NetworkStat
     ...wanted.filter(isBridged),
     ...found.filter((item) => !isBridged(item)),
   ];
+  // Part by part: of a new one its author says whether somebody else brings it up.
+  const { sysctls, bridges, ports, released, chains, jumps, files, profiles } = desired;
   return {
-    ...desired,
+    ...{ sysctls, bridges, ports, released, chains, jumps, files, profiles },
     links: desired.links.filter(isBridged),
     addresses: mixed(desired.addresses, observed.addresses),
     routes: mixed(desired.routes, observed.routes),
@@ -416,8 +418,9 @@ function holdNics(desired: NetworkState, observation: Observation, held: Readonl
     ...found.filter(isHeld),
   ];
   const files = new Map(observed.files.map((file) => [file.path, file]));
+  const { sysctls, bridges, ports, released, chains, jumps } = desired;
   return {
-    ...desired,
+    ...{ sysctls, bridges, ports, released, chains, jumps },
     links: desired.links.filter((link) => !isHeld(link)),
     addresses: kept(desired.addresses, observed.addresses),
     routes: kept(desired.routes, ourRoutes(observed.routes, observation)),
