@@ -9,49 +9,8 @@ import { fileSchema, SPELLINGS } from '../src/config/schema.ts';
 import { DEFAULTS_PATH } from '../src/dialects/defaults.ts';
 import { EXIT } from '../src/errors.ts';
 import { PATHS } from '../src/machine/paths.ts';
-import type { StepKind } from '../src/network/step.ts';
+import { KINDS } from '../src/network/kinds.ts';
 import { STATUS_WORDS } from '../src/statuses.ts';
-
-/** Complete, or this does not compile. */
-const STEPS: Readonly<Record<StepKind, string>> = {
-  'set-sysctl': 'a kernel setting',
-  'write-file': 'a profile of a NIC',
-  'remove-file': 'a profile of ours goes',
-  'back-up-file': 'a foreign profile that claims our NIC is put aside; its zone and DNS go into ours',
-  'set-link-up': 'a link comes up',
-  'set-link-down': 'a link goes down',
-  'set-mtu': "a link's MTU",
-  'add-bridge': 'a bridge that NICs become ports of',
-  'remove-bridge': 'a bridge that we made, and that nothing else is on, goes',
-  'add-port': 'a NIC becomes a port of a bridge',
-  'remove-port': 'a NIC is no port of a bridge any more',
-  'remove-port-route': 'a foreign route that would lead to a port and not to its bridge goes',
-  'move-foreign': 'a global IPv6 address, a foreign route or an entered neighbour goes with its NIC',
-  'remove-advertised': 'an IPv6 route that a router advertises goes from a port, or a bridge, that hears none any more',
-  'ask-routers': 'routers are asked to advertise, where a link begins to hear them',
-  'add-address': 'an address',
-  'remove-address': 'an address goes',
-  'add-route': 'a route',
-  'remove-route': 'a route goes',
-  'add-subnet-route': 'the route to the network of an address, where somebody took it away',
-  'load-configuration': 'NetworkManager reads its configuration, of which a file is ours',
-  'load-profiles': 'NetworkManager reads profiles',
-  'apply-profile': 'NetworkManager brings a device in line with its profile',
-  'forget-profiles': 'NetworkManager forgets profiles that are gone',
-  'release-device': 'NetworkManager leaves a bridge, or a NIC that becomes a port, alone',
-  'return-device': 'NetworkManager has a NIC again that is no port any more',
-  'put-back': 'a foreign address or route that a killed run lost is put back',
-  'add-chain': 'a chain of iptables',
-  'replace-chain': 'a chain of iptables, anew',
-  'edit-chain': 'some rules of a chain',
-  'remove-chain': 'a chain goes',
-  'add-jump': 'the jump to a chain of ours',
-  'remove-jump': 'a jump goes',
-  'remove-stray-rules': 'our chains in the iptables backend that is not in use',
-  'remove-unreadable-rules': 'our chains in a table that iptables cannot read',
-  'cut-flows': 'established flows that the file translates otherwise now',
-  'announce-addresses': 'gratuitous ARP for addresses that are new, or that initscripts brought up at boot',
-};
 
 const FIELDS: readonly [string, string][] = [
   ['result', 'Of start, reload and plan: unchanged, changed, rolled-back or failed.'],
@@ -137,7 +96,10 @@ runs it; a NIC that comes or goes, and a timer, start
       'JSON',
       `With \\-\\-json each command prints one object. Fields that others may rely on:\n${entries(FIELDS)}`,
     ),
-    section('STEPS', `The kinds of a step:\n${entries(Object.entries(STEPS))}`),
+    section(
+      'STEPS',
+      `The kinds of a step:\n${entries(Object.entries(KINDS).map(([kind, { manual }]) => [kind, manual]))}`,
+    ),
     section('FILES', entries(FILES, 'I')),
     section('ENVIRONMENT', entries([['NO_COLOR', 'Where it is set and not empty, no colours on a terminal.']])),
     section(

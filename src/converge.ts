@@ -20,6 +20,7 @@ import { uptimeOf } from './machine/pending.ts';
 import type { Owned } from './machine/recorded.ts';
 import { countRemovals, forgetGone } from './machine/resisting.ts';
 import { foreignKey } from './network/foreign.ts';
+import { holds, toolOf } from './network/kinds.ts';
 import { toReturn } from './network/return.ts';
 import { type Address, addressKey } from './network/state.ts';
 import { isLate, type Step } from './network/step.ts';
@@ -127,7 +128,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
       failure = deadPortError(dead);
       break;
     }
-    if (unproved !== undefined && next.steps.every(leavesWay)) {
+    if (unproved !== undefined && !next.steps.some((step) => holds(step, 'mayLead'))) {
       try {
         next = await proved(unproved, due, next);
       } catch (error) {
@@ -262,10 +263,6 @@ async function nothingToDo(
   return cut.steps.length === 0 ? unchanged : withAlso(unchanged, cut);
 }
 
-/** Of steps that are left, those that neither bring a way about nor take one. */
-const leavesWay = ({ kind }: Step): boolean =>
-  kind === 'put-back' || kind === 'set-sysctl' || /-(chain|jump|rules)$/.test(kind);
-
 const isAnnouncement = ({ kind }: Step): boolean => kind === 'announce-addresses';
 
 /** Whether a NIC goes to a bridge or back, or its address does. */
@@ -281,11 +278,11 @@ const mayCutOff = ({ steps, desired }: Survey): boolean =>
 
 /** Neighbours need not be told again what nothing has changed of since. */
 const told = (found: Survey): Survey =>
-  found.steps.every((step) => isAnnouncement(step) || leavesWay(step))
+  found.steps.every((step) => isAnnouncement(step) || !holds(step, 'mayLead'))
     ? { ...found, steps: found.steps.filter((step) => !isAnnouncement(step)) }
     : found;
 
-const isOfFile = ({ kind }: Step): boolean => /^(write|remove|back-up)-file$/.test(kind);
+const isOfFile = (step: Step): boolean => toolOf(step) === 'files';
 
 const rightAllTheSame = ({ message }: Error): string => `${message} (the network is right all the same)`;
 

@@ -3,11 +3,11 @@
 
 import { type Former, outerAddresses } from './network/flows.ts';
 import { ipv4, type Network, withinAny } from './network/ipv4.ts';
-import type { Step } from './network/step.ts';
+import type { StepOf } from './network/step.ts';
 import type { Translation } from './network/translation.ts';
 
 export type Cut = {
-  steps: Extract<Step, { kind: 'cut-flows' }>[];
+  steps: StepOf<'cut-flows'>[];
   warnings: string[];
   /** All that had to go is gone. */
   clean: boolean;

@@ -3,6 +3,7 @@
 import { type Cut, NO_CUT, spentOn, united, worldOf } from './cut.ts';
 import { type FlowRecord, hasNoFlows, writeFlowRecord } from './machine/flow-record.ts';
 import type { Host } from './machine/host.ts';
+import { holds } from './network/kinds.ts';
 import type { Step } from './network/step.ts';
 import { type Aim, flowModelOf, recordedWorld, type Survey, translationIn } from './survey.ts';
 
@@ -27,8 +28,9 @@ export async function endFlows(
   record: FlowRecord | undefined,
   { done = [], cuts = [] }: { done?: readonly Step[]; cuts?: readonly Cut[] } = {},
 ): Promise<Cut> {
+  // What goes is looked for, whatever the kernel counts: who cannot look is told.
   const cut =
-    !done.some(takesAway) && (await hasNoFlows(host))
+    !done.some((step) => holds(step, 'endsFlows')) && (await hasNoFlows(host))
       ? NO_CUT
       : await (await import('./stale.ts')).cutStale(host, flowModelOf(aim, found, record?.former), spentOn(cuts));
   if (record === undefined && cut.steps.length === 0) return cut;
@@ -37,9 +39,3 @@ export async function endFlows(
   const unwritten = await writeFlowRecord(host, { clean: cut.clean, ways: aim.ways, former });
   return unwritten === undefined ? cut : { ...cut, warnings: [...cut.warnings, unwritten] };
 }
-
-/** What goes is looked for, whatever the kernel counts: who cannot look is told. */
-const takesAway = (step: Step): boolean =>
-  (step.kind === 'remove-address' && !step.foreign) ||
-  step.kind === 'remove-chain' ||
-  (step.kind === 'edit-chain' && step.remove.length > 0);

@@ -7,7 +7,7 @@ import type { Host } from './machine/host.ts';
 import type { Machine } from './machine/observe.ts';
 import { monotonicMs } from './machine/process.ts';
 import { contains, hostPart, ipv4, parseCidr } from './network/ipv4.ts';
-import { type BoundNic, carrierOf, usedNics } from './network/nics.ts';
+import { type BoundNic, ipLinkOf, usedNics } from './network/nics.ts';
 import type { Bridge } from './network/state.ts';
 import type { Step } from './network/step.ts';
 import type { Survey } from './survey.ts';
@@ -47,7 +47,7 @@ const isMoved = (nic: BoundNic, steps: readonly Step[]): boolean =>
 
 function gatewaysOf(nic: BoundNic, { desired }: Survey): string[] {
   if (nic.gateway !== undefined) return [nic.gateway];
-  const vias = desired.routes.filter(({ device }) => device === carrierOf(nic)).map(({ via }) => via);
+  const vias = desired.routes.filter(({ device }) => device === ipLinkOf(nic)).map(({ via }) => via);
   return [...new Set(vias)].slice(0, MOST_ASKED);
 }
 
@@ -55,7 +55,7 @@ function gatewaysOf(nic: BoundNic, { desired }: Survey): string[] {
 async function answersBefore(host: Host, first: Survey, nic: BoundNic, via: string): Promise<boolean | undefined> {
   const { machine, observation } = first;
   const bridges = observation.state.ports.flatMap(({ device, bridge }) => (device === nic.device ? [bridge] : []));
-  const places = new Set([nic.device, ...bridges, carrierOf(nic)]);
+  const places = new Set([nic.device, ...bridges, ipLinkOf(nic)]);
   const questions = machine.addresses
     .filter(({ device, spec }) => places.has(device) && isNeighbour(spec, via))
     .filter(({ device }, n, all) => all.findIndex((each) => each.device === device) === n)
@@ -114,7 +114,7 @@ export async function judge(
 
 /** The first answer that comes. What is lost on the way is not answered, so that the next question does not wait for the one before. */
 async function answersInTime(host: Host, { nic, via, answered }: Gateway): Promise<boolean> {
-  const question = { device: carrierOf(nic), source: nic.ipaddr, via };
+  const question = { device: ipLinkOf(nic), source: nic.ipaddr, via };
   const since = monotonicMs();
   const passed = () => monotonicMs() - since;
   const tries: Promise<void>[] = [];
@@ -160,11 +160,11 @@ async function ovsDelay(host: Host, name: string): Promise<number> {
 }
 
 const neverHeard = ({ nic, via, answered }: Gateway): string =>
-  `the gateway ${via} does not answer by ARP on ${carrierOf(nic)}${answered === undefined ? '' : ', and did not before either'}: ` +
+  `the gateway ${via} does not answer by ARP on ${ipLinkOf(nic)}${answered === undefined ? '' : ', and did not before either'}: ` +
   'whether anything passes is not known';
 
 const cutOff = ({ nic, via }: Gateway, seconds: number): string =>
-  `the gateway ${via} answered by ARP before, and does not on ${carrierOf(nic)} within ${seconds} s: look at ${lookAt(nic)}`;
+  `the gateway ${via} answered by ARP before, and does not on ${ipLinkOf(nic)} within ${seconds} s: look at ${lookAt(nic)}`;
 
 function lookAt({ device, bridge }: BoundNic): string {
   if (bridge === undefined)
@@ -186,12 +186,12 @@ export async function silentGateways(host: Host, found: Survey): Promise<{ nic: 
   );
   return silent.flat().map(({ nic, via }) => ({
     nic,
-    message: `the gateway ${via} does not answer by ARP on ${carrierOf(nic)}, so that nothing passes: look at ${lookAt(nic)}`,
+    message: `the gateway ${via} does not answer by ARP on ${ipLinkOf(nic)}, so that nothing passes: look at ${lookAt(nic)}`,
   }));
 }
 
 async function isSilent(host: Host, { machine }: Survey, nic: BoundNic, via: string): Promise<boolean> {
-  const device = carrierOf(nic);
+  const device = ipLinkOf(nic);
   const isThere = machine.addresses.some((each) => each.device === device && hostPart(each.spec) === nic.ipaddr);
   if (!isThere || (await host.which('arping')) === undefined) return false;
   if (await asked(host, { device, source: nic.ipaddr, via }, 2)) return false;

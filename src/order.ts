@@ -8,7 +8,7 @@ import { hashOf, sameBytes } from './hash.ts';
 import { readSettled, readTrusted } from './machine/config-file.ts';
 import type { Early } from './machine/early.ts';
 import {
-  type Entry,
+  type HistoryEntry,
   pauseLeft,
   type Refusal,
   readEntryOf,
@@ -158,7 +158,7 @@ export async function targetOf(
   host: Host,
   { command, to }: RunRequest,
   change: PendingChange | undefined,
-): Promise<Entry | undefined> {
+): Promise<HistoryEntry | undefined> {
   if (command !== 'rollback' || (to === undefined && change !== undefined)) return undefined;
   const entries = await readHistory(host);
   if (to !== undefined) {
@@ -176,7 +176,7 @@ export async function targetOf(
   throw new NotNowError('there is no configuration before the last good one: nothing was rolled back');
 }
 
-export async function chooseBack(host: Host, target: Entry | undefined): Promise<Order> {
+export async function chooseBack(host: Host, target: HistoryEntry | undefined): Promise<Order> {
   if (target === undefined) return standIn(host, noOrder);
   const bytes = (await readEntryOf(host, target.path)) ?? new Uint8Array();
   const parsed = await readConfig(host, target.path, bytes, 'keep');

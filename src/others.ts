@@ -15,39 +15,19 @@ import {
 import type { Host } from './machine/host.ts';
 import { orphaned } from './machine/networkmanager.ts';
 import { foreignKey } from './network/foreign.ts';
+import { holds } from './network/kinds.ts';
 import type { Observation } from './network/observation.ts';
 import { goneSince, type Standing, wayKey, withoutDevices } from './network/return.ts';
-import type { Step, StepKind } from './network/step.ts';
+import type { StepOf } from './network/step.ts';
 import type { Survey } from './survey.ts';
-
-type PutBack = Extract<Step, { kind: 'put-back' }>;
 
 /** Before the first change. What only adds takes nothing from others, and is not kept waiting by two commands. */
 export async function readOthers(host: Host, { binding, observation, steps }: Survey): Promise<Others> {
   const bound = binding.bound.flatMap(({ device, bridge }) => [device, ...(bridge === undefined ? [] : [bridge.name])]);
   const owned = [...observation.owned].map((key) => key.slice(0, key.indexOf(' ')));
   const devices = [...new Set([...bound, ...owned])];
-  return steps.every(takesNothing) ? { devices } : { devices, standing: await readStanding(host) };
+  return steps.some((step) => holds(step, 'mayTake')) ? { devices, standing: await readStanding(host) } : { devices };
 }
-
-const ADDS: readonly StepKind[] = [
-  'set-sysctl',
-  'write-file',
-  'set-link-up',
-  'add-address',
-  'add-route',
-  'add-subnet-route',
-  'add-chain',
-  'replace-chain',
-  'edit-chain',
-  'remove-chain',
-  'add-jump',
-  'remove-jump',
-  'announce-addresses',
-];
-
-export const takesNothing = (step: Step): boolean =>
-  ADDS.includes(step.kind) && !('by' in step && step.by === 'networkmanager');
 
 /** When the change is verified. */
 export async function takenFrom(host: Host, others: Others, ours: Observation): Promise<Others> {
@@ -87,7 +67,7 @@ export async function returnOthers(
   others: Others | undefined,
   before: Standing | undefined,
   { ours, linksBefore, links, sameMain }: Look,
-): Promise<{ back: PutBack[]; lost: PutBack[]; warnings: string[]; touched: boolean }> {
+): Promise<{ back: StepOf<'put-back'>[]; lost: StepOf<'put-back'>[]; warnings: string[]; touched: boolean }> {
   const { devices = [], standing, gone = [] } = others ?? {};
   const then = before ?? (gone.some(hasMoved) || standing !== undefined ? await readStanding(host) : undefined);
   const went =
@@ -103,7 +83,7 @@ export async function returnOthers(
   const isLost = (foreign: Lost) => missing.has(foreignKey(foreign));
   const lost = due.filter(isLost);
   const orphans = due.length === 0 ? [] : await keepLost(host, due, lost);
-  const step = ({ beside: _, ...foreign }: Lost): PutBack => ({ kind: 'put-back', foreign });
+  const step = ({ beside: _, ...foreign }: Lost): StepOf<'put-back'> => ({ kind: 'put-back', foreign });
   return {
     back: [...due, ...along].filter((foreign) => !isLost(foreign)).map(step),
     lost: lost.filter((foreign) => !orphans.includes(foreign)).map(step),

@@ -178,7 +178,7 @@ export const GOES_ON: End = { goesOn: true };
 /** Steps that are none need no words. */
 export async function addSteps(report: Report, steps: readonly Step[]): Promise<void> {
   if (steps.length === 0) return;
-  const { describe } = await import('./network/step.ts');
+  const { describe } = await import('./network/kinds.ts');
   for (const step of steps) report.steps.push({ kind: step.kind, text: describe(step) });
 }
 

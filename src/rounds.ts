@@ -7,7 +7,8 @@ import { recordOwned } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
 import type { Owned } from './machine/recorded.ts';
 import { foreignKey, foreignText } from './network/foreign.ts';
-import { describe, isLate, type Step } from './network/step.ts';
+import { describe } from './network/kinds.ts';
+import { isLate, type Step, type StepOf } from './network/step.ts';
 
 /**
  * What others did may call for other steps than those that were tried (NetworkManager stopped; a foreign route goes before its
@@ -29,17 +30,19 @@ export function dueOf(steps: readonly Step[]): readonly Step[] {
 export const isOnlyWhatWaited = (planned: readonly Step[], due: readonly Step[], left: readonly Step[]): boolean =>
   due.length < planned.length && isOther(left, due);
 
-type PutBack = Extract<Step, { kind: 'put-back' }>;
+export const lostIn = (steps: readonly Step[]): StepOf<'put-back'>[] =>
+  steps.filter((step) => step.kind === 'put-back');
 
-export const lostIn = (steps: readonly Step[]): PutBack[] => steps.filter((step) => step.kind === 'put-back');
-
-export function withoutLost(done: readonly Step[], lost: readonly PutBack[]): Pick<Convergence, 'result' | 'steps'> {
+export function withoutLost(
+  done: readonly Step[],
+  lost: readonly StepOf<'put-back'>[],
+): Pick<Convergence, 'result' | 'steps'> {
   const failed = new Set(lost.map(({ foreign }) => foreignKey(foreign)));
   const steps = done.filter((step) => step.kind !== 'put-back' || !failed.has(foreignKey(step.foreign)));
   return { result: steps.length === 0 ? 'unchanged' : 'changed', steps };
 }
 
-export const cannotComeBack = ({ foreign }: PutBack): string =>
+export const cannotComeBack = ({ foreign }: StepOf<'put-back'>): string =>
   `${foreignText(foreign)} is not ours, went with a change, and cannot be put back as it was: add it by hand, or remove ` +
   `${PATHS.foreign} where nobody needs it; each run tries again`;
 

@@ -6,8 +6,9 @@ import type { Answers } from './machine/early.ts';
 import type { Machine } from './machine/observe.ts';
 import { monotonicMs } from './machine/process.ts';
 import { deadPorts, mtusApart } from './network/bridges.ts';
+import { linkOf } from './network/kinds.ts';
 import type { Port } from './network/state.ts';
-import { deviceOf, type Step } from './network/step.ts';
+import type { Step } from './network/step.ts';
 import type { Survey } from './survey.ts';
 
 /**
@@ -59,7 +60,7 @@ const pathsLoaded = (steps: readonly Step[]): string[] =>
 /** One for each step that NetworkManager carries out on a device. */
 export const devicesAsked = (steps: readonly Step[]): (string | undefined)[] =>
   steps.flatMap((step) =>
-    step.kind === 'apply-profile' || ('by' in step && step.by !== undefined) ? [deviceOf(step)] : [],
+    step.kind === 'apply-profile' || ('by' in step && step.by !== undefined) ? [linkOf(step)] : [],
   );
 
 /** Open vSwitch follows the MTU of a port when it gets to it. */

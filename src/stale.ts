@@ -8,7 +8,7 @@ import { AgentError, UnsupportedError } from './errors.ts';
 import { hasNoFlows } from './machine/flow-record.ts';
 import { deleteFlows, readFlows } from './machine/flows.ts';
 import type { Host } from './machine/host.ts';
-import { answersGone, displacedBy, type Held, hasOtherPort, hold, nothingHeld } from './network/displaced.ts';
+import { answersGone, displacedBy, type HeldPorts, hasOtherPort, hold, nothingHeld } from './network/displaced.ts';
 import { type Flow, flowKey } from './network/flow.ts';
 import { type FlowModel, hasMapping, type Judgement, judgeOf, outerAddresses } from './network/flows.ts';
 import { ipv4, withinAny } from './network/ipv4.ts';
@@ -109,7 +109,7 @@ function countedSteps(stale: readonly Judgement[]): Cut['steps'] {
 }
 
 /** What the file would translate otherwise, without what somebody else may have decided. */
-export async function findStale(host: Host, model: FlowModel, held: Held = nothingHeld()): Promise<Judgement[]> {
+export async function findStale(host: Host, model: FlowModel, held: HeldPorts = nothingHeld()): Promise<Judgement[]> {
   const judge = judgeOf(model);
   const found: Judgement[] = [];
   const shifted: Flow[] = [];

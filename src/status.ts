@@ -25,10 +25,10 @@ import { unitFault } from './machine/units.ts';
 import { ledElsewhere } from './machine/ways.ts';
 import type { Flow } from './network/flow.ts';
 import { ipv4 } from './network/ipv4.ts';
+import { describe, holds, linkOf } from './network/kinds.ts';
 import { brokenBy, portsAsked } from './network/mapped.ts';
 import { faultyNics } from './network/nics.ts';
 import { reachOf, type State } from './network/reach.ts';
-import { describe, type Step } from './network/step.ts';
 import type { Report } from './reconcile.ts';
 import type { Shape } from './shape.ts';
 import { plannedCuts } from './stale.ts';
@@ -281,35 +281,12 @@ function things(
       if (device === undefined) return { ...common, state: 'pending' as const };
       if (waiting.some((nic) => nic.mac === mac)) return { ...common, state: 'pending' as const };
       const links = [device, bridge?.name];
-      return { ...common, state: steps.some((step) => isOn(step, links)) ? ('error' as const) : ('active' as const) };
+      const isFaulty = steps.some((step) => holds(step, 'faults') && links.includes(linkOf(step)));
+      return { ...common, state: isFaulty ? ('error' as const) : ('active' as const) };
     }),
     eips: config.eips.map((each) => ({ ...each, state: stateOf(each.eip, each.vmIp, broken.eip(each)) })),
     forwards: config.forwards.map((each) => ({ ...each, state: stateOf(each.eip, each.vmIp, broken.forward(each)) })),
   };
-}
-
-function isOn(step: Step, links: readonly (string | undefined)[]): boolean {
-  switch (step.kind) {
-    case 'set-link-up':
-    case 'set-link-down':
-    case 'set-mtu':
-      return links.includes(step.device);
-    case 'add-address':
-    case 'remove-address':
-      return links.includes(step.address.device);
-    case 'add-route':
-    case 'remove-route':
-    case 'add-subnet-route':
-      return links.includes(step.route.device);
-    case 'add-bridge':
-    case 'remove-bridge':
-      return links.includes(step.bridge.name);
-    case 'add-port':
-    case 'remove-port':
-      return links.includes(step.port.device);
-    default:
-      return false;
-  }
 }
 
 /** Connections that conntrack knows now, and those that NAT has led there since its rule was written. */

@@ -5,7 +5,7 @@ import { type Config, uplinkOf } from './config/config.ts';
 import { parseForward } from './dialects/chains.ts';
 import { defaultsFile } from './dialects/defaults.ts';
 import { ifcfgRenderer } from './dialects/ifcfg.ts';
-import { type ObservedAddress, parseWays } from './dialects/iproute.ts';
+import { parseWays } from './dialects/iproute.ts';
 import { parseNatRules } from './dialects/iptables.ts';
 import { keyfileRenderer } from './dialects/keyfile.ts';
 import { heldByMaps } from './dialects/nft.ts';
@@ -27,7 +27,7 @@ import {
   withWholeJumps,
 } from './machine/observe.ts';
 import { PATHS } from './machine/paths.ts';
-import { leftAlone, type Owned, type Place, stillThere, withoutPending } from './machine/recorded.ts';
+import { leftAlone, type Owned, type RecordedPlace, stillThere, withoutPending } from './machine/recorded.ts';
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
 import { speaksOfIpv6 } from './machine/sysctl-d.ts';
 import { refuseTaken } from './machine/taken-names.ts';
@@ -41,7 +41,7 @@ import {
   type Waiting,
   worksWarnings,
 } from './network/bridges.ts';
-import { type Abilities, asCarrier, desiredAddresses, desiredState } from './network/desired.ts';
+import { type Abilities, desiredAddresses, desiredState, onIpLink } from './network/desired.ts';
 import { elasticAddresses } from './network/elastic.ts';
 import { type FlowModel, type Former, waysOf } from './network/flows.ts';
 import { type Exemptions, exemptions } from './network/foreign-nat.ts';
@@ -49,16 +49,17 @@ import { WIDEST } from './network/inside.ts';
 import { hostPart, type Network, parseCidr } from './network/ipv4.ts';
 import { waitingForIpv6 } from './network/ipv6.ts';
 import { allowedOn } from './network/kept.ts';
+import { holds, managerOf } from './network/kinds.ts';
 import {
   type BoundNic,
   bindNics,
-  carrierOf,
+  ipLinkOf,
   isSayable,
   type LinkBefore,
   type NicBinding,
   usedNics,
 } from './network/nics.ts';
-import { movedKey, type Observation } from './network/observation.ts';
+import { movedKey, type Observation, type ObservedAddress } from './network/observation.ts';
 import { forwardObstacles } from './network/obstacles.ts';
 import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';
@@ -172,7 +173,8 @@ export async function survey(
   refuseUnreadable(machine, desired);
   let steps = planSteps(desired, observation);
   // A run that changes nothing calls no nmcli.
-  if (!leaveNics && steps.some(isAboutNic) && (await canAsk(host))) asked ??= askManaged(host);
+  if (!leaveNics && steps.some((step) => managerOf(step) !== 'nothing') && (await canAsk(host)))
+    asked ??= askManaged(host);
   if (asked !== undefined) {
     observation = withoutHeld(await observeManaged(host, machine, observation, asked), held);
     if (observation.managers.size > 0) steps = planSteps(desired, observation);
@@ -194,7 +196,7 @@ export async function survey(
     removed: steps.flatMap((step) => (step.kind === 'remove-address' && step.foreign ? [step.address] : [])),
     leased: leasedAmong(machine, desired, observation),
   });
-  const behind = steps.some(isAboutPort)
+  const behind = steps.some((step) => holds(step, 'parts'))
     ? await (await import('./left-behind.ts')).leftBehind(host, desired, observation, steps)
     : [];
   const warnings = [
@@ -254,7 +256,7 @@ function stuckOn({ links, owned, addresses }: Machine, { nics }: Config): string
       !isSayable(device) && (kind === 'bridge' || !nics.some((nic) => nic.mac === permanentMac)),
   );
   return odd.flatMap(({ device, index, mac, permanentMac = mac }) => {
-    const isIts = (place: Place) =>
+    const isIts = (place: RecordedPlace) =>
       place.index === undefined ? place.on === undefined && place.mac === permanentMac : place.index === index;
     const ours = new Set(owned.addresses.filter(isIts).map(({ spec }) => spec));
     const there = addresses.flatMap((each) => (each.device === device && ours.has(each.spec) ? [each.spec] : []));
@@ -395,8 +397,10 @@ function withoutNics(desired: NetworkState, observed: NetworkState): NetworkStat
     ...wanted.filter(isBridged),
     ...found.filter((item) => !isBridged(item)),
   ];
+  // Part by part: of a new one its author says whether somebody else brings it up.
+  const { sysctls, bridges, ports, released, chains, jumps, files, profiles } = desired;
   return {
-    ...desired,
+    ...{ sysctls, bridges, ports, released, chains, jumps, files, profiles },
     links: desired.links.filter(isBridged),
     addresses: mixed(desired.addresses, observed.addresses),
     routes: mixed(desired.routes, observed.routes),
@@ -413,8 +417,9 @@ function holdNics(desired: NetworkState, observation: Observation, held: Readonl
     ...found.filter(isHeld),
   ];
   const files = new Map(observed.files.map((file) => [file.path, file]));
+  const { sysctls, bridges, ports, released, chains, jumps } = desired;
   return {
-    ...desired,
+    ...{ sysctls, bridges, ports, released, chains, jumps },
     links: desired.links.filter((link) => !isHeld(link)),
     addresses: kept(desired.addresses, observed.addresses),
     routes: kept(desired.routes, ourRoutes(observed.routes, observation)),
@@ -447,13 +452,6 @@ function withMtus(desired: NetworkState, { bound }: NicBinding, { mtus }: Owned)
   };
 }
 
-/** Whether NetworkManager, where it manages the NIC, has to carry the step out, or has to know of it. */
-function isAboutNic({ kind }: Step): boolean {
-  return /^((add|remove)-(address|route)|add-subnet-route|(write|remove|back-up)-file)$/.test(kind);
-}
-
-const isAboutPort = ({ kind }: Step): boolean => /^(add-port|remove-port|move-foreign)$/.test(kind);
-
 /** What conntrack's entries are held against: the machine as it is, and as it will be. */
 export function flowModelOf(aim: Aim, found: Survey, former: Former | undefined): FlowModel {
   const { machine, desired } = found;
@@ -471,7 +469,7 @@ export function flowModelOf(aim: Aim, found: Survey, former: Former | undefined)
 
 /** What the configuration does with addresses, by the NICs that are there. */
 export const translationIn = ({ config, ways }: Aim, { binding }: Survey): Translation =>
-  translationOf(config, binding.bound.map(asCarrier), uplinkOf(config)?.mac, ways);
+  translationOf(config, binding.bound.map(onIpLink), uplinkOf(config)?.mac, ways);
 
 /** By the record of our addresses: a 1.0 keeps no other. */
 export function recordedWorld({ ownedAddresses }: Machine): Former {
@@ -507,7 +505,7 @@ function ownedBy(
   machine: Machine,
   steps: readonly Step[],
 ): Omit<Owned, 'heard'> {
-  const macOf = new Map(bound.flatMap((nic) => [nic.device, carrierOf(nic)].map((device) => [device, nic.mac])));
+  const macOf = new Map(bound.flatMap((nic) => [nic.device, ipLinkOf(nic)].map((device) => [device, nic.mac])));
   const indexOf = new Map(machine.links.map(({ device, index }) => [device, index]));
   const placeOf = (device: string) => {
     const [mac, index] = [macOf.get(device) ?? '', indexOf.get(device)];
@@ -585,7 +583,7 @@ const uniqueBy = <T>(key: (item: T) => string, items: readonly T[]): T[] => [
 /** By the record of addresses and ports, which has the numbers of this boot alone. */
 export function linksBefore({ owned }: Machine): Map<string, LinkBefore> {
   const found = new Map<string, LinkBefore>();
-  const add = ({ mac, index, device }: Place) => {
+  const add = ({ mac, index, device }: RecordedPlace) => {
     const before = found.get(mac);
     if (before === undefined || before.index !== index || before.device !== device) found.set(mac, { index, device });
   };
@@ -791,7 +789,7 @@ const isHostSpec = (spec: string): boolean => spec.endsWith('/32');
 
 /** What others lead by a NIC with a gateway, the way that everything goes apart. */
 function routesElsewhere({ routes }: Machine, { bound }: NicBinding): Network[] {
-  const gates = new Set(bound.filter(({ gateway }) => gateway !== undefined).map(carrierOf));
+  const gates = new Set(bound.filter(({ gateway }) => gateway !== undefined).map(ipLinkOf));
   return routes.flatMap(({ dest, device, protocol }) => {
     const network = gates.has(device) && protocol !== ROUTE_PROTOCOL ? parseCidr(dest) : undefined;
     return network === undefined || network.prefix < WIDEST ? [] : [network];

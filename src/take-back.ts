@@ -32,6 +32,7 @@ import { uptimeOf } from './machine/pending.ts';
 import { NOTHING_OWNED, renumbered, stillThere, withComing } from './machine/recorded.ts';
 import { bridgesOf, isSilent } from './network/bridges.ts';
 import { aged } from './network/foreign.ts';
+import { holds } from './network/kinds.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
 import { type Standing, settingsToReturn, toReturn } from './network/return.ts';
@@ -48,7 +49,7 @@ import {
 } from './network/state.ts';
 import { isLate, type Step } from './network/step.ts';
 import type { Ways } from './network/translation.ts';
-import { returnOthers, takesNothing } from './others.ts';
+import { returnOthers } from './others.ts';
 import {
   asError,
   cannotComeBack,
@@ -186,7 +187,7 @@ async function bringBack(
       const due = dueOf(planned);
       // Of its warnings those of the last cut are said.
       if (due.some(isLate) && (await cutAfterwards(host, renderer, checkpoint, machine)).goesOn) break;
-      if (!due.every(takesNothing)) before ??= standing ?? (await readStanding(host));
+      if (due.some((step) => holds(step, 'mayTake'))) before ??= standing ?? (await readStanding(host));
       const outcome = await applySteps(host, settingsLast(due));
       failed = outcome.failed;
       for (const step of outcome.done) tried.push(step);
@@ -195,9 +196,10 @@ async function bringBack(
       ({ steps: remaining, machine } =
         failed === undefined ? await settled(() => look(), due, machine.links) : await look());
       // What is foreign may have gone with what was taken back just now.
-      const bringsOthers = !due.every(bringsForeign) && remaining.every(bringsForeign);
+      const goesAlong = (step: Step) => holds(step, 'goesAlong');
+      const wentAlong = !due.every(goesAlong) && remaining.every(goesAlong);
       const isNext =
-        failed === undefined ? due.length < planned.length || bringsOthers : isOnlyWhatWaited(planned, due, remaining);
+        failed === undefined ? due.length < planned.length || wentAlong : isOnlyWhatWaited(planned, due, remaining);
       goesOn = remaining.length > 0 && isNext;
     }
     const theirs = await returnOthers(host, checkpoint.others, before, {
@@ -244,11 +246,6 @@ const isBare = (table: TableName, { unreadable, rules }: Machine): boolean =>
 
 const cannotBeWritten = ({ table }: Machine['unreadable'][number]): string =>
   `our chains in ${table} are gone, and iptables cannot write them as long as others have rules there that only nft can say`;
-
-const bringsForeign = (step: Step): boolean =>
-  step.kind === 'add-route' ||
-  step.kind === 'announce-addresses' ||
-  (step.kind === 'add-address' && step.address.foreign === true);
 
 /**
  * A foreign address that comes back beside one of ours in its subnet goes with it where promote_secondaries is already what it

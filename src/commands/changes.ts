@@ -10,7 +10,7 @@ import { shown } from '../visible.ts';
 import { type Context, count, type GlobalOptions, painter, paintStep, printJson, problem } from './context.ts';
 import { type ProgressLine, progressLine } from './progress.ts';
 
-export type Report = {
+export type ChangeReport = {
   result: 'unchanged' | 'changed';
   steps: { kind: string; text: string }[];
   warnings: { message: string }[];
@@ -23,7 +23,7 @@ export class Progress {
   readonly #options: GlobalOptions;
   readonly #started = performance.now();
   readonly line: ProgressLine;
-  readonly steps: Report['steps'] = [];
+  readonly steps: ChangeReport['steps'] = [];
   readonly warnings: string[] = [];
 
   constructor(context: Context, options: GlobalOptions) {
@@ -63,7 +63,7 @@ export class Progress {
     const durationMs = Math.round(performance.now() - this.#started);
     const warnings = this.warnings.map((message) => ({ message }));
     if (this.#options.json)
-      printJson(this.#context, { result, steps: this.steps, warnings, errors: [], durationMs } satisfies Report);
+      printJson(this.#context, { result, steps: this.steps, warnings, errors: [], durationMs } satisfies ChangeReport);
     else {
       const paint = painter(this.#context);
       this.#context.stdout(

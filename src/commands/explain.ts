@@ -12,7 +12,7 @@ import type { Host } from '../machine/host.ts';
 import { findStops } from '../machine/obstacles.ts';
 import { type Explanation, explain as explainPacket, type Packet } from '../network/explain.ts';
 import { parseIpv4 } from '../network/ipv4.ts';
-import { carrierOf, faultyNics } from '../network/nics.ts';
+import { faultyNics, ipLinkOf } from '../network/nics.ts';
 import { chooseRenderer, type Survey, survey } from '../survey.ts';
 import { shown } from '../visible.ts';
 import { type Context, count, type GlobalOptions, needRoot, painter, printJson, refuseFile } from './context.ts';
@@ -41,7 +41,7 @@ export async function explain(context: Context, options: ExplainOptions): Promis
       })
     : undefined;
   const bound = found?.binding.bound ?? [];
-  const deviceOf = (mac: string | undefined) => bound.filter((nic) => nic.mac === mac).map(carrierOf)[0];
+  const deviceOf = (mac: string | undefined) => bound.filter((nic) => nic.mac === mac).map(ipLinkOf)[0];
   const nameOf = (nic: Nic) => {
     const [device, label] = [
       deviceOf(nic.mac),

@@ -10,13 +10,13 @@ import {
   ABSENT,
   CONFIG_TEMPLATE,
   contentOf,
-  type Entry,
   enablingLinks,
   FILES,
   FIREWALLD_POLICY,
   firstLine,
   LEFTOVERS,
   PROGRAM,
+  type TreeEntry,
   textOf,
   UNIT_FOLDER,
   UNIT_PATH,
@@ -48,7 +48,7 @@ export async function install(context: Context, options: InstallOptions): Promis
 
   const record = (await readRecord(tree)) ?? [];
   const wanted = withFolders(await wantedOn(context, tree, options, record, progress));
-  const observed = new Map<string, Entry>();
+  const observed = new Map<string, TreeEntry>();
   for (const { path, entry } of wanted)
     observed.set(path, await (entry.kind === 'folder' ? readFolder : readEntry)(tree, path));
   const changes = planInstall(wanted, observed);

@@ -5,7 +5,7 @@ import { parseConfig } from '../config/parse.ts';
 import { converge } from '../converge.ts';
 import { AgentError, EXIT, type ExitStatus, LockedError, UsageError } from '../errors.ts';
 import { type Change, planUninstall } from '../installation/plan.ts';
-import { ABSENT, type Entry, enablingLinks, FILES, UNIT_FOLDER } from '../installation/tree.ts';
+import { ABSENT, enablingLinks, FILES, type TreeEntry, UNIT_FOLDER } from '../installation/tree.ts';
 import { forgetHistory } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { describeHolder, withLock } from '../machine/lock.ts';
@@ -14,7 +14,7 @@ import { payload } from '../machine/payload.ts';
 import { readPending, removePending } from '../machine/pending.ts';
 import { takeProfilesBack } from '../machine/profiles.ts';
 import { carryOut, readEntry, readRecord, type Tree, treeOf } from '../machine/tree.ts';
-import { describe } from '../network/step.ts';
+import { describe } from '../network/kinds.ts';
 import { chooseRenderer } from '../survey.ts';
 import { shown } from '../visible.ts';
 import { Progress, takeUp } from './changes.ts';
@@ -92,7 +92,7 @@ async function wayBack(
   record: NonNullable<Awaited<ReturnType<typeof readRecord>>>,
   progress: Progress,
 ): Promise<Change[]> {
-  const observed = new Map<string, Entry>();
+  const observed = new Map<string, TreeEntry>();
   for (const { path } of record) observed.set(path, await readEntry(tree, path));
   const { changes, kept } = planUninstall(record, observed, [PATHS.config]);
   for (const message of kept) progress.warn(message);

@@ -13,7 +13,7 @@ export type Spans = Partial<Record<ListName, number[]>>;
 export type Accepted = { text: string; spans: Spans; config: Config };
 
 /** The value of an entry that is written so in that list; undefined where the last good file has none. */
-export type Known = (list: ListName, written: string) => unknown;
+export type KnownEntries = (list: ListName, written: string) => unknown;
 
 /** Where the Config has what a list says. */
 export const PART_OF = {
@@ -32,7 +32,7 @@ export function spansOf({ fields }: Mapping): Spans {
   );
 }
 
-export function knownFrom({ text, spans, config }: Accepted): Known {
+export function knownFrom({ text, spans, config }: Accepted): KnownEntries {
   const known = new Map<ListName, Map<string, unknown>>();
   for (const [list, offsets] of Object.entries(spans) as [ListName, number[]][]) {
     const values = config[PART_OF[list]] ?? [];

@@ -2,7 +2,7 @@
 // Knows YAML and nothing of routers.
 
 import { Composer, type Document, isAlias, isMap, isNode, isPair, isScalar, isSeq, Parser, type YAMLError } from 'yaml';
-import { byPlace, type Issue, type Place, type Report } from './issue.ts';
+import { byPlace, type Issue, type Issues, type Place } from './issue.ts';
 import { LARGEST, locator, MOST_MARKS, type Range } from './position.ts';
 import { countBefore } from './search.ts';
 import { typedInCode } from './typed.ts';
@@ -15,7 +15,7 @@ export type Mapping = Range & { kind: 'mapping'; fields: Map<string, Field> };
 export type Value = Scalar | List | Mapping;
 export type Field = { key: Range; value: Value };
 
-export type SourceDocument = Report & {
+export type SourceDocument = Issues & {
   text: string;
   /** Undefined when the text is no YAML, or none that can be trusted. */
   root: Value | undefined;

@@ -84,11 +84,11 @@ export function* repeats<T>(
   }
 }
 
-export type Span<T> = { entry: Entry<T>; first: number; last: number };
+export type EntrySpan<T> = { entry: Entry<T>; first: number; last: number };
 
 /** Each entry that overlaps an earlier one, with that one. Searched, not compared with all: 10,000 are no 50 million pairs. */
-export function* overlaps<T>(spans: readonly Span<T>[]): Generator<[Entry<T>, Entry<T>]> {
-  const apart: Span<T>[] = [];
+export function* overlaps<T>(spans: readonly EntrySpan<T>[]): Generator<[Entry<T>, Entry<T>]> {
+  const apart: EntrySpan<T>[] = [];
   for (const span of spans) {
     const n = countBefore(apart, ({ last }) => last < span.first);
     const next = apart[n];

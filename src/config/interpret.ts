@@ -1,7 +1,7 @@
 // The tree of a file -> Config, or everything that is wrong with it, in file order.
 
 import type * as z from 'zod/mini';
-import type { Known } from './accepted.ts';
+import type { KnownEntries } from './accepted.ts';
 import { type Config, NOTHING } from './config.ts';
 import type { Field, Mapping, SourceDocument, Value } from './document.ts';
 import { configOf, type Draft, type Entry } from './draft.ts';
@@ -27,7 +27,7 @@ export type ParsedConfig =
   | { ok: true; config: Config; warnings: Issue[]; notes: Issue[] }
   | { ok: false; errors: Issue[]; warnings: Issue[] };
 
-export function interpret(document: SourceDocument, known?: Known): ParsedConfig {
+export function interpret(document: SourceDocument, known?: KnownEntries): ParsedConfig {
   const draft = readDraft(document, known);
   const { errors, warnings } = document;
   const notes: Issue[] = [];
@@ -44,7 +44,7 @@ export function interpret(document: SourceDocument, known?: Known): ParsedConfig
 }
 
 /** Every entry that its schema accepts; what is wrong with the others goes to the document's issues. */
-function readDraft(document: SourceDocument, known?: Known): Draft | undefined {
+function readDraft(document: SourceDocument, known?: KnownEntries): Draft | undefined {
   const { root, text, place, errors } = document;
   if (root === undefined) return undefined;
   if (root.kind !== 'mapping') {
@@ -110,7 +110,7 @@ function readList<T>(
   fields: Map<string, Field>,
   name: ListName,
   schema: EntrySchema<T>,
-  known?: Known,
+  known?: KnownEntries,
 ): { entries: Entry<T>[]; whole: boolean } | undefined {
   const { text, place, errors } = document;
   const list = fields.get(name)?.value;

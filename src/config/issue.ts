@@ -25,7 +25,7 @@ export type Issue = Partial<Place> & {
 };
 
 /** Both kinds of issue, as they are found. */
-export type Report = { errors: Issue[]; warnings: Issue[] };
+export type Issues = { errors: Issue[]; warnings: Issue[] };
 
 export function byPlace(a: Issue, b: Issue): number {
   return (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0);

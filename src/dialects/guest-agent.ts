@@ -35,10 +35,10 @@ const ANSWERS = {
 } as const;
 
 export type AgentCommand = keyof typeof ANSWERS;
-export type Answer<C extends AgentCommand> = z.infer<(typeof ANSWERS)[C]>;
+export type AgentAnswer<C extends AgentCommand> = z.infer<(typeof ANSWERS)[C]>;
 
 /** What came: an answer, the agent's own words why there is none, or neither. */
-export type Reply<C extends AgentCommand> = { answer: Answer<C> } | { refused: string } | 'no answer';
+export type Reply<C extends AgentCommand> = { answer: AgentAnswer<C> } | { refused: string } | 'no answer';
 
 const refusal = z.object({ error: z.object({ desc: z.optional(z.string()) }) });
 const success = z.object({ return: z.unknown() });
@@ -52,7 +52,7 @@ export function readReply<C extends AgentCommand>(command: C, text: string): Rep
   const succeeded = success.safeParse(reply);
   if (!succeeded.success) return 'no answer';
   const answer = ANSWERS[command].safeParse(succeeded.data.return);
-  return answer.success ? { answer: answer.data as Answer<C> } : 'no answer';
+  return answer.success ? { answer: answer.data as AgentAnswer<C> } : 'no answer';
 }
 
 /** A line. In ASCII, so that no byte is 0xFF but the one that is meant. */

@@ -4,9 +4,11 @@ import { UnsupportedError } from '../errors.ts';
 import type { Way } from '../network/flows.ts';
 import type { Foreign } from '../network/foreign.ts';
 import { parseCidr } from '../network/ipv4.ts';
+import { linkOf, type StepBy } from '../network/kinds.ts';
 import type { ObservedLink } from '../network/nics.ts';
-import type { Address, Route } from '../network/state.ts';
-import type { MoveStep, Step } from '../network/step.ts';
+import type { ObservedAddress, ObservedSubnetRoute } from '../network/observation.ts';
+import type { Route } from '../network/state.ts';
+import type { MoveStep } from '../network/step.ts';
 import { array, boolean, either, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
 import { foreignArguments, foreignLine, isWord } from './foreign.ts';
 import { parsePrinted } from './json.ts';
@@ -49,15 +51,6 @@ const route = object({
   metric: optional(number),
   prefsrc: optional(string),
 });
-
-export type ObservedAddress = Address & {
-  /** Will go by itself (DHCP): not an address that is there for good. */
-  dynamic: boolean;
-  /** The kernel makes no route to its network, also when the link comes up: who put it there does. */
-  noprefixroute?: true;
-  /** Who says that it is his (Linux 5.18). */
-  protocol?: string;
-};
 
 /** What `ip -json -b` prints → what `address show` prints and what `route show` does, each on a line. */
 export function parseNics(text: string): { addresses: string; routes: string } {
@@ -124,9 +117,6 @@ function blockedAs(info: Of<typeof link>['linkinfo']): string | undefined {
   return typeof state === 'string' && /^(listening|learning|blocking)$/.test(state) ? state : undefined;
 }
 
-/** The route to a network that is on a link itself. `kernel` is the protocol of those that come with an address. */
-export type ObservedSubnetRoute = { device: string; dest: string; protocol: string };
-
 /**
  * Reads `ip -json -details route show table main`: the routes through one gateway, best first within a destination, and those to
  * networks on a link itself.
@@ -188,27 +178,8 @@ function notUnderstood(cause: unknown): UnsupportedError {
 const isEmptyObject = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 
-export type IpStep = Extract<
-  Step,
-  {
-    kind:
-      | 'set-link-up'
-      | 'set-link-down'
-      | 'set-mtu'
-      | 'add-address'
-      | 'remove-address'
-      | 'add-route'
-      | 'remove-route'
-      | 'add-subnet-route'
-      | 'remove-port-route'
-      | 'move-foreign'
-      // Of Linux bridges.
-      | 'add-bridge'
-      | 'remove-bridge'
-      | 'add-port'
-      | 'remove-port';
-  }
->;
+/** Of bridges: of Linux ones. */
+export type IpStep = StepBy<'ip'>;
 
 /**
  * The arguments of `ip` for what no line of `ip -batch` can say: the label of a foreign address may be anything, and so may the name of a
@@ -218,16 +189,8 @@ export function argumentsOf(step: IpStep): string[] | undefined {
   if (step.kind === 'move-foreign') return undefined;
   const found = step.kind === 'add-address' ? step.address.found : undefined;
   if (found !== undefined) return foreignLine(found) === undefined ? foreignArguments(found) : undefined;
-  return isWord(deviceOf(step)) ? undefined : batchLine(step).split(' ');
-}
-
-function deviceOf(step: Exclude<IpStep, { kind: 'move-foreign' }>): string {
-  if ('address' in step) return step.address.device;
-  if ('port' in step) return step.port.device;
-  if ('bridge' in step) return step.bridge.name;
-  return step.kind === 'add-route' || step.kind === 'remove-route' || step.kind === 'add-subnet-route'
-    ? step.route.device
-    : step.device;
+  const device = linkOf(step);
+  return device === undefined || isWord(device) ? undefined : batchLine(step).split(' ');
 }
 
 /** What is to be done in `ip -batch`, a line each. Additions may be repeated. */

@@ -1,6 +1,7 @@
 // The text of iptables-save and iptables-restore, both backends. Pure.
 
 import { UnsupportedError } from '../errors.ts';
+import type { StepBy } from '../network/kinds.ts';
 import type { Hook, Stray } from '../network/observation.ts';
 import {
   CHAIN_PREFIX,
@@ -12,7 +13,7 @@ import {
   ONLY_NFT,
   type TableName,
 } from '../network/state.ts';
-import { chainRemoval, type Step } from '../network/step.ts';
+import { chainRemoval } from '../network/step.ts';
 import type { Lookup } from './nft.ts';
 
 export type SavedRules = {
@@ -216,10 +217,7 @@ const notUnderstood = (what: string): UnsupportedError =>
     `iptables-save printed something that is not understood: ${what.slice(0, 100)} (please report it, with iptables --version)`,
   );
 
-export type FirewallStep = Extract<
-  Step,
-  { kind: 'add-chain' | 'replace-chain' | 'edit-chain' | 'remove-chain' | 'add-jump' | 'remove-jump' }
->;
+export type FirewallStep = StepBy<'iptables'>;
 
 /**
  * The input of one `iptables-restore --noflush` for these steps. A restore is atomic for each table: what guards goes first, so
@@ -235,36 +233,41 @@ function renderTable(table: TableName, steps: readonly FirewallStep[]): string {
   const changes: string[] = [];
   const deleted: string[] = [];
   for (const step of steps) {
-    switch (step.kind) {
-      case 'add-chain':
-      case 'replace-chain':
-        if (step.chain.table !== table) break;
-        declared.push(`:${step.chain.name} - [0:0]`);
-        for (const rule of step.chain.rules) changes.push(`-A ${step.chain.name} ${rule}`);
-        break;
-      case 'edit-chain':
-        if (step.table !== table) break;
-        for (const rule of step.remove) changes.push(`-D ${step.name} ${rule}`);
-        for (const rule of step.add) changes.push(`-A ${step.name} ${rule}`);
-        break;
-      case 'remove-chain':
-        if (step.table !== table) break;
-        declared.push(`:${step.name} - [0:0]`);
-        deleted.push(`-X ${step.name}`);
-        break;
-      case 'add-jump': {
-        const { jump } = step;
-        if (jump.table === table)
-          changes.push(jump.place === 'last' ? `-A ${jump.hook} ${jump.rule}` : `-I ${jump.hook} 1 ${jump.rule}`);
-        break;
-      }
-      case 'remove-jump':
-        if (step.jump.table === table) changes.push(`-D ${step.jump.hook} ${step.jump.rule}`);
-        break;
-    }
+    const change = changeOf(step);
+    if (change.table !== table) continue;
+    if (change.declares !== undefined) declared.push(`:${change.declares} - [0:0]`);
+    for (const line of change.lines) changes.push(line);
+    if (change.deletes !== undefined) deleted.push(`-X ${change.deletes}`);
   }
   const lines = [...declared, ...changes, ...deleted];
   return lines.length === 0 ? '' : [`*${table}`, ...lines, 'COMMIT', ''].join('\n');
+}
+
+type TableChange = { table: TableName; declares?: string; lines: string[]; deletes?: string };
+
+function changeOf(step: FirewallStep): TableChange {
+  switch (step.kind) {
+    case 'add-chain':
+    case 'replace-chain': {
+      const { table, name, rules } = step.chain;
+      return { table, declares: name, lines: rules.map((rule) => `-A ${name} ${rule}`) };
+    }
+    case 'edit-chain': {
+      const { table, name, remove, add } = step;
+      return {
+        table,
+        lines: [...remove.map((rule) => `-D ${name} ${rule}`), ...add.map((rule) => `-A ${name} ${rule}`)],
+      };
+    }
+    case 'remove-chain':
+      return { table: step.table, declares: step.name, lines: [], deletes: step.name };
+    case 'add-jump': {
+      const { table, hook, rule, place } = step.jump;
+      return { table, lines: [place === 'last' ? `-A ${hook} ${rule}` : `-I ${hook} 1 ${rule}`] };
+    }
+    case 'remove-jump':
+      return { table: step.jump.table, lines: [`-D ${step.jump.hook} ${step.jump.rule}`] };
+  }
 }
 
 /** The input of the other backend's `iptables-restore --noflush`: our jumps and chains go, all else stays. */

@@ -1,7 +1,7 @@
 // What `ovs-vsctl` prints → the bridges of Open vSwitch and their ports; steps → its arguments. Pure.
 
 import type { OddPort, OvsBridge } from '../network/bridges.ts';
-import type { Step } from '../network/step.ts';
+import type { StepBy } from '../network/kinds.ts';
 
 /** One call, which changes nothing and so does not wait for ovs-vswitchd. */
 export const LIST_BRIDGES = [
@@ -78,21 +78,7 @@ function uuidsIn(value: unknown): string[] {
   return kind === 'uuid' ? [String(content)] : (content as [string, string][]).map(([, uuid]) => uuid);
 }
 
-export type OvsStep = Extract<Step, { kind: 'add-bridge' | 'remove-bridge' | 'add-port' | 'remove-port' }>;
-
-/** The step where it is one of Open vSwitch's; the same kinds on Linux bridges are `ip`'s. */
-export function asOvsStep(step: Step): OvsStep | undefined {
-  switch (step.kind) {
-    case 'add-bridge':
-    case 'remove-bridge':
-      return step.bridge.type === 'ovs' ? step : undefined;
-    case 'add-port':
-    case 'remove-port':
-      return step.port.type === 'ovs' ? step : undefined;
-    default:
-      return undefined;
-  }
-}
+export type OvsStep = StepBy<'ovs'>;
 
 /** The way back from what of these additions is in its database; not a bridge in which there is more by now. */
 export function withoutAdded(added: readonly OvsStep[], bridges: readonly OvsBridge[]): OvsStep[] {

@@ -3,21 +3,21 @@
 
 import { createHash } from 'node:crypto';
 import { closeCalls, LARGEST_QEMU_GA_FILE, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
-import { ABSENT, contentOf, type Entry, textOf, type Wanted } from './tree.ts';
+import { ABSENT, contentOf, type TreeEntry, textOf, type Wanted } from './tree.ts';
 
-export type Change = { path: string; from: Entry; to: Entry; text: string; forGood?: true };
+export type Change = { path: string; from: TreeEntry; to: TreeEntry; text: string; forGood?: true };
 
 /** One path that `install` changed; `left` is the digest of what it made of it. */
-export type Recorded = { path: string; before: Entry; left: string };
+export type Recorded = { path: string; before: TreeEntry; left: string };
 
-export type Observed = ReadonlyMap<string, Entry>;
+export type Observed = ReadonlyMap<string, TreeEntry>;
 
-export const digest = (entry: Entry): string => createHash('sha256').update(JSON.stringify(entry)).digest('hex');
+export const digest = (entry: TreeEntry): string => createHash('sha256').update(JSON.stringify(entry)).digest('hex');
 
-const at = (observed: Observed, path: string): Entry => observed.get(path) ?? ABSENT;
+const at = (observed: Observed, path: string): TreeEntry => observed.get(path) ?? ABSENT;
 
 /** A folder that is there serves, unless it is open to others and must not be: 0.1 made /etc/kylin-vr so. */
-const isAs = (now: Entry, wanted: Entry): boolean =>
+const isAs = (now: TreeEntry, wanted: TreeEntry): boolean =>
   wanted.kind === 'folder'
     ? now.kind === 'folder' && ((wanted.mode & 0o077) !== 0 || (now.mode & 0o077) === 0)
     : digest(now) === digest(wanted);
@@ -82,7 +82,7 @@ export function planUninstall(
   return { changes, kept };
 }
 
-function changeTo(path: string, from: Entry, to: Entry, reason?: string): Change {
+function changeTo(path: string, from: TreeEntry, to: TreeEntry, reason?: string): Change {
   const sign = from.kind === 'absent' ? '+' : to.kind === 'absent' ? '-' : '~';
   const thing = to.kind === 'absent' ? from : to;
   const target =

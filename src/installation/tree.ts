@@ -4,7 +4,7 @@ import { PATHS } from '../machine/paths.ts';
 import type { Source } from './sources.ts';
 
 /** What is at a path. Content is one character a byte, so that a record of it gives back every byte. */
-export type Entry =
+export type TreeEntry =
   | { kind: 'absent' }
   | { kind: 'file'; content: string; mode: number }
   | { kind: 'link'; target: string }
@@ -13,9 +13,9 @@ export type Entry =
   | { kind: 'other'; what: string };
 
 /** `forGood`: not to be taken back, so not recorded. */
-export type Wanted = { path: string; entry: Entry; reason?: string; forGood?: true };
+export type Wanted = { path: string; entry: TreeEntry; reason?: string; forGood?: true };
 
-export const ABSENT: Entry = { kind: 'absent' };
+export const ABSENT: TreeEntry = { kind: 'absent' };
 
 export const UNIT_FOLDER = PATHS.units;
 export const PROGRAM = '/usr/bin/kylin-vr';

@@ -2,12 +2,12 @@
 // Gives an Outcome; logs nothing.
 
 import { argumentsOf, batchLine, type IpStep } from '../dialects/iproute.ts';
-import { type FirewallStep, renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
+import { renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
 import { isOurJumpIn, renderNftRemoval } from '../dialects/nft.ts';
-import { asOvsStep, type OvsStep } from '../dialects/ovs.ts';
 import { byNumbers } from '../dialects/route-numbers.ts';
 import { UnsupportedError } from '../errors.ts';
-import { describe, type Step } from '../network/step.ts';
+import { describe, type StepBy, type Tool, toolOf } from '../network/kinds.ts';
+import type { Step, StepOf } from '../network/step.ts';
 import { type Answers, askRules } from './early.ts';
 import { keepLost, putBack, readNeighbours } from './foreign.ts';
 import { askRouters } from './hearing.ts';
@@ -36,10 +36,10 @@ export async function applySteps(host: Host, steps: readonly Step[]): Promise<Ou
   const outcome: Outcome = { done: [], warnings: [], announced: Promise.resolve() };
   const batches = inBatches(steps);
   const last = batches.findLastIndex((batch) => !isAnnouncement(batch)) + 1;
-  const lastOfRules = batches.findLastIndex((batch) => !leavesRules(batch));
+  const lastOfRules = batches.findLastIndex(({ by }) => !TOOLS[by].leavesRules);
   for (const [n, batch] of batches.slice(0, last).entries()) {
     try {
-      await applyBatch(host, batch, outcome.warnings);
+      outcome.warnings.push(...(await carryOut(host, batch.by, batch.steps)));
       if (n === lastOfRules && batch.by === 'iptables') outcome.rules = askRules(host);
     } catch (error) {
       outcome.failed = { steps: batch.steps, error: error instanceof Error ? error : new Error(String(error)) };
@@ -47,118 +47,39 @@ export async function applySteps(host: Host, steps: readonly Step[]): Promise<Ou
     }
     for (const step of batch.steps) outcome.done.push(step);
   }
-  outcome.announced = Promise.all(batches.slice(last).map((batch) => applyBatch(host, batch, outcome.warnings)));
+  outcome.announced = Promise.all(
+    batches.slice(last).map(async ({ by, steps }) => outcome.warnings.push(...(await carryOut(host, by, steps)))),
+  );
   for (const { steps } of batches.slice(last)) for (const step of steps) outcome.done.push(step);
   return outcome;
 }
 
-/** NetworkManager may tell firewalld. */
-const leavesRules = ({ by, steps }: Batch): boolean =>
-  by === 'ip' || by === 'ip-alone' || by === 'advertised' || (by === 'one' && LEAVING_RULES.has(steps[0].kind));
+function carryOut<B extends By>(host: Host, by: B, steps: readonly (B extends Tool ? StepBy<B> : IpStep)[]) {
+  return TOOLS[by].carryOut(host, steps);
+}
 
-const LEAVING_RULES: ReadonlySet<Step['kind']> = new Set([
-  'set-sysctl',
-  'write-file',
-  'remove-file',
-  'back-up-file',
-  'announce-addresses',
-  'ask-routers',
-]);
+const isAnnouncement = ({ by }: Batch): boolean => by === 'arping';
 
-const isAnnouncement = ({ by, steps }: Batch): boolean => by === 'one' && steps[0].kind === 'announce-addresses';
+/** `ip-alone`: what no batch can say. */
+type By = Tool | 'ip-alone';
 
-type Batch =
-  | { by: 'ip'; steps: IpStep[] }
-  | { by: 'ip-alone'; steps: [IpStep]; commands: string[][] }
-  | { by: 'ovs'; steps: OvsStep[] }
-  | { by: 'iptables'; steps: FirewallStep[] }
-  | { by: 'networkmanager'; steps: Step[] }
-  | { by: 'advertised'; steps: Advertised[] }
-  | { by: 'put-back'; steps: Extract<Step, { kind: 'put-back' }>[] }
-  | {
-      by: 'one';
-      steps: [Exclude<Step, IpStep | FirewallStep | ProfileStep | Advertised | { kind: 'put-back' }> | ByHandle];
-    };
-
-type Advertised = Extract<Step, { kind: 'remove-advertised' }>;
-
-type ByHandle = Extract<Step, { kind: 'remove-jump' }> & { handle: number };
-
-const isByHandle = (step: Step): step is ByHandle => step.kind === 'remove-jump' && step.handle !== undefined;
-
-type ProfileStep = {
-  kind: 'load-profiles' | 'apply-profile' | 'forget-profiles' | 'release-device' | 'return-device';
-};
+type Batch = { by: By; steps: Step[] };
 
 /** Joins neighbouring steps that one command can do. */
 function inBatches(steps: readonly Step[]): Batch[] {
   const batches: Batch[] = [];
   for (const step of steps) {
+    const by = byOf(step);
     const last = batches.at(-1);
-    if ('by' in step && step.by === 'networkmanager') {
-      if (last?.by === 'networkmanager') last.steps.push(step);
-      else batches.push({ by: 'networkmanager', steps: [step] });
-      continue;
-    }
-    const ovs = asOvsStep(step);
-    if (ovs !== undefined) {
-      if (last?.by === 'ovs') last.steps.push(ovs);
-      else batches.push({ by: 'ovs', steps: [ovs] });
-      continue;
-    }
-    switch (step.kind) {
-      case 'set-link-up':
-      case 'set-link-down':
-      case 'set-mtu':
-      case 'add-bridge':
-      case 'remove-bridge':
-      case 'add-port':
-      case 'remove-port':
-      case 'remove-port-route':
-      case 'move-foreign':
-      case 'add-address':
-      case 'remove-address':
-      case 'add-route':
-      case 'remove-route':
-      case 'add-subnet-route': {
-        const commands = asCommands(step);
-        if (commands !== undefined) batches.push({ by: 'ip-alone', steps: [step], commands });
-        else if (last?.by === 'ip') last.steps.push(step);
-        else batches.push({ by: 'ip', steps: [step] });
-        break;
-      }
-      case 'add-chain':
-      case 'replace-chain':
-      case 'edit-chain':
-      case 'remove-chain':
-      case 'add-jump':
-      case 'remove-jump':
-        if (isByHandle(step)) batches.push({ by: 'one', steps: [step] });
-        else if (last?.by === 'iptables') last.steps.push(step);
-        else batches.push({ by: 'iptables', steps: [step] });
-        break;
-      case 'load-profiles':
-      case 'apply-profile':
-      case 'forget-profiles':
-      case 'release-device':
-      case 'return-device':
-        if (last?.by === 'networkmanager') last.steps.push(step);
-        else batches.push({ by: 'networkmanager', steps: [step] });
-        break;
-      case 'remove-advertised':
-        if (last?.by === 'advertised') last.steps.push(step);
-        else batches.push({ by: 'advertised', steps: [step] });
-        break;
-      case 'put-back':
-        if (last?.by === 'put-back') last.steps.push(step);
-        else batches.push({ by: 'put-back', steps: [step] });
-        break;
-      default:
-        batches.push({ by: 'one', steps: [step] });
-    }
+    if (last?.by === by && TOOLS[by].joins) last.steps.push(step);
+    else batches.push({ by, steps: [step] });
   }
   return batches;
 }
+
+const byOf = (step: Step): By => (isOfIp(step) && asCommands(step) !== undefined ? 'ip-alone' : toolOf(step));
+
+const isOfIp = (step: Step): step is IpStep => toolOf(step) === 'ip';
 
 /** Of what no batch can say. */
 function asCommands(step: IpStep): string[][] | undefined {
@@ -169,94 +90,136 @@ function asCommands(step: IpStep): string[][] | undefined {
   return byNumbers(lines) === undefined ? lines.split('\n').map((line) => line.split(' ')) : undefined;
 }
 
-async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise<void> {
-  switch (batch.by) {
-    case 'ip':
-      warnings.push(
-        ...orphaned(
-          await keepingIpv6(host, batch.steps, () =>
-            host.run(['ip', '-batch', '-'], { input: `${byNumbers(batch.steps.map(batchLine).join('\n'))}\n` }),
-          ),
+/** Gives warnings. */
+type CarryOut<S extends Step> = (host: Host, steps: readonly S[]) => Promise<string[]>;
+
+const TOOLS: {
+  readonly [B in By]: {
+    joins: boolean;
+    /** The rules stay as they are. NetworkManager may tell firewalld. */
+    leavesRules: boolean;
+    carryOut: CarryOut<B extends Tool ? StepBy<B> : IpStep>;
+  };
+} = {
+  sysctl: {
+    joins: false,
+    leavesRules: true,
+    carryOut: each((host, { key, value }) => host.setSysctl(key, value)),
+  },
+  files: { joins: false, leavesRules: true, carryOut: each(changeFile) },
+  ip: {
+    joins: true,
+    leavesRules: true,
+    carryOut: async (host, steps) =>
+      orphaned(
+        await keepingIpv6(host, steps, () =>
+          host.run(['ip', '-batch', '-'], { input: `${byNumbers(steps.map(batchLine).join('\n'))}\n` }),
         ),
-      );
-      return;
-    case 'ip-alone':
-      warnings.push(
-        ...orphaned(
-          await keepingIpv6(host, batch.steps, async () => {
-            for (const args of batch.commands) await host.run(['ip', ...args]);
-          }),
-        ),
-      );
-      return;
-    case 'ovs':
-      warnings.push(...orphaned(await keepingIpv6(host, batch.steps, () => changeOvs(host, batch.steps))));
-      return;
-    case 'iptables':
-      await restore(host, 'iptables-restore', renderRestore(batch.steps));
-      return;
-    case 'networkmanager':
-      warnings.push(...(await applyProfiles(host, batch.steps)));
-      return;
-    case 'advertised': {
-      const lines = batch.steps.map(({ foreign }) => `route delete ${foreign.words}\n`);
+      ),
+  },
+  'ip-alone': {
+    joins: false,
+    leavesRules: true,
+    carryOut: async (host, steps) =>
+      orphaned(
+        await keepingIpv6(host, steps, async () => {
+          for (const args of steps.flatMap((step) => asCommands(step) ?? [])) await host.run(['ip', ...args]);
+        }),
+      ),
+  },
+  'ip-force': {
+    joins: true,
+    leavesRules: true,
+    carryOut: async (host, steps) => {
+      const lines = steps.map(({ foreign }) => `route delete ${foreign.words}\n`);
       // They go by themselves, too.
       await host.run(['ip', '-6', '-force', '-batch', '-'], { input: lines.join(''), accept: [1, 2] });
-      return;
-    }
-    case 'put-back': {
-      const foreign = batch.steps.map((step) => step.foreign);
-      warnings.push(...orphaned(await keepLost(host, foreign, await putBack(host, foreign))));
-      return;
-    }
-    case 'one':
-      return applyOne(host, batch.steps[0], warnings);
+      return [];
+    },
+  },
+  ovs: {
+    joins: true,
+    leavesRules: false,
+    carryOut: async (host, steps) => orphaned(await keepingIpv6(host, steps, () => changeOvs(host, steps))),
+  },
+  iptables: {
+    joins: true,
+    leavesRules: false,
+    carryOut: async (host, steps) => {
+      await restore(host, 'iptables-restore', renderRestore(steps));
+      return [];
+    },
+  },
+  'other-iptables': {
+    joins: false,
+    leavesRules: false,
+    carryOut: each((host, { stray }) => restore(host, stray.restore, renderStrayRemoval(stray))),
+  },
+  nft: { joins: false, leavesRules: false, carryOut: each(changeByNft) },
+  networkmanager: { joins: true, leavesRules: false, carryOut: applyProfiles },
+  nmcli: { joins: false, leavesRules: false, carryOut: each(loadConfiguration) },
+  'put-back': {
+    joins: true,
+    leavesRules: false,
+    carryOut: async (host, steps) => {
+      const foreign = steps.map((step) => step.foreign);
+      return orphaned(await keepLost(host, foreign, await putBack(host, foreign)));
+    },
+  },
+  solicitation: { joins: false, leavesRules: true, carryOut: each<StepBy<'solicitation'>>(askRouters) },
+  arping: {
+    joins: false,
+    leavesRules: true,
+    carryOut: async (host, steps) => (await Promise.all(steps.map((step) => announced(host, step)))).flat(),
+  },
+  // Not by a plan: see stale.ts.
+  conntrack: { joins: false, leavesRules: false, carryOut: async () => [] },
+};
+
+function each<S extends Step>(carryOut: (host: Host, step: S) => Promise<unknown>): CarryOut<S> {
+  return async (host, steps) => {
+    for (const step of steps) await carryOut(host, step);
+    return [];
+  };
+}
+
+function changeFile(host: Host, step: StepBy<'files'>): Promise<unknown> {
+  switch (step.kind) {
+    case 'write-file':
+      return host.write(step.file.path, step.file.content, step.file.mode);
+    case 'remove-file':
+      return host.remove(step.path);
+    case 'back-up-file':
+      return step.replaced ? host.copy(step.path, step.to) : host.move(step.path, step.to);
   }
 }
 
-async function applyOne(
-  host: Host,
-  step: Extract<Batch, { by: 'one' }>['steps'][0],
-  warnings: string[],
-): Promise<void> {
+function changeByNft(host: Host, step: StepBy<'nft'>): Promise<unknown> {
   switch (step.kind) {
-    case 'set-sysctl':
-      return host.setSysctl(step.key, step.value);
-    case 'write-file':
-      await host.write(step.file.path, step.file.content, step.file.mode);
-      return;
-    case 'remove-file':
-      await host.remove(step.path);
-      return;
-    case 'back-up-file':
-      return step.replaced ? host.copy(step.path, step.to) : host.move(step.path, step.to);
-    case 'remove-jump': {
-      const { table, hook } = step.jump;
-      // Since it was looked up others may have changed the chain: it may be of a rule of theirs by now. The next look has another.
-      const { stdout } = await host.run(['nft', '-j', 'list', 'chain', 'ip', table, hook]);
-      if (!isOurJumpIn(stdout, step.handle)) return;
-      await host.run(['nft', 'delete', 'rule', 'ip', table, hook, 'handle', String(step.handle)]);
-      return;
-    }
-    case 'load-configuration':
-      return loadConfiguration(host);
-    case 'remove-stray-rules':
-      return restore(host, step.stray.restore, renderStrayRemoval(step.stray));
+    case 'remove-jump':
+      return removeByHandle(host, step);
     case 'remove-unreadable-rules':
-      await host.run(['nft', '-f', '-'], { input: renderNftRemoval(step.unreadable) });
-      return;
-    case 'cut-flows':
-      // Not by a plan: see stale.ts.
-      return;
-    case 'ask-routers':
-      return askRouters(host, step);
-    case 'announce-addresses':
-      // Whatever it is: by then the change may be verified.
-      return announce(host, step.device, step.mac, step.addresses).catch((error: unknown) => {
-        const why = error instanceof Error ? error.message : error;
-        warnings.push(`${describe(step).slice(2)} failed, neighbours learn it by themselves in a while: ${why}`);
-      });
+      return host.run(['nft', '-f', '-'], { input: renderNftRemoval(step.unreadable) });
   }
+}
+
+async function removeByHandle(host: Host, { jump, handle }: StepOf<'remove-jump'>): Promise<void> {
+  const { table, hook } = jump;
+  // Since it was looked up others may have changed the chain: it may be of a rule of theirs by now. The next look has another.
+  const { stdout } = await host.run(['nft', '-j', 'list', 'chain', 'ip', table, hook]);
+  if (handle === undefined || !isOurJumpIn(stdout, handle)) return;
+  await host.run(['nft', 'delete', 'rule', 'ip', table, hook, 'handle', String(handle)]);
+}
+
+/** Whatever is wrong: by then the change may be verified. */
+function announced(host: Host, step: StepOf<'announce-addresses'>): Promise<string[]> {
+  return announce(host, step.device, step.mac, step.addresses).then(
+    () => [],
+    (error: unknown) => {
+      const why = error instanceof Error ? error.message : error;
+      return [`${describe(step).slice(2)} failed, neighbours learn it by themselves in a while: ${why}`];
+    },
+  );
 }
 
 async function restore(host: Host, command: string, input: string): Promise<void> {

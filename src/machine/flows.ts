@@ -6,7 +6,7 @@ import { AgentError, CommandError, UnsupportedError } from '../errors.ts';
 import { type Flow, flowKey } from '../network/flow.ts';
 import type { Host } from './host.ts';
 
-export type ReadOptions = {
+export type FlowReading = {
   /** Options of `conntrack -L` that choose entries. */
   only?: readonly string[];
   timeoutMs?: number;
@@ -16,7 +16,7 @@ export type ReadOptions = {
 export async function readFlows(
   host: Host,
   onFlow: (flow: Flow) => void,
-  { only = [], ...options }: ReadOptions = {},
+  { only = [], ...options }: FlowReading = {},
 ): Promise<void> {
   let understood = false;
   let strange: string | undefined;

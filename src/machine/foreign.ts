@@ -23,7 +23,7 @@ import { PATHS } from './paths.ts';
 const FAMILIES = [4, 6] as const;
 type Families = readonly Foreign['family'][];
 
-type ReadOptions = {
+type ForeignReading = {
   families?: Families;
   /** What `ip -json -details address show` printed, where that is known. */
   addresses?: string;
@@ -39,7 +39,7 @@ type ReadOptions = {
 export async function readForeign(
   host: Host,
   devices: ReadonlySet<string>,
-  { families = FAMILIES, addresses, routes, ours, duplicates }: ReadOptions = {},
+  { families = FAMILIES, addresses, routes, ours, duplicates }: ForeignReading = {},
 ): Promise<Foreign[]> {
   if (devices.size === 0) return [];
   const only = families.length === 1 ? families.map((family) => `-${family}`) : [];

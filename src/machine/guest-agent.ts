@@ -5,8 +5,8 @@ import { randomInt } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
 import {
+  type AgentAnswer,
   type AgentCommand,
-  type Answer,
   brief,
   LONGEST_ANSWER,
   question,
@@ -23,7 +23,7 @@ export const nameOf = (target: Target): string => ('domain' in target ? target.d
 
 export type AgentChannel = {
   /** Gives what the command returns. Throws GuestAgentError where the agent refuses it, AgentError where nobody answers. */
-  call<C extends AgentCommand>(command: C, args?: object): Promise<Answer<C>>;
+  call<C extends AgentCommand>(command: C, args?: object): Promise<AgentAnswer<C>>;
   close(): void;
 };
 
@@ -218,7 +218,7 @@ function lineReader(socket: Socket): { next(allowance: Allowance): Promise<Heard
 const LINE_FEED = 0x0a;
 const MOST_PIECES = 1024;
 
-function answerOf<C extends AgentCommand>(name: string, command: C, reply: Reply<C>): Answer<C> {
+function answerOf<C extends AgentCommand>(name: string, command: C, reply: Reply<C>): AgentAnswer<C> {
   if (reply === 'no answer')
     throw new AgentError(
       `the guest agent of ${name} answers ${command} with what is no answer to it: look at what runs in the guest, as qemu-guest-agent`,

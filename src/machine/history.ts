@@ -13,7 +13,7 @@ import { bootOf, uptimeOf } from './pending.ts';
 export type Origin = { time: string; trigger: Trigger; run: string };
 
 /** `number` 1 is the newest. */
-export type Entry = Origin & { number: number; path: string };
+export type HistoryEntry = Origin & { number: number; path: string };
 
 /** Older ones go. */
 const MOST_KEPT = 10;
@@ -28,7 +28,7 @@ const NAME = /^(\d{1,9})-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-([a-z]+)-([0-9a
 const HIGHEST = 999_999_999;
 
 /** The configurations that were applied well, the newest first. */
-export async function readHistory(host: Host): Promise<Entry[]> {
+export async function readHistory(host: Host): Promise<HistoryEntry[]> {
   const entries = (await host.list(PATHS.history)).flatMap((name) => {
     const [, order, year, month, day, hour, minute, second, trigger = '', run = ''] = NAME.exec(name) ?? [];
     if (order === undefined || !isTrigger(trigger)) return [];

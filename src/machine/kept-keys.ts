@@ -7,7 +7,7 @@ import type { Renderer } from '../dialects/renderer.ts';
 import type { BoundNic } from '../network/nics.ts';
 import type { File } from '../network/state.ts';
 import { TEMPORARY_SUFFIX } from './host.ts';
-import { claimedBy, folderOf, splitFiles } from './observe.ts';
+import { claimedBy, folderOf, splitFiles } from './profile-files.ts';
 
 /** By device. `left`: what is not carried over, and from where. */
 export type KeptKeys = { keys: ReadonlyMap<string, ProfileKeys>; left: string[] };

@@ -2,6 +2,7 @@
 // disk, an editor or a restore may have been at them.
 
 import { type Bounds, parseBounded } from '../bounded-json.ts';
+import type { NetworkState } from '../network/state.ts';
 import {
   array,
   boolean,
@@ -157,7 +158,7 @@ const state = later(() =>
     jumps: array(object({ table, hook, rule: line, place: oneOf('first', 'last', 'anywhere') })),
     files: array(object({ path: profilePath, content: string, mode: whole(0, 0o7777), device: optional(device) })),
     profiles: array(object({ device, uuid })),
-  }),
+  } satisfies Record<keyof NetworkState, Shape<unknown>>),
 );
 
 /** What is foreign, went, and is not back. */

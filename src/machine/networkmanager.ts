@@ -13,8 +13,9 @@ import {
 import { IS_RUNNING, LIST_DEVICES, MISUSED, NOT_RUNNING, parseDevices, REFUSED, UNKNOWN } from '../dialects/nmcli.ts';
 import { AgentError, CommandError, EXIT } from '../errors.ts';
 import { type Foreign, foreignText } from '../network/foreign.ts';
+import { linkOf, type StepBy } from '../network/kinds.ts';
 import type { ManagedDevice } from '../network/observation.ts';
-import { deviceOf, type Step } from '../network/step.ts';
+import type { StepOf } from '../network/step.ts';
 import { keepLost, putBack, readForeign, readNeighbours, recordForeign, showRoutes } from './foreign.ts';
 import type { Host } from './host.ts';
 import { monotonicMs } from './process.ts';
@@ -53,11 +54,13 @@ export function askManaged(host: Host, managers: Asked['managers'] = askManagers
   return { managers, routes };
 }
 
+type ManagerStep = StepBy<'networkmanager'>;
+
 /**
  * Carries out steps that are NetworkManager's; gives warnings. What is foreign is recorded before: the next run puts back what one
  * that is killed leaves.
  */
-export async function applyProfiles(host: Host, steps: readonly Step[]): Promise<string[]> {
+export async function applyProfiles(host: Host, steps: readonly ManagerStep[]): Promise<string[]> {
   const kept = steps.flatMap((step) => ('keep' in step ? (step.keep ?? []) : []));
   const foreign = [...kept, ...(await readNeighbours(host, devicesOf(steps)))];
   await recordForeign(host, foreign);
@@ -71,7 +74,7 @@ export async function applyProfiles(host: Host, steps: readonly Step[]): Promise
   return orphaned(await keepLost(host, foreign, await putBack(host, foreign)));
 }
 
-const devicesOf = (steps: readonly Step[]): Set<string> => new Set(steps.flatMap((step) => deviceOf(step) ?? []));
+const devicesOf = (steps: readonly ManagerStep[]): Set<string> => new Set(steps.flatMap((step) => linkOf(step) ?? []));
 
 /**
  * Where only addresses of ours come and go, over D-Bus: NetworkManager preserves then what it did not bring, for which nmcli has no
@@ -79,10 +82,10 @@ const devicesOf = (steps: readonly Step[]): Set<string> => new Set(steps.flatMap
  * with 1,000 addresses. False: it cannot be done so, or not all of it was done. Of an address that goes NetworkManager may not
  * know that it is its own: it was stopped when we put it there.
  */
-async function applyNews(host: Host, steps: readonly Step[]): Promise<boolean> {
+async function applyNews(host: Host, steps: readonly ManagerStep[]): Promise<boolean> {
   const files = steps.flatMap((step) => (step.kind === 'load-profiles' ? step.paths : []));
   const devices = steps.flatMap((step) => (step.kind === 'apply-profile' ? [step.device] : []));
-  const takesNothing = (step: Step) =>
+  const takesNothing = (step: ManagerStep) =>
     step.kind === 'add-address' ||
     step.kind === 'remove-address' ||
     (step.kind === 'load-profiles' && step.keep === undefined && step.paths.length > 0) ||
@@ -110,7 +113,7 @@ async function applyNews(host: Host, steps: readonly Step[]): Promise<boolean> {
 const STUCK_MS = 1500;
 
 /** Waits as long as NetworkManager makes headway. */
-async function areGone(host: Host, steps: readonly Step[], devices: ReadonlySet<string>): Promise<boolean> {
+async function areGone(host: Host, steps: readonly ManagerStep[], devices: ReadonlySet<string>): Promise<boolean> {
   if (!steps.some(({ kind }) => kind === 'remove-address')) return true;
   let before = Number.POSITIVE_INFINITY;
   for (let since = monotonicMs(); monotonicMs() - since < STUCK_MS; ) {
@@ -127,23 +130,39 @@ async function areGone(host: Host, steps: readonly Step[], devices: ReadonlySet<
  * By nmcli. What is foreign on a NIC goes with what is in the profile when NetworkManager applies or forgets it: it is put back
  * right behind, 20 to 40 ms later, with 1,000 addresses 80 to 400, and once more when NetworkManager is done.
  */
-async function applyWhole(host: Host, steps: readonly Step[], foreign: readonly Foreign[]): Promise<void> {
+async function applyWhole(host: Host, steps: readonly ManagerStep[], foreign: readonly Foreign[]): Promise<void> {
   // One thread serves all calls: when it answers it has done what it was asked for before.
   const isDone = async () => (foreign.length > 0 ? nmcli(host, IS_RUNNING) : undefined);
   const last = steps.at(-1);
   // It may have been at work when start wrote what is to hold for what it activates.
   if (steps.some((step) => step.kind === 'apply-profile' && !step.active)) await loadConfiguration(host);
   for (const step of steps) {
-    if (step.kind === 'load-profiles' || step.kind === 'forget-profiles') await loadProfiles(host, step.paths);
-    if (step.kind === 'load-profiles' && step.keep !== undefined) await isLetGo(host, step.keep, steps);
-    if (step.kind === 'release-device') await releaseDevice(host, step.device);
-    if (step.kind === 'return-device') await returnDevice(host, step);
-    if (step.kind === 'apply-profile') {
-      await applyProfile(host, step);
-      await both(putBack(host, step.keep ?? []), step === last ? isDone() : undefined);
-    }
+    await carryOut(host, step, steps);
+    if (step.kind === 'apply-profile') await both(putBack(host, step.keep ?? []), step === last ? isDone() : undefined);
   }
   if (last?.kind !== 'apply-profile') await isDone();
+}
+
+function carryOut(host: Host, step: ManagerStep, steps: readonly ManagerStep[]): Promise<unknown> {
+  switch (step.kind) {
+    case 'load-profiles':
+      return loadProfiles(host, step.paths).then(() => step.keep && isLetGo(host, step.keep, steps));
+    case 'forget-profiles':
+      return loadProfiles(host, step.paths);
+    case 'apply-profile':
+      return applyProfile(host, step);
+    case 'release-device':
+      return releaseDevice(host, step.device);
+    case 'return-device':
+      return returnDevice(host, step);
+    // With a profile that is applied or let go.
+    case 'add-address':
+    case 'remove-address':
+    case 'add-route':
+    case 'remove-route':
+    case 'add-subnet-route':
+      return Promise.resolve();
+  }
 }
 
 /** Side by side, each to its end. */
@@ -171,7 +190,7 @@ async function loadProfiles(host: Host, paths: readonly string[]): Promise<void>
 const LET_GO_MS = 5000;
 const LOOK_MS = 20;
 
-async function isLetGo(host: Host, foreign: readonly Foreign[], steps: readonly Step[]): Promise<void> {
+async function isLetGo(host: Host, foreign: readonly Foreign[], steps: readonly ManagerStep[]): Promise<void> {
   const devices = new Set(foreign.map(({ device }) => device));
   const since = monotonicMs();
   while (monotonicMs() - since < LET_GO_MS) {
@@ -182,7 +201,7 @@ async function isLetGo(host: Host, foreign: readonly Foreign[], steps: readonly 
 }
 
 /** How many of the addresses that these steps remove are on these devices still. */
-async function countLeft(host: Host, steps: readonly Step[], devices: ReadonlySet<string>): Promise<number> {
+async function countLeft(host: Host, steps: readonly ManagerStep[], devices: ReadonlySet<string>): Promise<number> {
   const going = new Set(
     steps.flatMap((step) =>
       step.kind === 'remove-address' ? [`${step.address.spec} dev ${step.address.device}`] : [],
@@ -196,7 +215,7 @@ async function countLeft(host: Host, steps: readonly Step[], devices: ReadonlySe
  * reapply changes just what differs; it is refused on a device on which no profile is active, and where the profile is bound
  * to another MAC or name than before. `connection up` flushes every address first, so it comes last.
  */
-async function applyProfile(host: Host, step: Extract<Step, { kind: 'apply-profile' }>): Promise<void> {
+async function applyProfile(host: Host, step: StepOf<'apply-profile'>): Promise<void> {
   const { device, uuid, active, standing } = step;
   if ((active || (standing && (await takeOver(host, device, uuid)))) && (await reapply(host, device))) return;
   // A device that has just come is activated by NetworkManager itself once the profile is loaded: a second time would take away
@@ -240,7 +259,7 @@ async function releaseDevice(host: Host, device: string): Promise<void> {
   await loadConfiguration(host);
 }
 
-async function returnDevice(host: Host, { device, uuid }: Extract<Step, { kind: 'return-device' }>): Promise<void> {
+async function returnDevice(host: Host, { device, uuid }: StepOf<'return-device'>): Promise<void> {
   await loadConfiguration(host);
   await loadProfiles(host, []);
   await takeOver(host, device, uuid);

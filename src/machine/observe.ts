@@ -1,16 +1,8 @@
 // Host → what is on the machine, and, for one configuration, the Observation that planning compares with.
 // Runs reading commands only, side by side.
 
-import { basename, dirname, join } from 'node:path';
-import { DEFAULTS_PATH } from '../dialects/defaults.ts';
-import { ifcfgRenderer } from '../dialects/ifcfg.ts';
-import {
-  type ObservedAddress,
-  type ObservedSubnetRoute,
-  parseAddresses,
-  parseNics,
-  parseRoutes,
-} from '../dialects/iproute.ts';
+import { basename } from 'node:path';
+import { parseAddresses, parseNics, parseRoutes } from '../dialects/iproute.ts';
 import {
   foreignChains,
   incompatible,
@@ -20,55 +12,38 @@ import {
   unreadableTables,
   withLookups,
 } from '../dialects/iptables.ts';
-import { keyfileRenderer, keyfilesOfBoot } from '../dialects/keyfile.ts';
 import { handlesIn, parseLookups, parseNftTable } from '../dialects/nft.ts';
-import type { ProfileFolder, Renderer } from '../dialects/renderer.ts';
+import type { Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { CommandError } from '../errors.ts';
-import {
-  bridgesOf,
-  carriedOut,
-  isSilent,
-  mayHavePorts,
-  type OpenVSwitch,
-  ovsBridges,
-  portsOf,
-  withoutGiven,
-} from '../network/bridges.ts';
-import { type Foreign, isLeased } from '../network/foreign.ts';
-import { formatNetwork, hostPart, parseCidr } from '../network/ipv4.ts';
+import { carriedOut, mayHavePorts, type OpenVSwitch, ovsBridges, withoutGiven } from '../network/bridges.ts';
+import type { Foreign } from '../network/foreign.ts';
 import { keptAmong } from '../network/kept.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
-import type { Claim, Observation, Stray, Unreadable } from '../network/observation.ts';
+import type { Observation, ObservedAddress, ObservedSubnetRoute, Stray, Unreadable } from '../network/observation.ts';
+import { cutOff, isMoving, jumpsIn, observeBridges, portRoutes, ruledBy, underOurRule } from '../network/observed.ts';
 import {
-  type Address,
   addressKey,
-  type Bridge,
-  bridgeKey,
   CHAIN_PREFIX,
   chainKey,
   compare,
   type File,
-  isOurFile,
-  isOurJump,
-  type Jump,
   type NetworkState,
-  type Port,
   portKey,
   type Route,
-  type SubnetRoute,
   type TableName,
 } from '../network/state.ts';
 import { canShrink } from '../network/step.ts';
 import { NICS_ASKED } from './early.ts';
 import { readForeign, readLost, readNeighbours } from './foreign.ts';
 import { readHearing, readOwnSettings } from './hearing.ts';
-import { type Host, TEMPORARY_SUFFIX } from './host.ts';
+import type { Host } from './host.ts';
 import { fitting, owned as ownedShape } from './kept-shapes.ts';
 import type { Asked } from './networkmanager.ts';
 import { readOvs } from './ovs.ts';
 import { PATHS } from './paths.ts';
 import { bootOf } from './pending.ts';
+import { claimOn, readAllProfiles, splitFiles } from './profile-files.ts';
 import {
   NOTHING_OWNED,
   type Owned,
@@ -280,50 +255,6 @@ export async function recordOwned(host: Host, owned: Owned): Promise<void> {
   await host.write(PATHS.owned, `${JSON.stringify({ ...owned, boot: await bootOf(host) })}\n`, 0o600);
 }
 
-/** Whichever of them we write ourselves: a stale keyfile would beat an ifcfg file of ours. */
-const PROFILES: readonly ProfileFolder[] = [ifcfgRenderer, keyfileRenderer, keyfilesOfBoot];
-
-export const readProfiles = async (host: Host): Promise<File[]> => (await readAllProfiles(host)).files;
-
-/** `passedOver`: files that are not read, since those before them are too large together. */
-async function readAllProfiles(host: Host): Promise<{ files: File[]; passedOver: string[] }> {
-  const folders = await Promise.all(PROFILES.map((each) => profilePaths(host, each)));
-  const paths = [...folders.flat(), ...DROP_INS];
-  const found = new Map((await Promise.all(paths.map((path) => host.info(path)))).map((info, n) => [paths[n], info]));
-  const rank = (path: string) => (mayBeOurs(path) ? 0 : MOST_OF_PROFILES) + (found.get(path)?.size ?? 0);
-  const [files, passedOver] = [new Map<string, File>(), [] as string[]];
-  let left = MOST_OF_PROFILES;
-  for (const path of [...paths].sort((one, other) => rank(one) - rank(other))) {
-    const info = found.get(path);
-    const most = Math.min(left, LONGEST_PROFILE);
-    const content = most > 0 ? await host.read(path, { most, orNothing: true }) : undefined;
-    if (info === undefined || info.directory) continue;
-    if (content !== undefined) files.set(path, { path, content, mode: info.mode });
-    else if (most < LONGEST_PROFILE) passedOver.push(path);
-    left -= content?.length ?? 0;
-  }
-  return { files: paths.flatMap((path) => files.get(path) ?? []), passedOver };
-}
-
-async function profilePaths(host: Host, { folder, isProfile }: ProfileFolder): Promise<string[]> {
-  if (folder === undefined) return [];
-  const names = (await host.list(folder)).filter((name) => isProfile(name) || name.endsWith(TEMPORARY_SUFFIX));
-  return names.map((name) => join(folder, name));
-}
-
-/** Of NetworkManager's configuration. */
-const DROP_INS: readonly string[] = [DEFAULTS_PATH, UNMANAGED_PATH];
-
-/** By its name: `kylin-vr-eth0.nmconnection`, `ifcfg-eth0`, `route-eth0`. */
-const mayBeOurs = (path: string): boolean =>
-  DROP_INS.includes(path) || /^(kylin-vr-[^/]{1,15}\.nmconnection|(ifcfg|route)-[^/]{1,15})$/.test(basename(path));
-
-/** Bytes, of all of them: a machine of 300 NICs has 4 MB. */
-const MOST_OF_PROFILES = 32 * 1024 * 1024;
-
-/** Bytes. One of ours with 40,000 EIPs has 1.2 MB; of what is none (a folder, a FIFO, a link to /dev/null) NetworkManager reads nothing either. */
-const LONGEST_PROFILE = 4 * 1024 * 1024;
-
 /**
  * Our chains in the backend that `iptables-restore` is not: left there when the guest's default was switched.
  * The legacy tables are looked at only where the kernel has them: asking for them would load them.
@@ -471,191 +402,4 @@ export async function observeManaged(
     profile === undefined ? [] : [{ device, uuid: profile }],
   );
   return { ...observation, state: { ...observation.state, profiles }, managers: known, onManaged };
-}
-
-type Bridged = Pick<NetworkState, 'bridges' | 'ports'> & { formerPorts: Port[]; emptied: Set<string> };
-
-/** Bridges and ports that are wanted, or ours as recorded. */
-function observeBridges(
-  { links, ovs, addresses, ownedBridges, ownedPorts }: Machine,
-  desired: Pick<NetworkState, 'bridges' | 'ports'>,
-  owned: ReadonlySet<string>,
-): Bridged {
-  const ourBridges = new Set(ownedBridges.map(bridgeKey));
-  const ours = new Set([...ownedPorts, ...desired.ports].map(portKey));
-  const known = new Set([...ourBridges, ...desired.bridges.map(bridgeKey)]);
-  const all = portsOf({ links, ovs });
-  const bridges = bridgesOf({ links, ovs }).filter((bridge) => known.has(bridgeKey(bridge)));
-  const ports = all.filter((port) => ours.has(portKey(port)));
-  // What cannot be seen is as it was.
-  if (ovs !== undefined && 'silent' in ovs) {
-    bridges.push(...desired.bridges.filter(({ type }) => type === 'ovs'));
-    ports.push(...desired.ports.filter(({ type }) => type === 'ovs'));
-  }
-  const renamed = new Map(ovsBridges(ovs).map(({ name, link }) => [name, link]));
-  const isBusy = ({ name, type }: Bridge) => {
-    const link = type === 'ovs' ? (renamed.get(name) ?? name) : name;
-    return (
-      all.some((port) => port.bridge === name && port.type === type && !ports.includes(port)) ||
-      addresses.some((address) => address.device === link && !owned.has(addressKey(address)))
-    );
-  };
-  const emptied = new Set(
-    bridges.filter((bridge) => ourBridges.has(bridgeKey(bridge)) && !isBusy(bridge)).map(bridgeKey),
-  );
-  const there = new Set(ports.map(portKey));
-  const formerPorts = ownedPorts.filter((port) => !there.has(portKey(port)) && !(port.type === 'ovs' && isSilent(ovs)));
-  return { bridges, ports, formerPorts, emptied };
-}
-
-/** Whether a NIC is to become a port, or none, or a run that was killed left that half done: its own address is on the port still. */
-function isMoving(
-  { addresses }: Machine,
-  desired: Pick<NetworkState, 'addresses' | 'ports'>,
-  { ports, formerPorts }: Bridged,
-): boolean {
-  const { missing, extra } = compare(desired.ports, ports, portKey);
-  if (missing.length + extra.length + formerPorts.length > 0) return true;
-  const devices = new Set(desired.ports.map(({ device }) => device));
-  const there = addresses.filter(({ device }) => devices.has(device));
-  if (there.length === 0) return false;
-  const hosts = new Set(desired.addresses.map(({ spec }) => hostPart(spec)));
-  return there.some(({ spec }) => hosts.has(hostPart(spec)));
-}
-
-/** A foreign address on a NIC that is to be a port has no network there: the bridge has. */
-function portRoutes(
-  { addresses, subnetRoutes }: Machine,
-  desired: Pick<NetworkState, 'addresses' | 'ports'>,
-  owned: ReadonlySet<string>,
-): ObservedSubnetRoute[] {
-  return desired.ports.flatMap(({ device, bridge }) => {
-    const wanted = desired.addresses.filter((address) => address.device === bridge).map(({ spec }) => spec);
-    const hosts = new Set(wanted.map(hostPart));
-    const networks = new Set(wanted.map(networkText));
-    const staying = addresses
-      .filter((address) => address.device === device && !owned.has(addressKey(address)))
-      .filter(({ spec }) => !hosts.has(hostPart(spec)));
-    const theirs = new Set(staying.map(({ spec }) => networkText(spec)));
-    return subnetRoutes.filter(
-      ({ dest, protocol, ...route }) =>
-        route.device === device && protocol === 'kernel' && networks.has(dest) && theirs.has(dest),
-    );
-  });
-}
-
-/**
- * Networks of wanted addresses that are there, and that no route leads to. When a link comes up the kernel brings such routes back,
- * but not those of addresses with noprefixroute: that is NetworkManager's matter, and it may be stopped.
- */
-function cutOff({ addresses, links, subnetRoutes }: Machine, wanted: readonly Address[]): SubnetRoute[] {
-  const hasNetwork = ({ spec }: Address) => !spec.endsWith('/32');
-  const ours = new Set(wanted.filter((address) => hasNetwork(address) && !address.foreign).map(addressKey));
-  const there = addresses.filter((each) => hasNetwork(each) && !each.dynamic && ours.has(addressKey(each)));
-  return there.flatMap(({ device, spec, noprefixroute }): SubnetRoute[] => {
-    const dest = networkText(spec);
-    const comesBack = !noprefixroute && links.some((link) => link.device === device && !link.up);
-    if (comesBack || subnetRoutes.some((route) => route.device === device && route.dest === dest)) return [];
-    return [{ dest, device, source: hostPart(spec) }];
-  });
-}
-
-/** `203.0.113.37/24` → `203.0.113.0/24`; as it is where it has no network. */
-function networkText(spec: string): string {
-  const network = /^[\d.]+\/\d+$/.test(spec) ? parseCidr(spec) : undefined;
-  return network === undefined ? spec : formatNetwork(network);
-}
-
-/**
- * Of which addresses on a device we say whether they may be: all of them on a NIC; on one that is a port or is to be one, and
- * on its bridge, only those that belong to the NIC.
- */
-function ruledBy(bound: readonly BoundNic[], ports: readonly Port[]): Map<string, 'all' | 'its own'> {
-  const ruled = new Map<string, 'all' | 'its own'>(ports.map(({ bridge }) => [bridge, 'its own']));
-  for (const { device, bridge, waitsFor } of bound) {
-    ruled.set(device, bridge === undefined && waitsFor === undefined ? 'all' : 'its own');
-    if (bridge !== undefined) ruled.set(bridge.name, 'its own');
-  }
-  return ruled;
-}
-
-/**
- * A wanted address that a DHCP lease would take away again counts as missing, and as nothing that we remove. So does one that is a lease
- * again when a change is taken back, and that we made one for good.
- */
-function underOurRule(
-  addresses: readonly ObservedAddress[],
-  ruled: ReadonlyMap<string, 'all' | 'its own'>,
-  owned: ReadonlySet<string>,
-  desired: readonly Address[],
-): Address[] {
-  const wanted = new Set(
-    addresses.some(({ dynamic }) => dynamic) ? desired.filter(({ foreign }) => !foreign).map(addressKey) : [],
-  );
-  const leased = new Set(desired.filter(({ found }) => found && isLeased(found)).map(addressKey));
-  const mixed = [...ruled.values()].includes('its own');
-  const hosts = new Set(mixed ? desired.map(({ spec }) => hostPart(spec)) : []);
-  return addresses.flatMap((address): Address[] => {
-    const { device, spec, dynamic } = address;
-    const key = addressKey(address);
-    const isOwned = owned.has(key);
-    const rule = ruled.get(device);
-    if (!isOwned && rule !== 'all' && !(rule === 'its own' && hosts.has(hostPart(spec)))) return [];
-    if (dynamic ? wanted.has(key) : isOwned && leased.has(key)) return [];
-    return [isOwned ? { device, spec } : { device, spec, foreign: true }];
-  });
-}
-
-function jumpsIn(hooks: Observation['hooks']): Jump[] {
-  return hooks.flatMap(({ table, hook, rules }) =>
-    rules.flatMap((rule, index): Jump[] => {
-      if (!isOurJump(rule)) return [];
-      const place = index === 0 ? 'first' : index === rules.length - 1 ? 'last' : 'anywhere';
-      return [{ table, hook, rule, place }];
-    }),
-  );
-}
-
-/** A temporary file of a killed run counts as ours. */
-export function splitFiles(files: readonly File[]): { ours: File[]; foreign: File[] } {
-  const isOurs = (file: File) =>
-    isOurFile(file.content) || file.path.endsWith(TEMPORARY_SUFFIX) || (mayBeOurs(file.path) && isOursByUuid(file));
-  return { ours: files.filter(isOurs), foreign: files.filter((file) => !isOurs(file)) };
-}
-
-const isOursByUuid = ({ path, content }: File): boolean => folderOf(path)?.isOurs(content) ?? false;
-
-/** Whose format a profile has. */
-export const folderOf = (path: string): ProfileFolder | undefined =>
-  PROFILES.find(({ folder }) => folder === dirname(path));
-
-/** Foreign profiles of our NICs, and foreign files that stand where ours has to be. */
-async function claimOn(host: Host, bound: readonly BoundNic[], file: File, desired: readonly File[]): Promise<Claim[]> {
-  const reason = claimReason(bound, file, desired);
-  if (reason === undefined) return [];
-  return [{ ...file, to: await backupPath(host, file), reason }];
-}
-
-/** One that another tool writes again and again is kept once; nothing that is kept is overwritten. */
-async function backupPath(host: Host, { path: from, content }: File): Promise<string> {
-  const [folder, name] = [dirname(from) === keyfilesOfBoot.folder ? PATHS.backupOfBoot : PATHS.backup, basename(from)];
-  for (let number = 0; ; number++) {
-    const path = join(folder, number === 0 ? name : `${name}.${number}`);
-    const kept = await host.read(path, { most: LONGEST_PROFILE, orNothing: true });
-    if (kept === content || (kept === undefined && (await host.info(path)) === undefined)) return path;
-  }
-}
-
-/** The NIC that a profile is for. */
-export function claimedBy({ path, content }: File, bound: readonly BoundNic[]): BoundNic | undefined {
-  const claim = folderOf(path)?.claim(basename(path), content);
-  return (
-    claim && bound.find(({ mac, device }) => (claim.mac === undefined ? claim.device === device : claim.mac === mac))
-  );
-}
-
-function claimReason(bound: readonly BoundNic[], file: File, desired: readonly File[]): string | undefined {
-  const nic = claimedBy(file, bound);
-  if (nic !== undefined) return `a foreign profile of ${nic.device}`;
-  return desired.some(({ path }) => path === file.path) ? 'a foreign file where ours has to be' : undefined;
 }

@@ -20,8 +20,7 @@ import {
 import { parseGroups } from '../dialects/iproute.ts';
 import { AgentError } from '../errors.ts';
 import { FIREWALLD_POLICY } from '../installation/tree.ts';
-import type { NicBinding } from '../network/nics.ts';
-import { carrierOf } from '../network/nics.ts';
+import { ipLinkOf, type NicBinding } from '../network/nics.ts';
 import {
   arpObstacles,
   type Filter,
@@ -64,7 +63,7 @@ export async function findStops(
   probe: Probe,
   addresses: readonly string[],
 ): Promise<string[]> {
-  const bound = binding.bound.filter((nic) => [probe.in, probe.out].includes(carrierOf(nic)));
+  const bound = binding.bound.filter((nic) => [probe.in, probe.out].includes(ipLinkOf(nic)));
   const { dormant, filters, walks } = await readBeside(host, machine);
   return [
     ...nicObstacles(bound, machine.links),

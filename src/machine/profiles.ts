@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import { keyfileRenderer, keyfilesOfBoot } from '../dialects/keyfile.ts';
 import type { Host } from './host.ts';
-import { readProfiles, splitFiles } from './observe.ts';
 import { PATHS } from './paths.ts';
+import { readProfiles, splitFiles } from './profile-files.ts';
 
 /** `said`: for each file, when it is done. */
 export async function takeProfilesBack(

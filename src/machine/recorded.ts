@@ -18,16 +18,16 @@ import {
 } from '../network/state.ts';
 
 /** `on`: the bridge that it is on then. */
-export type Place = NicPlace & { on?: string };
+export type RecordedPlace = NicPlace & { on?: string };
 
 /** Without an id: of a version that recorded none, or about to be made. */
 type Known = { name: string; type: BridgeType; id?: BridgeId };
 
 /** What we put, or were about to put, on NICs. */
 export type Owned = {
-  addresses: (Place & { spec: string })[];
+  addresses: (RecordedPlace & { spec: string })[];
   /** Without a metric: 0, or of a version that recorded none. */
-  routes: (Place & { dest: string; via: string; metric?: number })[];
+  routes: (RecordedPlace & { dest: string; via: string; metric?: number })[];
   /** What a NIC's MTU was before the configuration named one: it has that again when it names none any more. */
   mtus: { mac: string; was: number }[];
   /** Bridges that were not there before us. `mac`: that they were made with. */
@@ -96,7 +96,7 @@ const addressesOn = (items: Owned['addresses'], links: readonly ObservedLink[]):
   onDevices(items, links, ({ spec }, device) => addressKey({ device, spec }));
 
 /** Keys of what is recorded, as far as what it is on is there, and commands can name it. */
-export function onDevices<T extends Place>(
+export function onDevices<T extends RecordedPlace>(
   items: readonly T[],
   links: readonly ObservedLink[],
   keyOf: (item: T, device: string) => string,
@@ -112,12 +112,12 @@ export function onDevices<T extends Place>(
  * is gone of the only one with the MAC, or, as others came with that, of the one that has the name. With a bridge all that is on it
  * goes; one of its name that comes then is another.
  */
-function placesAmong(links: readonly ObservedLink[]): (place: Place) => string[] {
+function placesAmong(links: readonly ObservedLink[]): (place: RecordedPlace) => string[] {
   const nics = links.filter(isNicOfAnyName);
   const byIndex = new Map(nics.map(({ index, device }) => [index, device]));
   const byMac = devicesByMac(links);
   const names = new Map(links.map(({ index, device }) => [index, device]));
-  const devicesOf = ({ mac, on, index, device }: Place): string[] => {
+  const devicesOf = ({ mac, on, index, device }: RecordedPlace): string[] => {
     if (on !== undefined) {
       const bridge = index === undefined ? on : names.get(index);
       return bridge === undefined ? [] : [bridge];
@@ -128,7 +128,7 @@ function placesAmong(links: readonly ObservedLink[]): (place: Place) => string[]
     return named.length === 1 ? named : named.filter((name) => name === device);
   };
   // What is recorded one after the other is mostly on one NIC.
-  let last: Place | undefined;
+  let last: RecordedPlace | undefined;
   let found: string[] = [];
   return (place) => {
     const { mac, on, index, device } = place;
@@ -151,7 +151,7 @@ export function stillThere(
   const devicesOf = placesAmong(links);
   const byMac = devicesByMac(links);
   const nics = links.filter(isNicOfAnyName).map(({ device }) => device);
-  const left = <T extends Place>(items: readonly T[], isLeft: (item: T, device: string) => boolean) =>
+  const left = <T extends RecordedPlace>(items: readonly T[], isLeft: (item: T, device: string) => boolean) =>
     items.filter((item) => {
       const places = devicesOf(item);
       const unknown = places.length === 0 && item.on === undefined && (item.index === undefined || byMac.has(item.mac));
@@ -205,7 +205,7 @@ export function withoutPending<M extends Recorded & OwnedNow>(machine: M, pendin
   const held = ports.flatMap((port) => ofNic(port).map((now) => ({ ...now, mac: port.mac })));
   const staying = held.filter((port) => there.has(portKey(port)));
   const onPort = new Set(staying.map(({ mac }) => mac));
-  const stays = (place: Place) => isIts(place) && (place.on === undefined || onPort.has(place.mac));
+  const stays = (place: RecordedPlace) => isIts(place) && (place.on === undefined || onPort.has(place.mac));
   const [portKeys, bridgeKeys] = [new Set(staying.map(portKey)), new Set(staying.map(bridgeKeyOf))];
   return {
     ...machine,
@@ -288,7 +288,7 @@ function portsAmong({ links, ovs }: Pick<Recorded, 'links' | 'ovs'>): (item: Own
 export function withComing(owned: Owned, coming: readonly Bridge[]): Owned {
   const keys = new Set(coming.map(bridgeKey));
   const names = new Set(coming.map(({ name }) => name));
-  const onComing = <T extends Place>(items: readonly T[]) =>
+  const onComing = <T extends RecordedPlace>(items: readonly T[]) =>
     items.flatMap(({ index: _, ...item }) => (item.on !== undefined && names.has(item.on) ? [item as T] : []));
   const unknown = <T extends { id?: BridgeId }>({ id: _, ...item }: T) => item;
   return {
@@ -309,7 +309,7 @@ export function renumbered(owned: Owned, machine: Recorded & OwnedNow): Owned {
   const known = new Set(ids.values());
   const numbers = new Map(machine.links.map(({ index, device }) => [device, index]));
   const there = new Set(numbers.values());
-  const place = <T extends Place>(item: T, isOurs: (device: string) => boolean): T => {
+  const place = <T extends RecordedPlace>(item: T, isOurs: (device: string) => boolean): T => {
     const { on, index } = item;
     const now = on === undefined ? undefined : numbers.get(on);
     const isGone = index === undefined || !there.has(index);

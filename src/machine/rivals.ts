@@ -1,8 +1,8 @@
 // Host, NICs of ours → who else sets them up: it takes away what is ours, and puts there what we take away. Reads files only.
 
 import { join } from 'node:path';
-import type { ObservedAddress } from '../dialects/iproute.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
+import type { ObservedAddress } from '../network/observation.ts';
 import { type Address, addressKey } from '../network/state.ts';
 import type { Host } from './host.ts';
 import { MOST_REMOVALS } from './resisting.ts';

@@ -10,12 +10,12 @@ import {
   ABSENT,
   bytesOf,
   contentOf,
-  type Entry,
   enablingLinks,
   FILES,
   FIREWALLD_POLICY,
   LEFTOVERS,
   PROGRAM,
+  type TreeEntry,
   textOf,
   UNIT_FOLDER,
 } from '../installation/tree.ts';
@@ -30,7 +30,7 @@ export async function treeOf(host: Host, root: string): Promise<Tree> {
   return { ...(root === '/' ? host : await host.inside(root)), root };
 }
 
-export async function readEntry(tree: Tree, path: string): Promise<Entry> {
+export async function readEntry(tree: Tree, path: string): Promise<TreeEntry> {
   const info = await tree.info(path);
   if (info === undefined) return ABSENT;
   if (info.directory) return { kind: 'folder', mode: plainMode(info.mode) };
@@ -38,7 +38,7 @@ export async function readEntry(tree: Tree, path: string): Promise<Entry> {
   if (!info.regular) return { kind: 'other', what: 'is neither a file, a link nor a folder' };
   const ofAgent = QEMU_GA_FILES.some((file) => file === path);
   const largest = ofAgent ? LARGEST_QEMU_GA_FILE : LARGEST_FILE;
-  const tooLarge: Entry = {
+  const tooLarge: TreeEntry = {
     kind: 'other',
     what: `is larger than ${ofAgent ? '64 KiB' : `${LARGEST_FILE / 2 ** 20} MiB`}`,
   };
@@ -49,7 +49,7 @@ export async function readEntry(tree: Tree, path: string): Promise<Entry> {
 }
 
 /** Where a folder is wanted, a link to one serves. */
-export async function readFolder(tree: Tree, path: string): Promise<Entry> {
+export async function readFolder(tree: Tree, path: string): Promise<TreeEntry> {
   const entry = await readEntry(tree, path);
   const leadsTo = entry.kind === 'link' ? await tree.info(`${path}/`) : undefined;
   return leadsTo?.directory ? { kind: 'folder', mode: plainMode(leadsTo.mode) } : entry;

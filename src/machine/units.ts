@@ -27,7 +27,7 @@ export async function unitFault(host: Host): Promise<string | undefined> {
 
 /** Our profiles are files of NetworkManager's or initscripts', which bring addresses up with nobody there to guard them. */
 async function nextBoot(host: Host): Promise<{ comes: string; cure: string }> {
-  const { readProfiles, splitFiles } = await import('./observe.ts');
+  const { readProfiles, splitFiles } = await import('./profile-files.ts');
   if (splitFiles(await readProfiles(host)).ours.length === 0)
     return { comes: 'nothing comes back after a boot', cure: '' };
   return {

@@ -5,7 +5,7 @@ import { type Config, uplinkOf } from '../config/config.ts';
 import { parseLed } from '../dialects/iproute.ts';
 import { waysInside } from '../network/explain.ts';
 import { contains, ipv4 } from '../network/ipv4.ts';
-import { type BoundNic, carrierOf } from '../network/nics.ts';
+import { type BoundNic, ipLinkOf } from '../network/nics.ts';
 import type { Host } from './host.ts';
 
 /** What the kernel was asked, and where it leads to. */
@@ -63,7 +63,7 @@ function questionsOf(config: Config, bound: readonly BoundNic[], vmIp: string): 
   if (inside === undefined || uplink?.gateway === undefined || inside === uplink) return [];
   // The router's own, which check warns of.
   if (config.nics.some(({ ipaddr }) => ipaddr === vmIp)) return [];
-  const [dev, out] = [carrierOf(inside), carrierOf(uplink)];
+  const [dev, out] = [ipLinkOf(inside), ipLinkOf(uplink)];
   const outside = OUTSIDE.flatMap(
     (half) => half.find((each) => !ways.some(({ network }) => contains(network, ipv4(each)))) ?? [],
   );

@@ -8,7 +8,7 @@ import { elasticAddresses } from './elastic.ts';
 import type { Guarding } from './guard.ts';
 import { contains, ipv4, networkOf } from './ipv4.ts';
 import { filterRules } from './nat.ts';
-import { type BoundNic, carrierOf, type NicBinding } from './nics.ts';
+import { type BoundNic, ipLinkOf, type NicBinding } from './nics.ts';
 import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from './ports.ts';
 import {
   type Address,
@@ -42,16 +42,16 @@ export function desiredState(
   keys: ReadonlyMap<string, ProfileKeys> = new Map(),
 ): NetworkState {
   const { bound } = binding;
-  const carriers = bound.map(asCarrier);
+  const ipLinks = bound.map(onIpLink);
   const filter = filterRules(
     withSupportedForwards(config, abilities),
-    carriers,
-    uplinkAmong(carriers, config),
+    ipLinks,
+    uplinkAmong(ipLinks, config),
     ways,
     abilities.guarding,
   );
   const addresses = desiredAddresses(config, bound);
-  const routes = [...defaultRoutes(config, carriers), ...staticRoutes(config, carriers)];
+  const routes = [...defaultRoutes(config, ipLinks), ...staticRoutes(config, ipLinks)];
   // A bridge and its port are brought up by us alone: no profile is for them.
   const alone = bound.filter(({ bridge, waitsFor }) => bridge === undefined && waitsFor === undefined);
   const released = bound.filter((nic) => !alone.includes(nic));
@@ -59,7 +59,7 @@ export function desiredState(
   if (bound.length === 0) return { ...emptyState, chains: filter.chains, jumps: filter.jumps };
   return {
     sysctls: [
-      ...sysctls(new Set([...bound, ...carriers].map(({ device }) => device))),
+      ...sysctls(new Set([...bound, ...ipLinks].map(({ device }) => device))),
       ...(ways === 'today' && filter.chains.some(({ table }) => table === 'nat') ? [LIBERAL] : []),
     ],
     links: [
@@ -70,7 +70,7 @@ export function desiredState(
     ports: bound.flatMap(({ device, bridge }): Port[] =>
       bridge === undefined ? [] : [{ device, bridge: bridge.name, type: bridge.type }],
     ),
-    released: [...new Set(released.flatMap((nic) => [nic.device, nic.waitsFor ?? carrierOf(nic)]))],
+    released: [...new Set(released.flatMap((nic) => [nic.device, nic.waitsFor ?? ipLinkOf(nic)]))],
     addresses,
     routes,
     chains: filter.chains,
@@ -82,7 +82,7 @@ export function desiredState(
 }
 
 /** Each NIC as what its addresses are on. */
-export const asCarrier = (nic: BoundNic): BoundNic => ({ ...nic, device: carrierOf(nic) });
+export const onIpLink = (nic: BoundNic): BoundNic => ({ ...nic, device: ipLinkOf(nic) });
 
 function uplinkAmong(nics: readonly BoundNic[], config: Config): BoundNic | undefined {
   const mac = uplinkOf(config)?.mac;
@@ -91,7 +91,7 @@ function uplinkAmong(nics: readonly BoundNic[], config: Config): BoundNic | unde
 
 export function desiredAddresses(config: Config, bound: readonly BoundNic[]): Address[] {
   const uplink = uplinkAmong(bound, config);
-  return bound.flatMap((nic) => addressesOf(asCarrier(nic), nic === uplink ? elasticAddresses(config, nic) : []));
+  return bound.flatMap((nic) => addressesOf(onIpLink(nic), nic === uplink ? elasticAddresses(config, nic) : []));
 }
 
 function withSupportedForwards(config: Config, abilities: Abilities): Config {

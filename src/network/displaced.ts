@@ -3,7 +3,7 @@ import { type Flow, flowKey } from './flow.ts';
 // addresses are right, and it is the port that the other side goes by (SIP, from 5060 to 5060). Pure.
 
 /** What is to go, or went in this run, and who had given way before. */
-export type Held = {
+export type HeldPorts = {
   /** As they were asked for: whose answers would come so gave way to them. */
   originals: Set<string>;
   /** As they were answered. Only those that came while they were cut gave way for their sake: with an older one that is everyday. */
@@ -11,14 +11,14 @@ export type Held = {
   before: Set<string> | undefined;
 };
 
-export const nothingHeld = (): Held => ({ originals: new Set(), replies: new Set(), before: undefined });
+export const nothingHeld = (): HeldPorts => ({ originals: new Set(), replies: new Set(), before: undefined });
 
 /** Whether the kernel has given it another port than the one that it was sent from. */
 export const hasOtherPort = ({ sourcePort, replyDestinationPort }: Flow): boolean =>
   sourcePort !== undefined && replyDestinationPort !== undefined && sourcePort !== replyDestinationPort;
 
 /** Of those that have another port, the ones that gave way to these. */
-export function displacedBy(held: Held, doomed: readonly Flow[], shifted: readonly Flow[]): Flow[] {
+export function displacedBy(held: HeldPorts, doomed: readonly Flow[], shifted: readonly Flow[]): Flow[] {
   const { replies, before } = held;
   const originals = new Set([...held.originals, ...doomed.map(originalOf)]);
   const gaveWay = (flow: Flow): boolean => {
@@ -40,13 +40,13 @@ export function displacedBy(held: Held, doomed: readonly Flow[], shifted: readon
  * Whether it began, untranslated, with an answer to what was cut. Where both directions look alike (ESP, GRE, UDP from 5060 to 5060)
  * what was asked goes on as the answer of it, with its own source for ever.
  */
-export const answersGone = ({ replies }: Held, flow: Flow): boolean =>
+export const answersGone = ({ replies }: HeldPorts, flow: Flow): boolean =>
   replies.size > 0 &&
   flow.replySource === flow.destination &&
   flow.replyDestination === flow.source &&
   replies.has(originalOf(flow));
 
-export function hold(held: Held, gone: readonly Flow[]): void {
+export function hold(held: HeldPorts, gone: readonly Flow[]): void {
   for (const flow of gone) {
     held.originals.add(originalOf(flow));
     held.replies.add(replyOf(flow));

@@ -2,6 +2,7 @@
 
 import { contains, parseCidr } from './ipv4.ts';
 import { CHAIN_PREFIX, isOurJump, NFT_VERDICT } from './state.ts';
+import type { Answer } from './walk.ts';
 
 /** The built-in chains of nat with all their rules, and the foreign chains below them, as iptables-save prints them. */
 export type NatRules = Readonly<Record<string, readonly string[]>>;
@@ -49,7 +50,6 @@ function mayKeep(rule: string, chains: NatRules, depth: number): boolean {
   return isGoto || depth > DEEPEST || below.some((each) => mayKeep(each, chains, depth + 1));
 }
 
-type Answer = 'yes' | 'no' | 'maybe';
 type Match = (packet: FirstPacket) => Answer;
 type Rule = { match: Match; target: string };
 

@@ -2,7 +2,7 @@
 // stead, as that did, and the port hears none. Pure.
 
 import type { Foreign } from './foreign.ts';
-import { type BoundNic, carrierOf, type NicPlace } from './nics.ts';
+import { type BoundNic, ipLinkOf, type NicPlace } from './nics.ts';
 import { bridgeKey, type Sysctl } from './state.ts';
 
 /** Settings in net.ipv6.conf of a link, by name; empty: the kernel has none of it. */
@@ -179,7 +179,7 @@ function onItself(heard: HeardNow, { waiting, settings }: View): Part {
 /** The links whose settings are asked for. */
 export const hearers = (nics: readonly BoundNic[], recorded: readonly HeardNow[]): Set<string> =>
   new Set([
-    ...nics.flatMap((nic) => (nic.bridge === undefined ? [] : [nic.device, carrierOf(nic), 'default'])),
+    ...nics.flatMap((nic) => (nic.bridge === undefined ? [] : [nic.device, ipLinkOf(nic), 'default'])),
     ...recorded.flatMap(({ device, theirs }) => [device, ...(theirs === undefined ? [] : [theirs.bridge])]),
   ]);
 

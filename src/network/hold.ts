@@ -16,7 +16,7 @@ import {
   type NetworkState,
   sameList,
 } from './state.ts';
-import type { LateStep, Step } from './step.ts';
+import type { LateStep, Step, StepOf } from './step.ts';
 
 /**
  * `now`: with what stays for a while. `late`: without it; for when all else is done, and flows are cut.
@@ -66,7 +66,7 @@ export function holdBack(
   };
 }
 
-type Ordered = Extract<Step, { kind: 'add-chain' | 'replace-chain' }> & { guards?: boolean };
+type Ordered = StepOf<'add-chain' | 'replace-chain'> & { guards?: boolean };
 
 const changesOrdered = (step: Step | Ordered): step is Ordered =>
   (step.kind === 'replace-chain' || step.kind === 'add-chain') && step.chain.ordered && step.chain.table !== 'filter';
@@ -104,7 +104,7 @@ const isMore = (wanted: readonly string[], found: readonly string[]): boolean =>
 
 export const asLate = (step: LateStep): LateStep => ({ ...step, late: true });
 
-const isRemoval = (step: Step): step is Extract<Step, { kind: 'remove-chain' | 'remove-jump' }> =>
+const isRemoval = (step: Step): step is StepOf<'remove-chain' | 'remove-jump'> =>
   step.kind === 'remove-chain' || step.kind === 'remove-jump';
 
 const targetsOf = ({ table, rules }: Pick<Chain, 'table' | 'rules'>): string[] =>

@@ -6,7 +6,7 @@ import type { Courses, Passing } from './course.ts';
 import { waysInside } from './explain.ts';
 import { insideNetworks } from './inside.ts';
 import { contains, ipv4, lastOf, type Network } from './ipv4.ts';
-import { type BoundNic, carrierOf } from './nics.ts';
+import { type BoundNic, ipLinkOf } from './nics.ts';
 import { MOST_SINGLE_PORTS } from './ports.ts';
 import type { TableName } from './state.ts';
 
@@ -46,7 +46,7 @@ export function brokenBy(
 type Sender = Pick<Passing, 'from' | 'local'>;
 
 function probesOf(config: Config, bound: readonly BoundNic[], uplink: BoundNic) {
-  const out = carrierOf(uplink);
+  const out = ipLinkOf(uplink);
   const outside = outsideOf(config);
   const ways = waysInside(config);
   const vms = new Set([...config.eips, ...config.forwards].map(({ vmIp }) => ipv4(vmIp)));
@@ -59,7 +59,7 @@ function probesOf(config: Config, bound: readonly BoundNic[], uplink: BoundNic) 
     const way = ways.find(({ network }) => contains(network, address));
     if (way === undefined) return out;
     const nic = bound.find(({ mac }) => mac === way.place.nic.mac);
-    return nic && carrierOf(nic);
+    return nic && ipLinkOf(nic);
   };
 
   /** What was sent to it from inside, where it leaves to the VM. */

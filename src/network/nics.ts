@@ -42,7 +42,7 @@ export type BoundNic = Nic & {
 export type NicPlace = { mac: string; index?: number; device?: string };
 
 /** The link that a NIC's addresses and routes are on, and that rules name. */
-export const carrierOf = ({ device, bridge }: BoundNic): string => bridge?.name ?? device;
+export const ipLinkOf = ({ device, bridge }: BoundNic): string => bridge?.name ?? device;
 
 export type NicBinding = {
   bound: BoundNic[];

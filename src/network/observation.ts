@@ -2,7 +2,7 @@
 
 import { type Foreign, foreignKey } from './foreign.ts';
 import type { ObservedLink } from './nics.ts';
-import type { NetworkState, Port, SubnetRoute, TableName } from './state.ts';
+import type { Address, NetworkState, Port, SubnetRoute, TableName } from './state.ts';
 
 /** A device that NetworkManager manages. */
 export type ManagedDevice = {
@@ -15,10 +15,19 @@ export type ManagedDevice = {
 };
 
 /** What has moved, wherever it is now. */
-export const movedKey = (foreign: Foreign): string =>
-  foreignKey(foreign)
-    .replace(/ dev \S+/, '')
-    .replace(/ expires \d+sec/, '');
+export const movedKey = (foreign: Foreign): string => foreignKey(foreign).replace(/ dev \S+/, '');
+
+export type ObservedAddress = Address & {
+  /** Will go by itself (DHCP): not an address that is there for good. */
+  dynamic: boolean;
+  /** The kernel makes no route to its network, also when the link comes up: who put it there does. */
+  noprefixroute?: true;
+  /** Who says that it is his (Linux 5.18). */
+  protocol?: string;
+};
+
+/** The route to a network that is on a link itself. `kernel` is the protocol of those that come with an address. */
+export type ObservedSubnetRoute = { device: string; dest: string; protocol: string };
 
 /** `handles`: nft's, of each rule, where iptables-save prints only half of one that leads to a chain of ours. */
 export type Hook = { table: TableName; hook: string; rules: readonly string[]; handles?: readonly number[] };

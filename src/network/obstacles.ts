@@ -4,7 +4,7 @@
 import type { Config } from '../config/config.ts';
 import { insideNetworks } from './inside.ts';
 import { ipv4, lastOf, type Network, networkOf } from './ipv4.ts';
-import { type BoundNic, carrierOf, type ObservedLink } from './nics.ts';
+import { type BoundNic, ipLinkOf, type ObservedLink } from './nics.ts';
 import { mayStop, type Probe, stopOf, type Walk } from './walk.ts';
 
 /** From one address to another. */
@@ -48,11 +48,11 @@ export function filterObstacles(
   bound: readonly BoundNic[],
   filters: readonly Filter[],
 ): string[] {
-  const carriers = bound.map(carrierOf);
+  const ipLinks = bound.map(ipLinkOf);
   const onBridges = bound.filter(({ bridge }) => bridge?.type === 'linux').map(({ device }) => device);
   const devices = {
-    routed: new Set(carriers),
-    links: new Set([...carriers, ...bound.map(({ device }) => device)]),
+    routed: new Set(ipLinks),
+    links: new Set([...ipLinks, ...bound.map(({ device }) => device)]),
     ports: new Set(onBridges),
   };
   return filters.flatMap((filter) => {
@@ -73,7 +73,7 @@ export function forwardObstacles(bound: readonly BoundNic[], walks: readonly Wal
     const [first] = stops;
     if (first === undefined) return [];
     const whole = stops.length === pairs.length;
-    const between = `between ${bound.map(carrierOf).join(', ')}`;
+    const between = `between ${bound.map(ipLinkOf).join(', ')}`;
     const some = `from ${listed(stops.map(({ from, to }) => `${from} to ${to}`))}`;
     if (isOfFirewalld(walk))
       return [
@@ -95,7 +95,7 @@ function pairsOf(bound: readonly BoundNic[]): { from: string; to: string; probes
     bound
       .filter((exit) => exit !== entry)
       .map((exit) => {
-        const [from, to] = [carrierOf(entry), carrierOf(exit)];
+        const [from, to] = [ipLinkOf(entry), ipLinkOf(exit)];
         const translated = entry.gateway !== undefined;
         const probes = (['tcp', 'udp'] as const).map((protocol) => ({ in: from, out: to, protocol, translated }));
         return { from, to, probes };
@@ -131,10 +131,10 @@ const concerns = ({ devices, addresses }: FilterRule, ours: Ours): boolean =>
 
 /** A NIC whose link answers nobody, or has no signal. */
 export function nicObstacles(bound: readonly BoundNic[], links: readonly ObservedLink[]): string[] {
-  const carriers = new Set(bound.map(carrierOf));
+  const ipLinks = new Set(bound.map(ipLinkOf));
   const devices = new Set(bound.map(({ device }) => device));
   return links.flatMap(({ device, noArp, noCarrier }) => [
-    ...(carriers.has(device) && noArp
+    ...(ipLinks.has(device) && noArp
       ? [`${device} answers no ARP, so nobody finds what is on it: turn that on with ip link set dev ${device} arp on`]
       : []),
     ...(devices.has(device) && noCarrier

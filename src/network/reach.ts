@@ -5,13 +5,14 @@ import type { Config, Nic } from '../config/config.ts';
 import { uplinkOf } from '../config/config.ts';
 import { type WayInside, waysInside } from './explain.ts';
 import { contains, ipv4 } from './ipv4.ts';
-import { type BoundNic, carrierOf, faultyNics, type NicBinding, type ObservedLink } from './nics.ts';
+import { holds, type StepWith } from './kinds.ts';
+import { type BoundNic, faultyNics, ipLinkOf, type NicBinding, type ObservedLink } from './nics.ts';
 import { ANSWERS_NOBODY } from './obstacles.ts';
 import type { Step } from './step.ts';
 
 export type State = 'active' | 'pending' | 'error';
 
-export type Found = {
+export type Facts = {
   binding: NicBinding;
   links: readonly ObservedLink[];
   steps: readonly Step[];
@@ -20,16 +21,17 @@ export type Found = {
 };
 
 /** Of what is mapped to a VM. `isBroken`: rules of ours on its way are (mapped.ts). */
-export function reachOf(config: Config, found: Found): (eip: string, vmIp: string, isBroken: boolean) => State {
+export function reachOf(config: Config, found: Facts): (eip: string, vmIp: string, isBroken: boolean) => State {
   const uplink = uplinkOf(config);
   const ways = waysInside(config);
   const states = new Map(config.nics.map((nic) => [nic.mac, stateOfNic(nic, found)]));
   const outward = uplink === undefined ? 'error' : worse(states.get(uplink.mac), outwardOf(uplink, found));
   const stateOfWay = (way: WayInside | undefined): State =>
     way === undefined ? 'active' : worse(states.get(way.place.nic.mac), routeTo(way, found));
+  const barring = found.steps.filter(isBarring);
   return (eip, vmIp, isBroken) => {
     const inward = stateOfWay(ways.find(({ network }) => contains(network, ipv4(vmIp))));
-    const mapped = isBroken || found.steps.some((step) => concerns(step, eip)) ? 'error' : 'active';
+    const mapped = isBroken || barring.some((step) => concerns(step, eip)) ? 'error' : 'active';
     return worse(worse(outward, inward), mapped);
   };
 }
@@ -39,51 +41,57 @@ const RANK: readonly State[] = ['active', 'pending', 'error'];
 const worse = (a: State = 'active', b: State = 'active'): State => (RANK.indexOf(a) < RANK.indexOf(b) ? b : a);
 
 /** Whether packets come in and go out by it. */
-function stateOfNic({ mac }: Nic, { binding, links, steps, arpIgnore }: Found): State {
+function stateOfNic({ mac }: Nic, { binding, links, steps, arpIgnore }: Facts): State {
   if (faultyNics(binding).some((nic) => nic.mac === mac)) return 'error';
   const nic = binding.bound.find((each) => each.mac === mac);
   if (nic === undefined) return 'pending';
   const isDead = links.some(
     ({ device, up, noCarrier, noArp, blocked }) =>
       (device === nic.device && (!up || noCarrier || blocked !== undefined)) ||
-      (device === carrierOf(nic) && (!up || noCarrier || noArp)),
+      (device === ipLinkOf(nic) && (!up || noCarrier || noArp)),
   );
-  return isDead || arpIgnore === ANSWERS_NOBODY || steps.some((step) => bars(step, nic)) ? 'error' : 'active';
+  return isDead || arpIgnore === ANSWERS_NOBODY || steps.some((step) => isBarring(step) && bars(step, nic))
+    ? 'error'
+    : 'active';
 }
 
+type Barring = StepWith<'bars', true>;
+
+const isBarring = (step: Step): step is Barring => holds(step, 'bars');
+
 /** Whether nothing comes or goes by a NIC until the step is done. */
-function bars(step: Step, nic: BoundNic): boolean {
-  const carrier = carrierOf(nic);
+function bars(step: Barring, nic: BoundNic): boolean {
+  const ipLink = ipLinkOf(nic);
   switch (step.kind) {
     case 'add-address':
-      return step.address.device === carrier && step.address.spec === `${nic.ipaddr}/${nic.prefix}`;
+      return step.address.device === ipLink && step.address.spec === `${nic.ipaddr}/${nic.prefix}`;
     case 'add-subnet-route':
-      return step.route.device === carrier;
+      return step.route.device === ipLink;
     case 'add-bridge':
-      return step.bridge.name === carrier;
+      return step.bridge.name === ipLink;
     case 'add-port':
       return step.port.device === nic.device;
     case 'set-sysctl':
       return (
-        step.key === `net/ipv4/conf/${carrier}/forwarding` ||
-        (step.key === `net/ipv4/conf/${carrier}/arp_ignore` && step.was === ANSWERS_NOBODY)
+        step.key === `net/ipv4/conf/${ipLink}/forwarding` ||
+        (step.key === `net/ipv4/conf/${ipLink}/arp_ignore` && step.was === ANSWERS_NOBODY)
       );
-    default:
+    case 'add-route':
       return false;
   }
 }
 
 /** What leaves by the uplink needs its default route. */
-function outwardOf({ mac }: Nic, { binding, steps }: Found): State {
-  const carriers = binding.bound.filter((nic) => nic.mac === mac).map(carrierOf);
+function outwardOf({ mac }: Nic, { binding, steps }: Facts): State {
+  const ipLinks = binding.bound.filter((nic) => nic.mac === mac).map(ipLinkOf);
   return steps.some(
-    (step) => step.kind === 'add-route' && step.route.dest === 'default' && carriers.includes(step.route.device),
+    (step) => step.kind === 'add-route' && step.route.dest === 'default' && ipLinks.includes(step.route.device),
   )
     ? 'error'
     : 'active';
 }
 
-function routeTo({ place }: WayInside, { steps }: Found): State {
+function routeTo({ place }: WayInside, { steps }: Facts): State {
   if (place.kind === 'link') return 'active';
   const dest = place.dest === '0.0.0.0/0' ? 'default' : place.dest;
   return steps.some((step) => step.kind === 'add-route' && step.route.dest === dest && step.route.via === place.via)
@@ -92,13 +100,16 @@ function routeTo({ place }: WayInside, { steps }: Found): State {
 }
 
 /** Whether a step that is still to be done keeps an EIP from working. */
-function concerns(step: Step, eip: string): boolean {
+function concerns(step: Barring, eip: string): boolean {
   switch (step.kind) {
     case 'add-address':
       return step.address.spec === `${eip}/32`;
     case 'set-sysctl':
       return step.key === 'net/ipv4/ip_forward';
-    default:
+    case 'add-subnet-route':
+    case 'add-bridge':
+    case 'add-port':
+    case 'add-route':
       return false;
   }
 }

@@ -1,6 +1,6 @@
-// A step: one smallest change, as data, with the line that an operator reads. How it is carried out is apply.ts's.
+// A step: one smallest change, as data. What there is to know of each kind stands in kinds.ts; how it is carried out is apply.ts's.
 
-import { type Foreign, foreignText } from './foreign.ts';
+import type { Foreign } from './foreign.ts';
 import type { Stray, Unreadable } from './observation.ts';
 import type { Address, Bridge, Chain, File, Jump, Port, Route, SubnetRoute, Sysctl, TableName } from './state.ts';
 
@@ -102,16 +102,12 @@ export type MoveStep = {
 
 export type StepKind = Step['kind'];
 
+export type StepOf<Kind extends StepKind> = Extract<Step, { kind: Kind }>;
+
 export type LateStep = Extract<Step, { late?: true }>;
 
 /** What waits until all else is done. */
 export const isLate = (step: Step): boolean => 'late' in step && step.late === true;
-
-export function deviceOf(step: Step): string | undefined {
-  if ('address' in step) return step.address.device;
-  if ('route' in step) return step.route.device;
-  return 'device' in step ? step.device : undefined;
-}
 
 /** Whether anything can be taken of a chain of ours. */
 export const canShrink = ({ rules, heldBy }: Chain): boolean => heldBy === undefined || rules.length > 0;
@@ -121,98 +117,3 @@ export const chainRemoval = ({ table, name, heldBy }: Pick<Chain, 'table' | 'nam
   heldBy === undefined
     ? ({ kind: 'remove-chain', table, name } as const)
     : ({ kind: 'replace-chain', chain: { table, name, rules: [], ordered: true } } as const);
-
-/** The line that an operator reads in `plan`, in the result and in the log. */
-export function describe(step: Step): string {
-  switch (step.kind) {
-    case 'set-sysctl':
-      return `~ ${step.key.replaceAll('/', '.')} ${step.was === '' ? 'unset' : step.was} → ${step.value}`;
-    case 'write-file':
-      return `${step.was === 'absent' ? '+' : '~'} file ${step.file.path}`;
-    case 'remove-file':
-      return `- file ${step.path}`;
-    case 'back-up-file':
-      return `- file ${step.path} (${step.reason}), kept as ${step.to}`;
-    case 'set-link-up':
-      return `~ link ${step.device} up`;
-    case 'set-link-down':
-      return `~ link ${step.device} down`;
-    case 'set-mtu':
-      return `~ link ${step.device} mtu ${step.was} → ${step.mtu}`;
-    case 'add-bridge':
-      return `+ bridge ${bridgeText(step.bridge)}`;
-    case 'remove-bridge':
-      return `- bridge ${bridgeText(step.bridge)}`;
-    case 'add-port':
-      return `+ ${step.port.device} becomes a port of ${bridgeText({ name: step.port.bridge, type: step.port.type })}`;
-    case 'remove-port':
-      return `- ${step.port.device} is no port of ${bridgeText({ name: step.port.bridge, type: step.port.type })} any more`;
-    case 'remove-port-route':
-      return `- route ${step.dest} on ${step.device} (foreign; the network is behind its bridge)`;
-    case 'move-foreign':
-      if (step.there) return `- ${foreignText(step.foreign)} (foreign; ${step.to} has it)`;
-      return `~ ${foreignText(step.foreign)} moves to ${step.to}`;
-    case 'remove-advertised':
-      return `- ${foreignText(step.foreign)} (advertised; ${step.to} hears it anew)`;
-    case 'ask-routers':
-      return `! routers asked on ${step.device} what they advertise`;
-    case 'add-address':
-      return `+ address ${step.address.spec} on ${step.address.device}`;
-    case 'remove-address':
-      return `- address ${step.address.spec} on ${step.address.device}${step.foreign ? ' (foreign)' : ''}`;
-    case 'add-route':
-      return `+ route ${routeText(step.route)}`;
-    case 'add-subnet-route':
-      return `+ route ${step.route.dest} on ${step.route.device}`;
-    case 'remove-route':
-      return `- route ${routeText(step.route)}`;
-    case 'load-configuration':
-      return '~ configuration read by NetworkManager';
-    case 'load-profiles':
-      return `~ profiles read by NetworkManager${step.paths.length === 0 ? '' : `: ${step.paths.join(', ')}`}`;
-    case 'apply-profile':
-      return `~ profile of ${step.device} ${step.active ? 'reapplied' : 'activated'} by NetworkManager`;
-    case 'forget-profiles':
-      return `- profiles forgotten by NetworkManager: ${step.paths.join(', ')}`;
-    case 'release-device':
-      return `~ ${step.device} left alone by NetworkManager`;
-    case 'return-device':
-      return `~ ${step.device} managed by NetworkManager again`;
-    case 'put-back':
-      return `+ ${foreignText(step.foreign)} (foreign, put back)`;
-    case 'add-chain':
-      return `+ chain ${step.chain.name} in ${step.chain.table} (${count(step.chain.rules.length, 'rule')})`;
-    case 'replace-chain':
-      return `~ chain ${step.chain.name} in ${step.chain.table} (${count(step.chain.rules.length, 'rule')})`;
-    case 'edit-chain':
-      return `~ chain ${step.name} in ${step.table}: ${[
-        ...step.remove.map((rule) => `- ${rule}`),
-        ...step.add.map((rule) => `+ ${rule}`),
-      ].join(', ')}`;
-    case 'remove-chain':
-      return `- chain ${step.name} in ${step.table}`;
-    case 'add-jump':
-      return `+ jump in ${step.jump.table} ${step.jump.hook}: ${step.jump.rule}`;
-    case 'remove-jump':
-      return `- jump in ${step.jump.table} ${step.jump.hook}: ${step.jump.rule}`;
-    case 'cut-flows':
-      return `- ${count(step.count, 'established flow')} of ${step.of}`;
-    case 'remove-stray-rules':
-      return `- our chains in the other iptables backend (${step.stray.restore})`;
-    case 'remove-unreadable-rules':
-      return `- our chains in ${step.unreadable.table}, by nft`;
-    case 'announce-addresses':
-      return step.addresses.length > 4
-        ? `! announce ${step.addresses.length} addresses on ${step.device}`
-        : `! announce ${step.addresses.join(', ')} on ${step.device}`;
-  }
-}
-
-const bridgeText = ({ name, type }: Bridge): string => `${name} (${type === 'ovs' ? 'Open vSwitch' : 'Linux bridge'})`;
-
-function routeText(route: Route): string {
-  const metric = route.metric === 0 ? '' : ` metric ${route.metric}`;
-  return `${route.dest} via ${route.via} on ${route.device}${metric}`;
-}
-
-const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;

@@ -53,7 +53,7 @@ describe('a file of its configuration that is read after ours', { concurrency: t
 });
 
 describe('at boot', { concurrency: true }, () => {
-  const carriers = async (lab: Lab) =>
+  const addressed = async (lab: Lab) =>
     (await shell(lab, "ip -4 -o address show scope global | awk '{ print $2, $4 }'")).trimEnd().split('\n');
   const start = async (type: 'linux' | 'ovs') => {
     const lab = await createLab();
@@ -69,7 +69,7 @@ describe('at boot', { concurrency: true }, () => {
   it('a Linux bridge is up before NetworkManager, which has the other NICs', async (t) => {
     const { lab, status } = await start('linux');
     t.after(() => lab.close());
-    assert.deepEqual([status, await carriers(lab)], [0, [`br-ex ${ADDRESSES.router}/24`]]);
+    assert.deepEqual([status, await addressed(lab)], [0, [`br-ex ${ADDRESSES.router}/24`]]);
     assert.match(await shell(lab, 'ip -4 route show default'), /dev br-ex/);
     assert.match(await shell(lab, 'ip -o link show dev eth0'), / master br-ex state UP /);
   });
@@ -77,7 +77,7 @@ describe('at boot', { concurrency: true }, () => {
   it('where Open vSwitch is late that is no failure: its NIC has the addresses until then', async (t) => {
     const { lab, status, warnings } = await start('ovs');
     t.after(() => lab.close());
-    assert.deepEqual([status, await carriers(lab)], [0, [`eth0 ${ADDRESSES.router}/24`]]);
+    assert.deepEqual([status, await addressed(lab)], [0, [`eth0 ${ADDRESSES.router}/24`]]);
     assert.match(warnings.join('; '), /^bridge br-ex is pending, /);
     assert.match((await lab.router.read(DROP_IN)) ?? '', /interface-name:=eth0;interface-name:=br-ex/);
   });

@@ -38,7 +38,7 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
     const { router: uplink } = ADDRESSES;
     const NIC = NICS.public.device;
     const onBridge = bridged(elastic.config, 'ovs');
-    const carrier = async (lab: OvsLab) =>
+    const addressed = async (lab: OvsLab) =>
       (await shell(lab, `ip -4 -o address show | awk '$4 == "${uplink}/24" { print $2 }'`)).trim();
     const reached = async (lab: OvsLab) =>
       (await lab.host('far').run(['ping', '-c', '3', '-i', '0.2', '-W', '1', EIPS.x])).status === 0;
@@ -71,7 +71,7 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
         said,
         /^bridge br-ex is pending, and its addresses are on eth0 until then: Open vSwitch is silent: it does not answer: see systemctl status openvswitch-switch \(openvswitch on RPM systems\) \(.*\)/,
       );
-      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], [NIC, true]);
       const { nics } = JSON.parse((await lab.kylin('status', '--json')).stdout);
       assert.deepEqual(
         nics.map(({ state }: { state: string }) => state),
@@ -96,7 +96,7 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
       assert.equal((await reload(lab, onBridge)).result, 'unchanged');
       await lab.startOvs();
       await reload(lab, onBridge);
-      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
     });
 
     it('stopped, with its bridge gone, and started again, as at a reboot', async (t) => {
@@ -106,12 +106,12 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
       await lab.stopOvs();
       assert.equal((await lab.router.run(['ip', 'link', 'show', 'br-ex'])).status, 1);
       await reload(lab, onBridge);
-      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], [NIC, true]);
       await lab.startOvs();
       await reload(lab, onBridge);
-      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
       await reload(lab, elastic.config);
-      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], [NIC, true]);
       assert.equal(
         (await lab.router.run(['ovs-vsctl', '--timeout=5', 'br-exists', 'br-ex'])).status,
         2,
@@ -152,14 +152,14 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
         warnings.map(({ message }) => message).join('; '),
         /^bridge br-ex is pending, .*: its database names br-ex, and no such link is there: see systemctl status ovs-vswitchd$/,
       );
-      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], [NIC, true]);
       assert.equal((await reload(lab, onBridge)).result, 'unchanged');
       await reload(lab, elastic.config);
-      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], [NIC, true]);
       await reload(lab, onBridge);
       await shell(lab, 'ovs-vswitchd --pidfile --detach --no-chdir --log-file -vconsole:off');
       await reload(lab, onBridge);
-      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
     });
 
     it('its database alone is down: the NIC stays on the bridge, also where the key is gone', async (t) => {
@@ -174,7 +174,7 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
         /^eth0 stays as it is, a port of br-ex: Open vSwitch is silent: /,
       );
       // Whether it still forwards is Open vSwitch's matter: in user space it does not.
-      assert.deepEqual([steps, await carrier(lab)], [[], 'br-ex']);
+      assert.deepEqual([steps, await addressed(lab)], [[], 'br-ex']);
     });
 
     it('where ovs-vswitchd was stopped, and the kernel goes on: the NIC stays a port; in a container it is somebody with another number', async (t) => {
@@ -189,7 +189,7 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
         await said(),
         /^eth0 stays as it is, a port of br-ex: Open vSwitch is silent: its database names br-ex, and ovs-vswitchd does not run: /,
       );
-      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
       await shell(
         lab,
         'mv /run/openvswitch/ovs-vswitchd.$(cat /run/pid).ctl /run/openvswitch/ovs-vswitchd.1.ctl; echo 1 > /run/openvswitch/ovs-vswitchd.pid',
@@ -208,7 +208,7 @@ describe('the uplink on a bridge of Open vSwitch', { concurrency: true }, () => 
         warnings.map(({ message }) => message).join('; '),
         /ovs-vsctl is missing: install openvswitch-switch \(openvswitch on RPM systems\)/,
       );
-      assert.equal(await carrier(lab), NIC);
+      assert.equal(await addressed(lab), NIC);
     });
   });
 });

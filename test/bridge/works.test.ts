@@ -48,7 +48,7 @@ async function labOf<L extends Lab>(t: TestContext, { create }: Kind<L>): Promis
 const reached = async (lab: Lab) =>
   (await lab.host('far').run(['ping', '-c', '3', '-i', '0.2', '-W', '1', EIPS.x])).status === 0;
 
-const carrier = async (lab: Lab) =>
+const addressed = async (lab: Lab) =>
   (await shell(lab, `ip -4 -o address show | awk '$4 == "${uplink}/24" { print $2 }'`)).trim();
 
 const says = (warnings: readonly { message: string }[], text: RegExp) =>
@@ -110,7 +110,7 @@ describe('a bridge that nothing passes through', { concurrency: 2 }, () => {
       assert.equal(await reached(lab), true);
       await shell(lab, open);
       await reload(lab, onBridge(kind));
-      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
     });
 
   it('a switch that lets other MACs pass only: taken back, there and back', async (t) => {
@@ -234,7 +234,7 @@ describe('a spanning tree that listens first', { concurrency: 2 }, () => {
       `${ovs.make} -- set Bridge br-ex stp_enable=true other_config:stp-forward-delay=4 other_config:stp-max-age=6`,
     );
     await reload(lab, onBridge(ovs));
-    assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+    assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
   });
 
   it('is said where it began later', async (t) => {
@@ -279,7 +279,7 @@ describe('links that are down', { concurrency: 2 }, () => {
         warnings,
         /^bridge br-ex is pending, and its addresses are on eth0 until then: Open vSwitch is silent: its database names br-ex, and nobody is at such a link: see systemctl status ovs-vswitchd$/m,
       );
-      assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], [NIC, true]);
       assert.equal((await stateOf(lab)).nic, 'pending');
       assert.equal((await reload(lab, onBridge(ovs))).result, 'unchanged');
       await shell(
@@ -287,11 +287,11 @@ describe('links that are down', { concurrency: 2 }, () => {
         'rm -f /run/openvswitch/ovs-vswitchd.pid; ovs-vswitchd --pidfile --detach --no-chdir --log-file -vconsole:off',
       );
       await reload(lab, onBridge(ovs));
-      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+      assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
     }
     await shell(lab, 'kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid); sleep 0.3');
     await reload(lab, elastic.config);
-    assert.deepEqual([await carrier(lab), await reached(lab)], [NIC, true]);
+    assert.deepEqual([await addressed(lab), await reached(lab)], [NIC, true]);
   });
 });
 

@@ -8,6 +8,8 @@ export type Literal = {
   text: string;
   /** The function that it is an argument of. */
   call: string;
+  /** The name of the field that it is. */
+  field: string;
   isPattern?: true;
 };
 
@@ -35,9 +37,15 @@ export function literalsOf(source: string): Literal[] {
   };
   /** Of each parenthesis that is open: the word before it. */
   const calls: string[] = [];
+  let named = '';
   const begin = (): Literal => {
     if (before === '+' && last !== undefined) return last;
-    last = { line: source.slice(0, at).split('\n').length, text: '', call: calls.at(-1) ?? '' };
+    last = {
+      line: source.slice(0, at).split('\n').length,
+      text: '',
+      call: calls.at(-1) ?? '',
+      field: before === ':' ? named : '',
+    };
     found.push(last);
     return last;
   };
@@ -78,6 +86,7 @@ export function literalsOf(source: string): Literal[] {
         continue;
       }
       if (other === '(') calls.push(before);
+      if (other === ':') named = before;
       if (other === ')') calls.pop();
       before = word !== undefined && BEFORE_PATTERN.test(word) ? '' : (word ?? slash ?? other ?? '');
       if (before !== '+') last = undefined;

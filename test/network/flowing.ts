@@ -1,7 +1,7 @@
 // What the tests of flows share: a flow in a line, what a configuration holds it against, and the entry that rules make of a packet.
 
 import { type Config, uplinkOf } from '../../src/config/config.ts';
-import { asCarrier } from '../../src/network/desired.ts';
+import { onIpLink } from '../../src/network/desired.ts';
 import type { Flow } from '../../src/network/flow.ts';
 import { type FlowModel, type Former, type Way, waysOf } from '../../src/network/flows.ts';
 import type { NatRules } from '../../src/network/foreign-nat.ts';
@@ -78,7 +78,7 @@ export function modelOf(
 ): FlowModel {
   const state = desired(wanted, { links, ways: mode });
   const { bound } = bindNics(wanted.nics, links);
-  const { ownSource: _, ...translation } = translationOf(wanted, bound.map(asCarrier), uplinkOf(wanted)?.mac, mode);
+  const { ownSource: _, ...translation } = translationOf(wanted, bound.map(onIpLink), uplinkOf(wanted)?.mac, mode);
   return {
     ...translation,
     addresses: [...state.addresses.map(({ device, spec }) => ({ device, address: hostPart(spec) })), ...addresses],

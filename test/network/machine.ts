@@ -2,6 +2,7 @@
 
 import type { FirewallStep } from '../../src/dialects/iptables.ts';
 import { ipv4, networkOf } from '../../src/network/ipv4.ts';
+import { toolOf } from '../../src/network/kinds.ts';
 import type { ObservedLink } from '../../src/network/nics.ts';
 import type { Observation } from '../../src/network/observation.ts';
 import {
@@ -16,7 +17,7 @@ import {
   routeKey,
   type TableName,
 } from '../../src/network/state.ts';
-import type { Step } from '../../src/network/step.ts';
+import type { Step, StepKind, StepOf } from '../../src/network/step.ts';
 
 export const emptyObservation: Observation = {
   links: [],
@@ -40,15 +41,7 @@ export const emptyObservation: Observation = {
   hearing: new Set(),
 };
 
-const FIREWALL: readonly string[] = [
-  'add-chain',
-  'replace-chain',
-  'edit-chain',
-  'remove-chain',
-  'add-jump',
-  'remove-jump',
-];
-export const isFirewallStep = (step: Step): step is FirewallStep => FIREWALL.includes(step.kind);
+export const isFirewallStep = (step: Step): step is FirewallStep => toolOf(step) === 'iptables';
 
 const HOOKS = {
   mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
@@ -132,8 +125,7 @@ export class Machine {
   /** As `iptables-restore` and `ip -batch` take it: the rules of neighbouring steps are one change. */
   carryOut(steps: readonly Step[], afterEach: (step: Step) => void = () => {}): void {
     for (const [index, step] of steps.entries()) {
-      if (isFirewallStep(step)) this.#changeRules(step);
-      else this.#change(step);
+      this.#change(step.kind, step);
       const next = steps[index + 1];
       if (!isFirewallStep(step) || next === undefined || !isFirewallStep(next)) {
         this.#checkJumps();
@@ -143,86 +135,94 @@ export class Machine {
     }
   }
 
-  #change(step: Exclude<Step, FirewallStep>): void {
-    switch (step.kind) {
-      case 'set-sysctl':
-        if (this.sysctl(step.key) === '') refuse(`no setting ${step.key}`);
-        this.sysctls.set(step.key, step.value);
-        return;
-      case 'write-file':
-        this.files.set(step.file.path, step.file);
-        return;
-      case 'remove-file':
-        if (!this.files.delete(step.path)) refuse(`no file ${step.path}`);
-        return;
-      case 'back-up-file': {
-        const file = this.files.get(step.path) ?? refuse(`no file ${step.path}`);
-        this.files.delete(step.path);
-        this.files.set(step.to, { ...file, path: step.to });
-        return;
-      }
-      case 'set-link-up':
-      case 'set-link-down':
-        this.#link(step.device).up = step.kind === 'set-link-up';
-        return;
-      case 'set-mtu':
-        this.#link(step.device).mtu = step.mtu;
-        return;
-      case 'add-address':
-        this.#link(step.address.device);
-        this.addresses = [
-          ...this.addresses.filter((address) => addressKey(address) !== addressKey(step.address)),
-          step.address,
-        ];
-        return;
-      case 'remove-address':
-        this.#removeAddress(step.address);
-        return;
-      case 'add-route': {
-        const { via, device } = step.route;
-        if (!this.#reaches(device, via)) refuse(`gateway ${via} is not reachable by ${device}`);
-        this.routes = [step.route, ...this.routes.filter((route) => routeKey(route) !== routeKey(step.route))];
-        return;
-      }
-      case 'remove-route': {
-        const rest = this.routes.filter((route) => routeKey(route) !== routeKey(step.route));
-        if (rest.length === this.routes.length) refuse(`no route ${routeKey(step.route)}`);
-        this.routes = rest;
-        return;
-      }
-      case 'cut-flows':
-      case 'announce-addresses':
-      case 'remove-stray-rules':
-      case 'put-back':
-        return;
-    }
+  #change<Kind extends StepKind>(kind: Kind, step: StepOf<Kind>): void {
+    this.#changes[kind](step);
   }
 
-  #changeRules(step: FirewallStep): void {
-    switch (step.kind) {
-      case 'add-chain':
-      case 'replace-chain':
-        this.chains.set(`${step.chain.table} ${step.chain.name}`, [...step.chain.rules]);
-        return;
-      case 'edit-chain': {
-        const rules = this.rules(`${step.table} ${step.name}`);
-        for (const rule of step.remove) removeFirst(rules, rule);
-        rules.push(...step.add);
-        return;
-      }
-      case 'remove-chain':
-        if (!this.chains.delete(`${step.table} ${step.name}`)) refuse(`no chain ${step.name}`);
-        return;
-      case 'add-jump': {
-        const rules = this.rules(`${step.jump.table} ${step.jump.hook}`);
-        if (step.jump.place === 'last') rules.push(step.jump.rule);
-        else rules.unshift(step.jump.rule);
-        return;
-      }
-      case 'remove-jump':
-        removeFirst(this.rules(`${step.jump.table} ${step.jump.hook}`), step.jump.rule);
-    }
-  }
+  /** What there is none of here cannot be changed. */
+  readonly #changes: { readonly [Kind in StepKind]: (step: StepOf<Kind>) => void } = {
+    'set-sysctl': ({ key, value }) => {
+      if (this.sysctl(key) === '') refuse(`no setting ${key}`);
+      this.sysctls.set(key, value);
+    },
+    'write-file': ({ file }) => {
+      this.files.set(file.path, file);
+    },
+    'remove-file': ({ path }) => {
+      if (!this.files.delete(path)) refuse(`no file ${path}`);
+    },
+    'back-up-file': ({ path, to }) => {
+      const file = this.files.get(path) ?? refuse(`no file ${path}`);
+      this.files.delete(path);
+      this.files.set(to, { ...file, path: to });
+    },
+    'set-link-up': ({ device }) => {
+      this.#link(device).up = true;
+    },
+    'set-link-down': ({ device }) => {
+      this.#link(device).up = false;
+    },
+    'set-mtu': ({ device, mtu }) => {
+      this.#link(device).mtu = mtu;
+    },
+    'add-bridge': unknown,
+    'remove-bridge': unknown,
+    'add-port': unknown,
+    'remove-port': unknown,
+    'remove-port-route': unknown,
+    'move-foreign': unknown,
+    'remove-advertised': unknown,
+    'ask-routers': unknown,
+    'add-address': ({ address }) => {
+      this.#link(address.device);
+      this.addresses = [...this.addresses.filter((each) => addressKey(each) !== addressKey(address)), address];
+    },
+    'remove-address': ({ address }) => this.#removeAddress(address),
+    'add-route': ({ route }) => {
+      const { via, device } = route;
+      if (!this.#reaches(device, via)) refuse(`gateway ${via} is not reachable by ${device}`);
+      this.routes = [route, ...this.routes.filter((each) => routeKey(each) !== routeKey(route))];
+    },
+    'remove-route': ({ route }) => {
+      const rest = this.routes.filter((each) => routeKey(each) !== routeKey(route));
+      if (rest.length === this.routes.length) refuse(`no route ${routeKey(route)}`);
+      this.routes = rest;
+    },
+    'add-subnet-route': unknown,
+    'load-configuration': unknown,
+    'load-profiles': unknown,
+    'apply-profile': unknown,
+    'forget-profiles': unknown,
+    'release-device': unknown,
+    'return-device': unknown,
+    'put-back': unknown,
+    'add-chain': ({ chain }) => {
+      this.chains.set(`${chain.table} ${chain.name}`, [...chain.rules]);
+    },
+    'replace-chain': ({ chain }) => {
+      this.chains.set(`${chain.table} ${chain.name}`, [...chain.rules]);
+    },
+    'edit-chain': ({ table, name, remove, add }) => {
+      const rules = this.rules(`${table} ${name}`);
+      for (const rule of remove) removeFirst(rules, rule);
+      rules.push(...add);
+    },
+    'remove-chain': ({ table, name }) => {
+      if (!this.chains.delete(`${table} ${name}`)) refuse(`no chain ${name}`);
+    },
+    'add-jump': ({ jump }) => {
+      const rules = this.rules(`${jump.table} ${jump.hook}`);
+      if (jump.place === 'last') rules.push(jump.rule);
+      else rules.unshift(jump.rule);
+    },
+    'remove-jump': ({ jump }) => removeFirst(this.rules(`${jump.table} ${jump.hook}`), jump.rule),
+    'remove-stray-rules': unknown,
+    'remove-unreadable-rules': unknown,
+    'cut-flows': unknown,
+    'announce-addresses': ({ device }) => {
+      this.#link(device);
+    },
+  };
 
   /** A device that loses its last address loses its routes. */
   #removeAddress(gone: Address): void {
@@ -266,6 +266,8 @@ export class Machine {
 }
 
 const isConntracks = (key: string): boolean => key.startsWith('net/netfilter/');
+
+const unknown = ({ kind }: Step): never => refuse(`it knows no ${kind}`);
 
 /** What `iptables -D` does. */
 function removeFirst(rules: string[], rule: string): void {

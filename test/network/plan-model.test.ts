@@ -6,6 +6,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Config, Eip, Forward, Nic, Snat } from '../../src/config/config.ts';
 import { ifcfgRenderer } from '../../src/dialects/ifcfg.ts';
+import { describe as line } from '../../src/network/kinds.ts';
 import { planSteps } from '../../src/network/plan.ts';
 import {
   addressKey,
@@ -16,7 +17,7 @@ import {
   ROUTE_PROTOCOL,
   routeKey,
 } from '../../src/network/state.ts';
-import { describe as line, type Step } from '../../src/network/step.ts';
+import type { Step } from '../../src/network/step.ts';
 import { config, desired, forward, LINKS, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 import { Machine } from './machine.ts';
 import { trace } from './packet-trace.ts';
@@ -127,6 +128,12 @@ const foreignRules = (machine: Machine) =>
 const lines = (steps: readonly Step[]) => steps.map(line);
 
 describe('a plan that is carried out', () => {
+  it('has no step that this machine does not know: it would prove nothing', () => {
+    const machine = new Machine([]);
+    const step: Step = { kind: 'add-bridge', bridge: { name: 'br-ex', type: 'linux' } };
+    assert.throws(() => machine.carryOut([step]), /refuses: it knows no add-bridge$/);
+  });
+
   const run = fc.tuple(configs, fc.subarray(Object.keys(DISTURBANCES)));
 
   it('makes the machine as desired, and leaves nothing to plan and nothing foreign changed', () => {

@@ -1,5 +1,6 @@
 // What the tests of planning share.
 
+import { describe as line } from '../../src/network/kinds.ts';
 import type { Observation } from '../../src/network/observation.ts';
 import { planSteps } from '../../src/network/plan.ts';
 import {
@@ -11,7 +12,6 @@ import {
   type Route,
   routeTargetKey,
 } from '../../src/network/state.ts';
-import { describe as line } from '../../src/network/step.ts';
 import { emptyObservation } from './machine.ts';
 
 export const state = (change: Partial<NetworkState> = {}): NetworkState => ({ ...emptyState, ...change });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { describe as line, type Step, type StepKind } from '../../src/network/step.ts';
+import { describe as line } from '../../src/network/kinds.ts';
+import type { Step, StepKind } from '../../src/network/step.ts';
 import { address, route } from './planning.ts';
 
 const file = { path: '/etc/x', content: '', mode: 0o644 };
