@@ -46,6 +46,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
     .version(VERSION)
     .option('--config <file>', 'the configuration', path, DEFAULTS.config)
     .option('--json', 'print one JSON object', DEFAULTS.json)
+    .option('--verbose', 'name chains and rules, too')
     .option('--lock-timeout <seconds>', 'how long to wait for another run', seconds, DEFAULTS.lockTimeout)
     .addOption(new Option('--log-level <level>', 'what is logged').choices(LOG_LEVELS).default(DEFAULTS.logLevel))
     .addOption(

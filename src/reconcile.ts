@@ -22,6 +22,7 @@ import {
 } from './machine/pending.ts';
 import { monotonicMs } from './machine/process.ts';
 import { removePushed, removeTemporaries } from './machine/temporaries.ts';
+import type { Chain } from './network/state.ts';
 import type { Step, StepKind } from './network/step.ts';
 import {
   chooseBack,
@@ -44,6 +45,8 @@ export type Report = {
   time: string;
   result: 'unchanged' | 'changed' | 'rolled-back' | 'failed';
   steps: { kind: StepKind; text: string }[];
+  /** The steps in an operator's words, where those are others. */
+  summary?: string[];
   warnings: Issue[];
   errors: Issue[];
   durationMs: number;
@@ -175,10 +178,16 @@ export type End = { goesOn: boolean; seen?: Return['seen'] };
 
 export const GOES_ON: End = { goesOn: true };
 
-/** Steps that are none need no words. */
-export async function addSteps(report: Report, steps: readonly Step[]): Promise<void> {
+/** What an operator reads of it. */
+export const summaryOf = ({ steps, summary }: Pick<Report, 'steps' | 'summary'>): readonly string[] =>
+  summary ?? steps.map(({ text }) => text);
+
+/** Steps that are none need no words. `found`: our chains before them. */
+export async function addSteps(report: Report, steps: readonly Step[], found?: readonly Chain[]): Promise<void> {
   if (steps.length === 0) return;
-  const { describe } = await import('./network/kinds.ts');
+  const [{ describe }, { spoken }] = await Promise.all([import('./network/kinds.ts'), import('./network/spoken.ts')]);
+  if (found !== undefined || report.summary !== undefined)
+    report.summary = [...summaryOf(report), ...(found === undefined ? steps.map(describe) : spoken(steps, found))];
   for (const step of steps) report.steps.push({ kind: step.kind, text: describe(step) });
 }
 
@@ -206,7 +215,9 @@ async function refuseFile(
 
 async function carryOut(host: Host, request: RunRequest, order: Order, report: Report, known?: Known): Promise<void> {
   let change: PendingChange | undefined;
+  let chains: readonly Chain[] | undefined;
   const begin = async (found: Checkpoint): Promise<void> => {
+    chains = found.state.chains;
     if (request.confirmWithin === undefined) return;
     change = await (await import('./waiting.ts')).begun(host, request, order, report, found);
   };
@@ -215,7 +226,7 @@ async function carryOut(host: Host, request: RunRequest, order: Order, report: R
     : isAutomatic(request.trigger)
       ? order.quiet
       : cutQuietly(host, order.quiet));
-  await addSteps(report, convergence.steps);
+  await addSteps(report, convergence.steps, chains);
   report.result = convergence.result === 'unchanged' && report.steps.length > 0 ? 'changed' : convergence.result;
   report.warnings.push(...convergence.warnings.map((message) => ({ message })));
   const { error } = convergence;

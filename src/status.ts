@@ -88,11 +88,11 @@ export type Status = {
   notInForce?: string;
 };
 
-/** `text`: of the file, where it could be read. */
+/** `text`: of the file, where it could be read. `found`: what the steps are between. */
 export async function readStatus(
   host: Host,
   { config: path, renderer, counters }: { config: string; renderer?: string; counters: boolean },
-): Promise<{ report: Status; valid: boolean; text?: string }> {
+): Promise<{ report: Status; valid: boolean; text?: string; found?: Pick<Survey, 'steps' | 'observation'> }> {
   const file = await readTrusted(host, path, 'look');
   const text = 'bytes' in file ? new TextDecoder().decode(file.bytes) : undefined;
   const fromFile =
@@ -148,7 +148,7 @@ export async function readStatus(
     ...(await inForce(host, fromFile.ok, 'bytes' in file ? hashOf(file.bytes) : undefined)),
   };
   if (counters && parsed.ok) await count(host, report);
-  return { report, valid: fromFile.ok, ...(text !== undefined && { text }) };
+  return { report, valid: fromFile.ok, ...(text !== undefined && { text }), ...(found !== undefined && { found }) };
 }
 
 /** What works by what was done is asked of the kernel as well. Gives warnings. */

@@ -12,6 +12,8 @@ import { joined, own, type Shown, shown, shownJson, shownLines } from '../visibl
 export type GlobalOptions = {
   config: string;
   json: boolean;
+  /** Chains and rules, where words would do. */
+  verbose?: boolean;
   /** Seconds. */
   lockTimeout: number;
   logLevel: Logger['level'];

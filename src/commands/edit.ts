@@ -109,6 +109,7 @@ async function editAndRun(
       await restore();
       report.errors.push({ message: `${configPath} is as it was` });
     } else if (changed) {
+      if (report.summary !== undefined) report.summary.unshift(...steps.map(({ text }) => text));
       report.steps.unshift(...steps);
       report.result = 'changed';
     }

@@ -23,7 +23,8 @@ export async function log(context: Context, options: LogCommandOptions): Promise
   const warnings: { message: string }[] = [];
   const runs = await readRuns(PATHS.log, options.number, (message) => warnings.push({ message }));
   const say = (message: string) => context.stderr(shown`${problem(context, 'warning')}: ${message}\n`);
-  if (options.json && !options.follow) printJson(context, { runs, ...(warnings.length > 0 && { warnings }) });
+  if (options.json && !options.follow)
+    printJson(context, { runs: runs.map(withoutSummary), ...(warnings.length > 0 && { warnings }) });
   else {
     for (const { message } of warnings) say(message);
     for (const run of runs) show(context, options, run);
@@ -37,18 +38,22 @@ export async function log(context: Context, options: LogCommandOptions): Promise
   return EXIT.ok;
 }
 
+/** JSON has the steps. */
+const withoutSummary = ({ summary: _, ...run }: LoggedRun) => run;
+
 function show(context: Context, options: LogCommandOptions, logged: LoggedRun): void {
   // Of an unknown number of runs, one object a line.
   if (options.json) {
-    context.stdout(shownJson(`${JSON.stringify(logged)}\n`));
+    context.stdout(shownJson(`${JSON.stringify(withoutSummary(logged))}\n`));
     return;
   }
   const paint = painter(context);
-  const { time, id, command, trigger, result, durationMs, steps, stepsLeftOut = 0, warnings, errors } = logged;
+  const { time, id, command, trigger, result, durationMs, steps, stepsLeftOut = 0, summary, warnings, errors } = logged;
   const bad = errors.length > 0 || result === 'failed' || result === 'rolled-back';
   const head = shown`${time}  ${id}  ${command} by ${trigger}: ${paint(result, bad ? 'red' : 'green')}`;
   context.stdout(shown`${head}, ${count(steps.length + stepsLeftOut, 'step')} in ${durationMs} ms\n`);
-  for (const { text } of steps) context.stdout(shown`    ${paintStep(paint, text)}\n`);
+  const lines = options.verbose || summary === undefined ? steps.map(({ text }) => text) : summary;
+  for (const line of lines) context.stdout(shown`    ${paintStep(paint, line)}\n`);
   if (stepsLeftOut > 0) context.stdout(shown`    ${'…'} and ${count(stepsLeftOut, 'step')} more\n`);
   // The file may have changed since: the place, but not its text.
   for (const issue of warnings) context.stdout(shown`    warning: ${inLine(issue)}\n`);

@@ -8,6 +8,7 @@ import { readFlowRecord } from '../machine/flow-record.ts';
 import { readConfig } from '../machine/parsed.ts';
 import { describe } from '../network/kinds.ts';
 import { faultyNics } from '../network/nics.ts';
+import { spoken } from '../network/spoken.ts';
 import { plannedCuts } from '../stale.ts';
 import { type Aim, chooseRenderer, flowModelOf, survey } from '../survey.ts';
 import { newWays } from '../upgrade.ts';
@@ -40,11 +41,12 @@ export async function plan(context: Context, options: GlobalOptions & { exitCode
     warnings: Issue[],
     errors: Issue[],
     isFaulty = false,
+    lines: readonly string[] = [],
   ) => {
     const durationMs = Math.round(performance.now() - started);
     if (options.json) return printJson(context, { result, steps, warnings, errors, durationMs });
     const paint = painter(context);
-    for (const step of steps) context.stdout(shown`${paintStep(paint, step.text)}\n`);
+    for (const line of lines) context.stdout(shown`${paintStep(paint, line)}\n`);
     for (const issue of firstOf(warnings))
       context.stderr(shown`${problem(context, 'warning')}: ${issueText(text, issue)}\n`);
     for (const issue of firstOf(errors))
@@ -76,6 +78,7 @@ export async function plan(context: Context, options: GlobalOptions & { exitCode
     [...('warnings' in file ? file.warnings : []), ...parsed.warnings, ...warnings.map((message) => ({ message }))],
     [],
     isFaulty,
+    options.verbose ? steps.map(describe) : spoken(steps, found.observation.state.chains),
   );
   return options.exitCode && (steps.length > 0 || isFaulty) ? EXIT.notInSync : EXIT.ok;
 }

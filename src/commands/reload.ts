@@ -13,7 +13,7 @@ import type { Logger } from '../machine/log.ts';
 import { PATHS } from '../machine/paths.ts';
 import { takeTurn } from '../machine/turn.ts';
 import { type RunRequest, settle } from '../order.ts';
-import { type Report, run } from '../reconcile.ts';
+import { type Report, run, summaryOf } from '../reconcile.ts';
 import { anything, each, type Shape } from '../shape.ts';
 import { isAutomatic, TRIGGERS, type Trigger } from '../trigger.ts';
 import { joined, type Shown, shown } from '../visible.ts';
@@ -102,8 +102,9 @@ export async function runInTurn(
   if (unrecorded !== undefined) report.warnings.push({ message: unrecorded.message });
   const show = await issuePrinter(context, options, report);
   if (!coalesced) logReport(await logger, report, show);
-  if (options.json) printJson(context, { ...report, coalesced });
-  else printReport(context, report, coalesced);
+  const { summary: _, ...told } = report;
+  if (options.json) printJson(context, { ...told, coalesced });
+  else printReport(context, report, coalesced, options.verbose);
   if (options.logFormat === 'text' && !context.journal) {
     for (const issue of saidWarnings(report)) context.stderr(shown`${problem(context, 'warning')}: ${show(issue)}\n`);
     for (const issue of firstOf(report.errors)) context.stderr(shown`${problem(context, 'error')}: ${show(issue)}\n`);
@@ -178,7 +179,7 @@ const MOST_LOGGED_STEPS = 200;
 
 /** One line for a run without a fault; what was wrong has lines of its own, for those who search for it. */
 function logReport(log: Logger, report: Report, show: (issue: Issue) => Shown): void {
-  const { id, time, command, trigger, result, durationMs, steps, exitStatus, pending } = report;
+  const { id, time, command, trigger, result, durationMs, steps, summary, exitStatus, pending } = report;
   const [warnings, errors] = [firstOf(report.warnings), firstOf(report.errors)];
   const fields = {
     time,
@@ -190,6 +191,7 @@ function logReport(log: Logger, report: Report, show: (issue: Issue) => Shown): 
     exitStatus,
     steps: steps.slice(0, MOST_LOGGED_STEPS),
     ...(steps.length > MOST_LOGGED_STEPS && { stepsLeftOut: steps.length - MOST_LOGGED_STEPS }),
+    ...(summary !== undefined && { summary: summary.slice(0, MOST_LOGGED_STEPS) }),
     warnings,
     errors,
     ...(pending !== undefined && { pending }),
@@ -203,10 +205,11 @@ function logReport(log: Logger, report: Report, show: (issue: Issue) => Shown): 
   else log.info(fields, text);
 }
 
-function printReport(context: Context, report: Report, coalesced: boolean): void {
+function printReport(context: Context, report: Report, coalesced: boolean, isVerbose = false): void {
   const paint = painter(context);
   // In one piece: a first apply of 1,000 EIPs has 1,250 steps.
-  context.stdout(joined(report.steps.map(({ text }) => shown`${paintStep(paint, text)}\n`)));
+  const lines = isVerbose ? report.steps.map(({ text }) => text) : summaryOf(report);
+  context.stdout(joined(lines.map((line: string) => shown`${paintStep(paint, line)}\n`)));
   const { command, result, steps, durationMs, exitStatus } = report;
   const colour = exitStatus === EXIT.ok ? 'green' : 'red';
   const by = coalesced ? ', by the run that was waited for' : '';

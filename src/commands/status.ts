@@ -7,6 +7,7 @@ import { keysText } from '../dialects/profile-keys.ts';
 import { prometheusText } from '../dialects/prometheus.ts';
 import { EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import type { State } from '../network/reach.ts';
+import { spoken } from '../network/spoken.ts';
 import { type Counters, readStatus, type Status } from '../status.ts';
 import { joined, own, type Shown, shown, shownLines, visible } from '../visible.ts';
 import {
@@ -46,14 +47,18 @@ export async function status(context: Context, options: StatusOptions): Promise<
 }
 
 async function show(context: Context, options: StatusOptions): Promise<ExitStatus> {
-  const { report, valid, text } = await readStatus(context.host(), options);
+  const { report, valid, text, found } = await readStatus(context.host(), options);
   if (options.format === 'prometheus') {
     context.stdout(shownLines(prometheusText(report)));
     // What is wrong is in the numbers: a collector's script must not stop at it.
     return EXIT.ok;
   }
   if (options.json) printJson(context, report);
-  else print(context, options, report, text);
+  else {
+    const isWordy = options.verbose || found === undefined;
+    const steps = isWordy ? report.steps.map((step) => step.text) : spoken(found.steps, found.observation.state.chains);
+    print(context, options, report, text, steps);
+  }
   if (!valid) return EXIT.config;
   return report.inSync ? EXIT.ok : EXIT.notInSync;
 }
@@ -65,7 +70,13 @@ function placeOf({ device, bridge, state }: Status['nics'][number]): string {
   return state === 'pending' && device !== undefined ? `${nic}, not yet in ${bridge}` : `${nic} in ${bridge}`;
 }
 
-function print(context: Context, options: StatusOptions, report: Status, text: string | undefined): void {
+function print(
+  context: Context,
+  options: StatusOptions,
+  report: Status,
+  text: string | undefined,
+  steps: readonly string[],
+): void {
   const paint = painter(context);
   const paintState = (state: State) =>
     paint(state, state === 'active' ? 'green' : state === 'pending' ? 'yellow' : 'red');
@@ -140,7 +151,7 @@ function print(context: Context, options: StatusOptions, report: Status, text: s
         ? shown`a NIC is in error, and reload cannot help: see the warning`
         : shown`reload would do ${count(report.steps.length, 'step')}`;
     lines.push(shown`${paint('not in sync', 'red')}: ${why}`);
-    lines.push(...report.steps.map((step) => shown`  ${paintStep(paint, step.text)}`));
+    lines.push(...steps.map((step) => shown`  ${paintStep(paint, step)}`));
   }
   if (report.inSync && report.nics.length === 0) lines.push(shown`${NO_NICS}`);
   context.stdout(shown`${joined(lines, '\n')}\n`);

@@ -231,6 +231,7 @@ export const report = later(() =>
     time: string,
     result: oneOf('unchanged', 'changed', 'rolled-back', 'failed'),
     steps: array(object({ kind: string, text: string })),
+    summary: optional(array(string)),
     ...stepsAndIssues,
     durationMs: number,
     exitStatus: oneOf(0, 1, 2, 64, 65, 69, 75, 77),
@@ -252,6 +253,7 @@ export const loggedRun = later(() =>
     exitStatus: optional(number),
     steps: array(either(string, object({ kind: string, text: string }))),
     stepsLeftOut: optional(number),
+    summary: optional(array(string)),
     ...stepsAndIssues,
   }),
 );

@@ -23,6 +23,8 @@ export type LoggedRun = {
   exitStatus?: number;
   steps: { kind?: string; text: string }[];
   stepsLeftOut?: number;
+  /** The steps in an operator's words, where those are others. */
+  summary?: string[];
   warnings: Issue[];
   errors: Issue[];
 };
