@@ -81,7 +81,7 @@ describe('an upgrade of a router at work', { concurrency: false }, () => {
       });
 
       it('plan says what a reload changes', async () => {
-        const { stderr, stdout } = await lab.kylin('plan');
+        const { stderr, stdout } = await lab.kylin('plan', '--verbose');
         assert.match(
           stderr,
           /^warning: .*new since 1\.0: hosts behind 172\.16\.0\.0\/16 are translated as those of their subnet;/m,
