@@ -46,6 +46,11 @@ export class Files implements FileCalls {
     this.entries.set(path, { kind: 'folder', mode });
   }
 
+  takeFrom({ entries }: Files): void {
+    this.entries.clear();
+    for (const [path, entry] of entries) this.entries.set(path, { ...entry });
+  }
+
   text(path: string): string | undefined {
     const entry = this.entries.get(path);
     return entry?.kind === 'file' ? Buffer.from(entry.bytes).toString() : undefined;

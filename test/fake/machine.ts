@@ -7,7 +7,7 @@ import { errno, Files } from './files.ts';
 import { Flows } from './flows.ts';
 import { Netfilter } from './netfilter.ts';
 import { Network } from './network.ts';
-import { NotKnown, Refused } from './refused.ts';
+import { Killed, NotKnown, Refused } from './refused.ts';
 
 type Argv = readonly [string, ...string[]];
 
@@ -69,10 +69,11 @@ export class Machine {
   launched: string[][] = [];
   /** What it was asked and does not know: also where the program has survived that. */
   readonly notKnown: string[] = [];
-  /** Is called before each call, and each line of a batch; where it throws, that is how the call ends. */
-  before: ((call: Call) => void | Promise<void>) | undefined;
-  after: ((call: Call) => void | Promise<void>) | undefined;
+  /** Are called before each call, and before each line of a batch; where one throws, that is how the call ends. */
+  before: ((call: Call) => void) | undefined;
   beforeLine: ((line: string) => void) | undefined;
+  /** Is called once the program is killed. */
+  onKilled: (() => void) | undefined;
   readonly #nics: readonly { device: string; mac: string }[];
 
   constructor(nics: readonly { device: string; mac: string }[] = NICS) {
@@ -100,12 +101,28 @@ export class Machine {
     if (!this.network.settings.has(CONNTRACKS[0])) this.network.settings.set(CONNTRACKS[0], '0');
   }
 
+  /** Another one in the same state. */
+  copy(): Machine {
+    const other = new Machine(this.#nics);
+    other.files.takeFrom(this.files);
+    other.network.takeFrom(this.network);
+    other.netfilter.takeFrom(this.netfilter);
+    other.flows.lines = [...this.flows.lines];
+    other.tools.clear();
+    for (const [command, path] of this.tools) other.tools.set(command, path);
+    [other.boot, other.uptime, other.launched] = [this.boot, this.uptime, [...this.launched]];
+    return other;
+  }
+
   configure(yaml: string): void {
     this.files.putFolder('/etc/kylin-vr', 0o700);
     this.files.put('/etc/kylin-vr/kylin-vr.yaml', yaml, 0o600);
   }
 
+  /** What one program has of the machine: it ends with that. */
   host(): Host {
+    let killed = false;
+    const never = new Promise<never>(() => {});
     const calls: Host = {
       run: async (argv, options) => this.#run(argv, options),
       stream: async (argv, onLine, options = {}) => {
@@ -141,13 +158,17 @@ export class Machine {
     const watched = Object.entries(calls).map(([method, carryOut]) => [
       method,
       async (...args: unknown[]) => {
+        if (killed) return never;
         const call = describeCall(method as Call['method'], args);
-        await this.before?.(call);
         try {
-          const answer = await (carryOut as (...args: unknown[]) => Promise<unknown>)(...args);
-          await this.after?.(call);
-          return answer;
+          this.before?.(call);
+          return await (carryOut as (...args: unknown[]) => Promise<unknown>)(...args);
         } catch (error) {
+          if (error instanceof Killed) {
+            killed = true;
+            this.onKilled?.();
+            return never;
+          }
           if (error instanceof NotKnown) this.notKnown.push(error.message);
           throw error;
         }

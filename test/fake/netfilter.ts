@@ -45,6 +45,11 @@ export class Netfilter {
   tables = new Map<string, Table>();
   #handles = 0;
 
+  takeFrom(other: Netfilter): void {
+    this.tables = structuredClone(other.tables);
+    this.#handles = other.#handles;
+  }
+
   /** The input of `iptables-restore --noflush`. */
   restore(input: string, test = false): void {
     let name = '';

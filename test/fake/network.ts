@@ -81,6 +81,18 @@ export class Network {
     this.#change('address add 127.0.0.1/8 dev lo scope host'.split(' '));
   }
 
+  takeFrom(other: Network): void {
+    [this.links, this.addresses, this.routes, this.neighbours] = structuredClone([
+      other.links,
+      other.addresses,
+      other.routes,
+      other.neighbours,
+    ]);
+    this.settings.clear();
+    for (const [key, value] of other.settings) this.settings.set(key, value);
+    this.#numbers = other.#numbers;
+  }
+
   /** As a hypervisor does it. */
   plug(device: string, mac: string): void {
     this.links.push({ index: ++this.#numbers, device, mac, mtu: 1500, up: false, used: false });

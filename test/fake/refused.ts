@@ -10,6 +10,9 @@ export class Refused extends Error {
   }
 }
 
+/** The program is killed there: this host answers nothing any more. */
+export class Killed extends Error {}
+
 /** The machine was asked for what it cannot do yet: teach it, and prove that by a case of same-as-kernel.test.ts. */
 export class NotKnown extends Error {
   override name = 'NotKnown';
