@@ -137,7 +137,7 @@ export class Machine {
       list: (folder) => this.files.list(folder),
       info: (path) => this.files.info(path),
       write: (path, content, mode, gid) => {
-        if (gid !== undefined) throw new NotKnown(`the group ${gid} of ${path}`);
+        if (gid !== undefined && gid !== 0) throw new NotKnown(`the group ${gid} of ${path}`);
         return this.files.write(path, content, mode);
       },
       setMode: (path, mode) => this.files.setMode(path, mode),
