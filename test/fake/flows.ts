@@ -1,8 +1,29 @@
 // The table of flows of the machine in memory: what conntrack prints of it, and entries taken out as the kernel is asked for it.
 
+import { NotKnown } from './refused.ts';
+
+const TUPLES = [
+  ...['-p', '-s', '-d', '-r', '-q'],
+  ...['--sport', '--dport', '--reply-port-src', '--reply-port-dst', '-t'],
+];
+
 /** As `conntrack -L -o id` prints them. */
 export class Flows {
   lines: string[] = [];
+  #ids = 1000;
+
+  /** `conntrack -I` with these options, for UDP. */
+  insert(options: readonly string[]): void {
+    const given = new Map<string, string>();
+    for (let at = 0; at < options.length; at += 2) given.set(options[at] ?? '', options[at + 1] ?? '');
+    const [protocol, source, destination, from, to, ...ports] = TUPLES.map((option) => given.get(option));
+    if (protocol !== 'udp' || given.size !== TUPLES.length) throw new NotKnown(`conntrack -I ${options.join(' ')}`);
+    const [sport, dport, replySport, replyDport, timeout] = ports;
+    this.lines.push(
+      `udp      17 ${timeout} src=${source} dst=${destination} sport=${sport} dport=${dport} [UNREPLIED] ` +
+        `src=${from} dst=${to} sport=${replySport} dport=${replyDport} mark=0 use=1 id=${++this.#ids}`,
+    );
+  }
 
   /** Messages of ctnetlink, one behind another, in ISO 8859-1; gives the kernel's answers. */
   answer(messages: string): string {

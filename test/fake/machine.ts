@@ -223,6 +223,7 @@ export class Machine {
       case 'conntrack -L -f ipv4 -u EXPECTED':
         return;
     }
+    if (command.startsWith('conntrack -I ')) return this.flows.insert(argv.slice(2));
     if (/^systemd-run --quiet --collect --unit=|^systemctl stop \S+\.timer$/.test(command)) {
       this.launched.push([...argv]);
       return;

@@ -1,6 +1,7 @@
 // A scene that is played on the machine in memory and on the kernel alike: files that somebody writes, commands that somebody gives, and
 // runs. What is seen of it is the same on both, but for what nobody looks at.
 
+import { parseAnswers } from '../../src/dialects/ctnetlink.ts';
 import type { Host } from '../../src/machine/host.ts';
 import { readMachine } from '../../src/machine/observe.ts';
 import { PATHS } from '../../src/machine/paths.ts';
@@ -81,7 +82,10 @@ function noting(host: Host, answers: Seen['answers']): Host {
   return {
     ...host,
     async run(argv, options = {}) {
-      const question = [argv.join(' '), ...(options.input === undefined ? [] : [options.input])].join('\n');
+      // The program that passes messages on to the kernel, and the messages, which have ids in them.
+      const words =
+        argv[0] === 'perl' ? ['perl'] : [argv.join(' '), ...(options.input === undefined ? [] : [options.input])];
+      const question = words.join('\n');
       try {
         const { stdout, status } = await host.run(argv, options);
         note(question, { status, stdout: shapeOf(argv, stdout) });
@@ -92,13 +96,14 @@ function noting(host: Host, answers: Seen['answers']): Host {
       }
     },
     async stream(argv, onLine, options) {
-      let lines = '';
+      const lines: string[] = [];
       const add = (line: string) => {
-        lines += `${line}\n`;
+        lines.push(line.replace(/^(\S+ +\d+) \d+| use=\d+| id=\d+/g, '$1'));
         onLine(line);
       };
       const ended = await host.stream(argv, add, options);
-      note(argv.join(' '), { ...ended, lines });
+      // Of a table that is sorted by nothing.
+      note(argv.join(' '), { ...ended, lines: lines.sort() });
       return ended;
     },
     async launch(argv) {
@@ -119,6 +124,7 @@ function noting(host: Host, answers: Seen['answers']): Host {
 
 /** Without what says nothing of the network: times, counters, the other ends of wires, and what IPv6 does by itself. */
 function shapeOf([command]: readonly string[], stdout: string): unknown {
+  if (command === 'perl') return [...parseAnswers(Buffer.from(stdout, 'latin1'))];
   if (command === 'iptables-save')
     return stdout.replace(/^# (?:Generated|Completed).*\n|\[\d+:\d+\]/gm, '').split('\n');
   if (!/^[[{]/.test(stdout)) return stdout.split('\n');

@@ -54,6 +54,12 @@ const router: Stage[] = [{ config: yaml(ROUTER) }, RELOAD];
 const forwards = (count: number) =>
   Array.from({ length: count }, (_, n) => `203.0.113.60 tcp ${1000 + 10 * n} 10.10.1.12:${2000 + n}`);
 
+const flow = (eip: string, vm: string): Stage => ({
+  command:
+    `conntrack -I -p udp -s 192.0.2.10 -d ${eip} -r ${vm} -q 192.0.2.10 ` +
+    '--sport 4001 --dport 53 --reply-port-src 53 --reply-port-dst 4001 -t 300',
+});
+
 export const SCENES: Readonly<Record<string, readonly Stage[]>> = {
   'a machine that becomes a router, stays one, and is none any more': [
     ...router,
@@ -194,6 +200,17 @@ export const SCENES: Readonly<Record<string, readonly Stage[]>> = {
       input: 'route delete 172.17.0.0/16\nroute append 172.17.0.0/16 via 10.10.1.5 dev eth1\n',
       refused: 1,
     },
+    RELOAD,
+  ],
+  'flows that are under way, and go or stay': [
+    { config: yaml({ ...ROUTER, eips: { '203.0.113.50': '10.10.1.11', '203.0.113.70': '10.10.1.70' } }) },
+    RELOAD,
+    flow('203.0.113.50', '10.10.1.11'),
+    flow('203.0.113.70', '10.10.1.70'),
+    RELOAD,
+    { config: yaml({ ...ROUTER, eips: { '203.0.113.50': '10.10.1.12', '203.0.113.70': '10.10.1.70' } }) },
+    RELOAD,
+    { config: yaml(ROUTER) },
     RELOAD,
   ],
   'a file with mistakes, and one that comes right': [
