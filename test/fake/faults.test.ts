@@ -9,11 +9,12 @@ import type { RunRequest } from '../../src/order.ts';
 import { isQuick } from '../quick.ts';
 import { failAt, killAt, type Place, placesOf } from './faults.ts';
 import type { Machine } from './machine.ts';
-import { differences, machineWith, messagesOf, routerWith, runOn, within } from './router.ts';
+import { differences, machineWith, messagesOf, networkOf, routerWith, runOn, within } from './router.ts';
 import { ROUTER, yaml } from './scenes.ts';
 
 const MOVED = yaml({ ...ROUTER, eips: { '203.0.113.51': '10.10.1.12' }, routes: [] });
 
+const MOVES = 'an EIP moves and a route goes';
 const FIRST = 'a machine becomes a router';
 
 type Scenario = { found: Machine; request: Partial<RunRequest> };
@@ -35,7 +36,7 @@ async function scenarios(): Promise<Record<string, Scenario>> {
   return {
     [FIRST]: { found: become, request: {} },
     'a machine becomes a router, with profiles': { found: profiled, request: {} },
-    'an EIP moves and a route goes': { found: change, request: {} },
+    [MOVES]: { found: change, request: {} },
     'nothing of ours is wanted any more': { found: none, request: {} },
     'a router boots': { found: boot, request: { command: 'start', trigger: 'boot' } },
     'a change is to be confirmed': { found: change, request: within(60) },
@@ -91,6 +92,28 @@ describe('a run that is killed', () => {
       }
     });
 });
+
+describe('a run that is killed, and then nothing of ours is wanted', () => {
+  for (const name of [FIRST, MOVES])
+    test(name, async () => {
+      const { found, request } = SCENARIOS[name] as Scenario;
+      for (const place of await toTry(found.copy(), request, name)) {
+        const machine = found.copy();
+        assert.equal(await killAt(machine, request, place), 'killed');
+        machine.configure('if_list: []\n');
+        const next = await runOn(machine);
+        const at = `before ${place.what}: ${messagesOf(next).join('; ')}`;
+        assert.equal(next.exitStatus, 0, at);
+        assert.deepEqual(oursIn(machine), [], at);
+      }
+    });
+});
+
+/** Addresses, routes and rules that nobody else has made. */
+const oursIn = (machine: Machine): string[] =>
+  networkOf(machine)
+    .split('\n')
+    .filter((line) => /^address (?!127)|^unicast|KYLIN-VR/.test(line));
 
 /** As two reads of the file agree on it, seconds apart. */
 const settledOf = ({ files }: Machine): string => hashOf(Buffer.from(files.text(PATHS.config) ?? ''));
