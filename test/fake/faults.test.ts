@@ -9,11 +9,12 @@ import type { RunRequest } from '../../src/order.ts';
 import { isQuick } from '../quick.ts';
 import { failAt, killAt, type Place, placesOf } from './faults.ts';
 import type { Machine } from './machine.ts';
-import { differences, machineWith, messagesOf, networkOf, routerWith, runOn, within } from './router.ts';
+import { addressesOf, differences, machineWith, messagesOf, networkOf, routerWith, runOn, within } from './router.ts';
 import { ROUTER, yaml } from './scenes.ts';
 
 const MOVED = yaml({ ...ROUTER, eips: { '203.0.113.51': '10.10.1.12' }, routes: [] });
 
+const CONFIRMED = 'a change is confirmed';
 const MOVES = 'an EIP moves and a route goes';
 const FIRST = 'a machine becomes a router';
 
@@ -40,7 +41,7 @@ async function scenarios(): Promise<Record<string, Scenario>> {
     'nothing of ours is wanted any more': { found: none, request: {} },
     'a router boots': { found: boot, request: { command: 'start', trigger: 'boot' } },
     'a change is to be confirmed': { found: change, request: within(60) },
-    'a change is confirmed': { found: waiting, request: { command: 'confirm', asked: waiting.uptime } },
+    [CONFIRMED]: { found: waiting, request: { command: 'confirm', asked: waiting.uptime } },
     'a change is taken back when its time is over': {
       found: lapsed,
       request: { command: 'rollback', trigger: 'timer', unconfirmed: id },
@@ -107,6 +108,22 @@ describe('a run that is killed, and then nothing of ours is wanted', () => {
         assert.deepEqual(oursIn(machine), [], at);
       }
     });
+});
+
+test('a confirmation that is killed counts from its first write on', async () => {
+  const { found, request } = SCENARIOS[CONFIRMED] as Scenario;
+  const [first, ...places] = await placesOf(found.copy(), request);
+  assert.equal(first?.what, `write ${PATHS.pending}`);
+  const afterTime = async (place: Place) => {
+    const machine = found.copy();
+    assert.equal(await killAt(machine, request, place), 'killed');
+    machine.uptime += 100;
+    const { exitStatus } = await runOn(machine, { trigger: 'timer', settled: settledOf(machine) });
+    assert.equal(exitStatus, 0);
+    return addressesOf(machine, 'eth0').includes('203.0.113.51/32') ? 'kept' : 'taken back';
+  };
+  assert.equal(await afterTime(first as Place), 'taken back');
+  for (const place of places) assert.equal(await afterTime(place), 'kept', place.what);
 });
 
 /** Addresses, routes and rules that nobody else has made. */

@@ -170,6 +170,8 @@ describe('a change that waits for its confirmation', () => {
     const confirmed = await runOn(machine, { command: 'confirm', asked: machine.uptime });
     assert.equal(confirmed.exitStatus, 0);
     assert.equal(machine.files.text(PATHS.lastGood), MOVED);
+    for (const path of [PATHS.pending, PATHS.pendingConfig, PATHS.checkpoint])
+      assert.equal(machine.files.text(path), undefined);
     machine.uptime += 60;
     assert.equal((await runOn(machine, { trigger: 'timer', settled: 'last good' })).result, 'unchanged');
     assert.deepEqual(addressesOf(machine, 'eth0'), MOVED_EIPS);
