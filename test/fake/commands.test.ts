@@ -67,6 +67,23 @@ test('plan shows what reload does', async (t) => {
   assert.equal((await kylin('plan', '--exit-code')).status, 0);
 });
 
+test('status and explain say what is in force, and see what somebody has changed', async (t) => {
+  const machine = machineWith();
+  const { kylin } = shellOf(t, machine);
+  const explained = ['explain', '--from', '10.10.1.11', '--to', '203.0.113.60:81/tcp', '--live'];
+  await kylin('reload');
+  assert.equal((await kylin('status')).status, 0);
+  assert.match((await kylin(...explained)).stdout, /^agrees: the kernel sends it out by eth1$/m);
+  machine.network.ask('route add 10.10.1.12 via 203.0.113.9 dev eth0'.split(' '));
+  const { status, stdout } = await kylin('status', '--json');
+  const { eips, forwards } = JSON.parse(stdout) as Record<'eips' | 'forwards', { state: string }[]>;
+  assert.deepEqual(
+    [status, eips.map(({ state }) => state), forwards.map(({ state }) => state)],
+    [2, ['active'], ['error']],
+  );
+  assert.equal((await kylin(...explained)).status, 2);
+});
+
 test('eip add changes the file and the network, and rollback only the network', async (t) => {
   const machine = machineWith();
   const { kylin } = shellOf(t, machine);

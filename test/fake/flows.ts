@@ -25,6 +25,17 @@ export class Flows {
     );
   }
 
+  /** `ends`: `-s 192.0.2.10 -d 203.0.113.50`, of the original direction. */
+  between(protocol: string, ends: string): string {
+    const tuple = ends.replace('-s ', ' src=').replace(' -d ', ' dst=');
+    const isMeant = (line: string) =>
+      line.startsWith(`${protocol} `) && line.slice(0, line.lastIndexOf(' src=')).includes(`${tuple} `);
+    return this.lines
+      .filter(isMeant)
+      .map((line) => `${line}\n`)
+      .join('');
+  }
+
   /** Messages of ctnetlink, one behind another, in ISO 8859-1; gives the kernel's answers. */
   answer(messages: string): string {
     const bytes = Buffer.from(messages, 'latin1');

@@ -215,6 +215,8 @@ export class Machine {
         return this.netfilter.restore(input ?? '', true);
       case 'nft -j list chains':
         return yield this.netfilter.chainsAsJson();
+      case 'nft -j list tables':
+        return yield this.netfilter.tablesAsJson();
       case 'nft list maps':
         return yield this.netfilter.mapsInWords();
       case 'conntrack -L -f ipv4 -o id':
@@ -223,6 +225,8 @@ export class Machine {
       case 'conntrack -L -f ipv4 -u EXPECTED':
         return;
     }
+    const [, protocol, ends] = /^conntrack -L -p (\S+) (-s \S+ -d \S+)$/.exec(command) ?? [];
+    if (protocol !== undefined && ends !== undefined) return yield this.flows.between(protocol, ends);
     if (command.startsWith('conntrack -I ')) return this.flows.insert(argv.slice(2));
     if (/^systemd-run --quiet --collect --unit=|^systemctl stop \S+\.timer$/.test(command)) {
       this.launched.push([...argv]);
@@ -282,7 +286,9 @@ export class Machine {
         return `00000000-0000-4000-8000-${`${this.boot}`.padStart(12, '0')}\n`;
       case '/proc/1/root/proc/sys/kernel/random/boot_id':
         return undefined;
+      // What the kernel has is built into it; the tables of iptables-legacy are not there.
       case '/proc/net/ip_tables_names':
+      case '/proc/modules':
         return '';
       default:
         throw new NotKnown(`the file ${path}`);

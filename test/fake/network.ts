@@ -132,6 +132,7 @@ export class Network {
   /** One line of `ip -batch`, or the words of one command. Gives what it prints. */
   ask(words: readonly string[], { json = false, oneline = false, family = '' } = {}): string {
     const [object, verb, ...rest] = words;
+    if (object === 'route' && verb === 'get') return `${JSON.stringify([this.#led(rest.join(' '))])}\n`;
     if (verb !== 'show') {
       this.#change(words);
       return '';
@@ -152,6 +153,10 @@ export class Network {
         break;
       case '-4 route table all':
         if (oneline) return [...this.#inOrder('main'), ...this.#inOrder('local')].map(routeInWords).join('');
+        break;
+      case '-6 route table all':
+        // The kernel makes some by itself, which nobody is told of (scene.ts).
+        if (oneline) return '';
         break;
       case '-4 route table local':
       case 'route table local':
@@ -182,6 +187,32 @@ export class Network {
     else if (object === 'neighbour') this.#changeNeighbour(line);
     else throw new NotKnown(`ip ${line}`);
   }
+
+  /** Where a packet from elsewhere is led to. */
+  #led(asked: string): object {
+    const [, to, from, iif] = /^(\S+) from (\S+) iif (\S+)$/.exec(asked) ?? [];
+    if (to === undefined || from === undefined || iif === undefined || !this.#isOn(iif, 'forwarding'))
+      throw new NotKnown(`ip route get ${asked}, or on a link that forwards nothing`);
+    const [way] = this.routes
+      .filter(({ dest, type }) => holds(dest, to) && type !== 'broadcast')
+      .sort(
+        (one, other) =>
+          Number(one.table === 'main') - Number(other.table === 'main') ||
+          prefixOf(other.dest) - prefixOf(one.dest) ||
+          one.metric - other.metric,
+      );
+    if (way === undefined) throw new Refused(2, 'RTNETLINK answers: Network is unreachable');
+    if (way.type === 'local') return { type: 'local', dst: to, from, dev: 'lo', flags: [], cache: ['local'], iif };
+    const { via, device } = way;
+    const isBack =
+      device === iif && this.addresses.some((each) => each.device === iif && isWithOne(each, from, each.prefix));
+    const cache = isBack && this.#isOn(iif, 'send_redirects', 'all') ? ['redirect'] : [];
+    return { dst: to, from, ...(via !== undefined && { gateway: via }), dev: device, flags: [], cache, iif };
+  }
+
+  /** On the link, or on that one. */
+  #isOn = (device: string, setting: string, ...others: string[]): boolean =>
+    [device, ...others].some((name) => this.settings.get(`net/ipv4/conf/${name}/${setting}`) === '1');
 
   #setLink(line: string): void {
     const [, device = '', what, value] = /^link set (?:dev )?(\S+) (up|down|mtu|address)(?: (\S+))?$/.exec(line) ?? [];
@@ -243,9 +274,7 @@ export class Network {
     if (gone.secondary) return;
     const isIts = (address: Address) =>
       address.secondary && address.device === gone.device && isWithOne(gone, address.local, address.prefix);
-    const promotes = ['all', gone.device].some(
-      (name) => this.settings.get(`net/ipv4/conf/${name}/promote_secondaries`) === '1',
-    );
+    const promotes = this.#isOn(gone.device, 'promote_secondaries', 'all');
     const next = this.addresses.find(isIts);
     if (next === undefined) return;
     if (!promotes) {

@@ -7,6 +7,7 @@ import { readMachine } from '../../src/machine/observe.ts';
 import { PATHS } from '../../src/machine/paths.ts';
 import type { RunRequest } from '../../src/order.ts';
 import { run } from '../../src/reconcile.ts';
+import { readStatus } from '../../src/status.ts';
 
 /** `folder`, `file`: of somebody's. `refused`: the status that the command ends with. `wait`: seconds. */
 export type Stage =
@@ -15,6 +16,7 @@ export type Stage =
   | { file: string; content: string }
   | { command: string; input?: string; refused?: number }
   | { wait: number }
+  | { status: true }
   | { run: Partial<Omit<RunRequest, 'confirmWithin'>> & { confirmWithin?: number } };
 
 /** Of a run: how it ended, what it asked and was answered, and the machine as it is then. */
@@ -40,6 +42,7 @@ export async function play(
     else if ('file' in stage) await host.write(stage.file, stage.content, 0o644);
     else if ('wait' in stage) await wait(stage.wait);
     else if ('command' in stage) await give(host, stage);
+    else if ('status' in stage) seen.push(await statusOf(host));
     else seen.push(await seenOf(host, stage.run));
   }
   return seen;
@@ -72,6 +75,18 @@ async function seenOf(host: Host, { confirmWithin, ...asked }: Extract<Stage, { 
   };
 }
 
+async function statusOf(host: Host): Promise<Seen> {
+  const answers: Seen['answers'] = {};
+  const { report } = await readStatus(noting(host, answers), { config: PATHS.config, counters: true });
+  const { steps, warnings, errors, pending: _, ...state } = report;
+  return {
+    ...{ result: 'status', exitStatus: 0, answers, state },
+    steps: steps.map(({ text }) => text),
+    warnings: warnings.map(({ message }) => message),
+    errors: errors.map(({ message }) => message),
+  };
+}
+
 /** What the host answers, by what it was asked: one answer behind another where they differ. */
 function noting(host: Host, answers: Seen['answers']): Host {
   const note = (question: string, answer: unknown) => {
@@ -98,7 +113,7 @@ function noting(host: Host, answers: Seen['answers']): Host {
     async stream(argv, onLine, options) {
       const lines: string[] = [];
       const add = (line: string) => {
-        lines.push(line.replace(/^(\S+ +\d+) \d+| use=\d+| id=\d+/g, '$1'));
+        lines.push(withoutTimes(line));
         onLine(line);
       };
       const ended = await host.stream(argv, add, options);
@@ -122,12 +137,16 @@ function noting(host: Host, answers: Seen['answers']): Host {
   };
 }
 
+const withoutTimes = (flow: string): string => flow.replace(/^(\S+ +\d+) \d+| use=\d+| id=\d+/g, '$1');
+
 /** Without what says nothing of the network: times, counters, the other ends of wires, and what IPv6 does by itself. */
-function shapeOf([command]: readonly string[], stdout: string): unknown {
+function shapeOf([command, family]: readonly string[], stdout: string): unknown {
+  if (command === 'conntrack') return stdout.split('\n').map(withoutTimes).sort();
   if (command === 'perl') return [...parseAnswers(Buffer.from(stdout, 'latin1'))];
   if (command === 'iptables-save')
     return stdout.replace(/^# (?:Generated|Completed).*\n|\[\d+:\d+\]/gm, '').split('\n');
-  if (!/^[[{]/.test(stdout)) return stdout.split('\n');
+  if (!/^[[{]/.test(stdout))
+    return stdout.split('\n').filter((line) => !(family === '-6' && / proto kernel /.test(line)));
   return stdout
     .split('\n')
     .filter((line) => line !== '')

@@ -42,6 +42,7 @@ export function yaml({ nics = [UPLINK, SUBNET_A], eips = {}, forwards = [], rout
 }
 
 const RELOAD: Stage = { run: {} };
+const STATUS: Stage = { status: true };
 
 export const ROUTER: Wanted = {
   eips: { '203.0.113.50': '10.10.1.11' },
@@ -66,6 +67,19 @@ export const SCENES: Readonly<Record<string, readonly Stage[]>> = {
     RELOAD,
     { config: 'if_list: []\n' },
     RELOAD,
+  ],
+  'status: of none, of one in force, with flows, and of one that is broken': [
+    { config: yaml(ROUTER) },
+    STATUS,
+    RELOAD,
+    STATUS,
+    flow('203.0.113.50', '10.10.1.11'),
+    flow('203.0.113.70', '10.10.1.70'),
+    STATUS,
+    { command: 'ip route add 8.8.0.0/16 via 10.10.1.9 dev eth1' },
+    { command: 'ip address delete 203.0.113.60/32 dev eth0' },
+    { command: 'iptables-restore --noflush', input: '*filter\n-I FORWARD 1 -d 10.10.1.0/24 -j DROP\nCOMMIT\n' },
+    STATUS,
   ],
   'EIPs that come, go and change places': [
     ...router,
