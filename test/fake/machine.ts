@@ -5,7 +5,7 @@ import { CommandError, HostError, UnsupportedError } from '../../src/errors.ts';
 import type { Host, RunOptions } from '../../src/machine/host.ts';
 import { errno, Files } from './files.ts';
 import { Flows } from './flows.ts';
-import { Netfilter } from './netfilter.ts';
+import { type Backend, Netfilter } from './netfilter.ts';
 import { Network } from './network.ts';
 import { Killed, NotKnown, Refused } from './refused.ts';
 
@@ -24,8 +24,7 @@ export type Call = {
 /** Of a Debian 12, where it finds them. */
 const TOOLS: Readonly<Record<string, string>> = {
   ip: '/usr/bin/ip',
-  'iptables-save': '/usr/sbin/xtables-nft-multi',
-  'iptables-restore': '/usr/sbin/xtables-nft-multi',
+  'iptables-nft-save': '/usr/sbin/xtables-nft-multi',
   nft: '/usr/sbin/nft',
   conntrack: '/usr/sbin/conntrack',
   arping: '/usr/bin/arping',
@@ -59,7 +58,7 @@ export const NICS = [
 export class Machine {
   readonly files = new Files();
   network = new Network();
-  netfilter = new Netfilter();
+  netfilter: Netfilter;
   readonly flows = new Flows();
   readonly tools = new Map(Object.entries(TOOLS));
   boot = 1;
@@ -76,8 +75,11 @@ export class Machine {
   onKilled: (() => void) | undefined;
   readonly #nics: readonly { device: string; mac: string }[];
 
-  constructor(nics: readonly { device: string; mac: string }[] = NICS) {
+  constructor(nics: readonly { device: string; mac: string }[] = NICS, iptables: Backend = 'nft') {
     this.#nics = nics;
+    this.netfilter = new Netfilter(iptables);
+    for (const tool of ['iptables-save', 'iptables-restore'])
+      this.tools.set(tool, `/usr/sbin/xtables-${iptables}-multi`);
     for (const { device, mac } of nics) this.network.plug(device, mac);
     this.#loadConntrack();
     for (const folder of ['/etc', '/run', '/var/lib', '/var/log']) this.files.putFolder(folder);
@@ -87,7 +89,7 @@ export class Machine {
   reboot(): void {
     this.network = new Network();
     for (const { device, mac } of this.#nics) this.network.plug(device, mac);
-    this.netfilter = new Netfilter();
+    this.netfilter = new Netfilter(this.netfilter.backend);
     this.flows.lines = [];
     this.files.drop('/run');
     this.files.putFolder('/run');
@@ -103,7 +105,7 @@ export class Machine {
 
   /** Another one in the same state. */
   copy(): Machine {
-    const other = new Machine(this.#nics);
+    const other = new Machine(this.#nics, this.netfilter.backend);
     other.files.takeFrom(this.files);
     other.network.takeFrom(this.network);
     other.netfilter.takeFrom(this.netfilter);
@@ -206,6 +208,9 @@ export class Machine {
     if (command.startsWith('iptables-save') && (command === 'iptables-save' || counters || only))
       return yield this.netfilter.save(this.#date(), { counters: counters !== undefined, ...(only && { only }) });
     switch (command) {
+      case 'iptables-nft-save':
+        if (this.netfilter.backend === 'legacy') return;
+        break;
       case 'iptables-restore --noflush':
       case 'iptables-restore --noflush --wait 30':
         this.netfilter.restore(input ?? '');
@@ -286,8 +291,14 @@ export class Machine {
         return `00000000-0000-4000-8000-${`${this.boot}`.padStart(12, '0')}\n`;
       case '/proc/1/root/proc/sys/kernel/random/boot_id':
         return undefined;
-      // What the kernel has is built into it; the tables of iptables-legacy are not there.
       case '/proc/net/ip_tables_names':
+        return this.netfilter.backend === 'nft'
+          ? ''
+          : this.netfilter
+              .names()
+              .map((name) => `${name}\n`)
+              .join('');
+      // What the kernel has is built into it.
       case '/proc/modules':
         return '';
       default:

@@ -4,19 +4,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createLab } from '../lab/lab.ts';
-import { Machine } from './machine.ts';
+import { Machine, NICS } from './machine.ts';
+import type { Backend } from './netfilter.ts';
 import { play, type Seen, type Stage } from './scene.ts';
-import { SCENES } from './scenes.ts';
+import { SCENES, WITH_LEGACY } from './scenes.ts';
 
-for (const [name, stages] of Object.entries(SCENES))
-  test(name, async () => {
-    const [inMemory, real] = [await onFake(stages), await onKernel(stages)];
-    for (const [index, seen] of real.entries()) assert.deepEqual(inMemory[index], seen, `run ${index + 1}`);
-    assert.equal(inMemory.length, real.length);
-  });
+for (const [name, stages] of Object.entries(SCENES)) test(name, () => isSame('nft', stages));
+for (const name of WITH_LEGACY) test(`${name}, with iptables-legacy`, () => isSame('legacy', SCENES[name] ?? []));
 
-async function onFake(stages: readonly Stage[]): Promise<Seen[]> {
-  const machine = new Machine();
+async function isSame(iptables: Backend, stages: readonly Stage[]): Promise<void> {
+  const [inMemory, real] = [await onFake(iptables, stages), await onKernel(iptables, stages)];
+  for (const [index, seen] of real.entries()) assert.deepEqual(inMemory[index], seen, `run ${index + 1}`);
+  assert.ok(real.length > 0 && inMemory.length === real.length);
+}
+
+async function onFake(iptables: Backend, stages: readonly Stage[]): Promise<Seen[]> {
+  const machine = new Machine(NICS, iptables);
   const seen = await play(machine.host(), stages, async (seconds) => {
     machine.uptime += seconds;
   });
@@ -24,8 +27,8 @@ async function onFake(stages: readonly Stage[]): Promise<Seen[]> {
   return JSON.parse(JSON.stringify(seen)) as Seen[];
 }
 
-async function onKernel(stages: readonly Stage[]): Promise<Seen[]> {
-  const lab = await createLab({ uplinks: [] });
+async function onKernel(iptables: Backend, stages: readonly Stage[]): Promise<Seen[]> {
+  const lab = await createLab({ uplinks: [], iptables });
   try {
     const tsx = import.meta.resolve('tsx');
     const program = `${import.meta.dirname}/in-lab.ts`;

@@ -280,3 +280,11 @@ export const SCENES: Readonly<Record<string, readonly Stage[]>> = {
     { run: { command: 'rollback', to: 3 } },
   ],
 };
+
+/** Of them, those that are played with iptables-legacy as well. */
+export const WITH_LEGACY: readonly string[] = [
+  'a machine that becomes a router, stays one, and is none any more',
+  'status: of none, of one in force, with flows, and of one that is broken',
+  'EIPs that come, go and change places',
+  'what somebody took away comes again',
+];
