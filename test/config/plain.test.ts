@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { readDocument, type SourceDocument, type Value } from '../../src/config/document.ts';
 import { readPlain } from '../../src/config/plain.ts';
-import { LONG } from '../quick.ts';
+import { LONG, runs } from '../quick.ts';
 
 const PLAIN = `# router 7: 机房
 if_list:
@@ -102,7 +102,7 @@ test('a plain file with any mistake in it is read the same or left', LONG, () =>
       for (const [at, removed, inserted] of edits) text = text.slice(0, at) + inserted + text.slice(at + removed);
       if (agree(text)) read++;
     }),
-    { numRuns: 3000 },
+    runs(3000),
   );
   assert.ok(read > 300, `the quick one read ${read} of 3000`);
 });
@@ -147,6 +147,6 @@ test('any lines that look plain are read the same or left', () => {
     fc.property(fc.array(line, { maxLength: 6 }), fc.constantFrom('', '\n'), (lines, end) => {
       agree(`${lines.map((parts) => parts.join('')).join('\n')}${end}`);
     }),
-    { numRuns: 5000 },
+    runs(5000),
   );
 });

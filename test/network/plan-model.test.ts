@@ -17,6 +17,7 @@ import {
   routeKey,
 } from '../../src/network/state.ts';
 import { describe as line, type Step } from '../../src/network/step.ts';
+import { runs } from '../quick.ts';
 import { config, desired, forward, LINKS, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 import { Machine } from './machine.ts';
 import { trace } from './packet-trace.ts';
@@ -162,7 +163,7 @@ describe('a plan that is carried out', () => {
           assert.deepEqual(chains.sort(), wanted.chains.map(chainKey).sort());
         }
       }),
-      { numRuns: 100 },
+      runs(100),
     );
   });
 
@@ -185,7 +186,7 @@ describe('a plan that is carried out', () => {
           );
         });
       }),
-      { numRuns: 50 },
+      runs(50),
     );
   });
 
@@ -212,7 +213,7 @@ describe('a plan that is carried out', () => {
           }
         });
       }),
-      { numRuns: 25 },
+      runs(25),
     );
   });
 });
