@@ -38,6 +38,8 @@ export type Context = {
   askEarly?: () => Promise<Early | undefined>;
   /** `environment` is added to that of every command the host runs. */
   host: (environment?: Readonly<Record<string, string>>) => Host;
+  /** In which runs take turns; `/run/kylin-vr` where it is not said. */
+  lockFolder?: string;
   /** The compiler sees to it that all that is printed is visible. */
   stdout: (text: Shown) => void;
   stderr: (text: Shown) => void;

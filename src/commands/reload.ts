@@ -78,7 +78,7 @@ export async function runInTurn(
     unrecorded,
   } = await takeTurn<Report>(
     {
-      dir: PATHS.run,
+      dir: context.lockFolder ?? PATHS.run,
       command: request.command,
       trigger: request.trigger,
       timeoutMs: options.lockTimeout * 1000,

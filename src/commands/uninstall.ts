@@ -134,7 +134,7 @@ async function flush(context: Context, options: UninstallOptions, progress: Prog
   const { config } = parsed;
   const convergence = await withLock(
     {
-      dir: PATHS.run,
+      dir: context.lockFolder ?? PATHS.run,
       command: 'uninstall --flush',
       trigger: 'operator',
       timeoutMs: options.lockTimeout * 1000,

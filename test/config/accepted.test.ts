@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Accepted } from '../../src/config/accepted.ts';
 import { loadChanged } from '../../src/config/load.ts';
+import { LONG } from '../quick.ts';
 
 const GOOD = `# router 7
 if_list:
@@ -69,7 +70,7 @@ test('what an entry meant then it means now', async () => {
   );
 });
 
-test('any lines taken out, put elsewhere, or written twice: as read anew', async () => {
+test('any lines taken out, put elsewhere, or written twice: as read anew', LONG, async () => {
   const lines = GOOD.split('\n');
   const place = fc.nat(lines.length - 1);
   let valid = 0;
@@ -90,7 +91,7 @@ test('any lines taken out, put elsewhere, or written twice: as read anew', async
   assert.ok(valid > 200, `${valid} of 2000 were valid`);
 });
 
-test('any characters changed, and then changed again: as read anew', async () => {
+test('any characters changed, and then changed again: as read anew', LONG, async () => {
   const piece = fc.constantFrom(
     '',
     '1',

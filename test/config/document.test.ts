@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseConfig } from '../../src/config/parse.ts';
+import { LONG } from '../quick.ts';
 import { errorsOf, warningsOf } from './issues.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -208,7 +209,7 @@ test('an alias bomb is refused at once', () => {
   assert.ok(performance.now() - started < 10_000);
 });
 
-test('brackets nested without end are refused', () => {
+test('brackets nested without end are refused', LONG, () => {
   assert.match(errorsOf(`if_list: ${'['.repeat(100_000)}`).join(), /is nested too deeply/);
   for (const pairs of ['a: b: ', '&a a: *a : '])
     for (const times of [3000, 50_000])

@@ -6,6 +6,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { editConfig } from '../../src/config/edit.ts';
 import { parseConfig } from '../../src/config/parse.ts';
+import { runs } from '../quick.ts';
 
 const nameOf = (n: number): string => `198.51.100.${n}=10.0.0.${n}`;
 
@@ -124,7 +125,7 @@ describe('an edit, whatever way the file is written', () => {
               left.filter((entry) => !entry.left).map(({ n }) => n),
             );
           }),
-          { numRuns: 60 },
+          runs(60),
         ));
 
       it(`${hand}; ${around}: adds a line and changes none, and takes it away again`, () =>
@@ -136,7 +137,7 @@ describe('an edit, whatever way the file is written', () => {
             assert.equal(edit(after, 'remove', '198.51.100.201', '198.51.100.202'), before);
             if (hand.startsWith('JSON') && around === 'as it is') JSON.parse(after);
           }),
-          { numRuns: 60 },
+          runs(60),
         ));
     }
 });

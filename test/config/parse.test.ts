@@ -5,6 +5,7 @@ import { stringify } from 'yaml';
 import type { Config, Nic } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { formatIpv4, ipv4 } from '../../src/network/ipv4.ts';
+import { LONG } from '../quick.ts';
 import { errorsOf } from './issues.ts';
 
 /** A router in service, as 0.1 was given it. */
@@ -80,7 +81,7 @@ test('10,000 EIPs take a time in proportion', () => {
   assert.ok(performance.now() - started < 20_000);
 });
 
-test('40,000 EIPs may be written in any way', () => {
+test('40,000 EIPs may be written in any way', LONG, () => {
   const eips = Array.from({ length: 40_000 }, (_, n) => ({
     eip: formatIpv4(ipv4('198.18.0.0') + n),
     'vm-ip': formatIpv4(ipv4('10.0.0.0') + n),
@@ -97,7 +98,7 @@ test('40,000 EIPs may be written in any way', () => {
     assert.deepEqual([text.length > 1_600_000, errorsOf(text).slice(0, 3)], [true, []]);
 });
 
-test('what YAML makes much of is counted before it sees it; of less than that every mistake is listed', () => {
+test('what YAML makes much of is counted before it sees it; of less than that every mistake is listed', LONG, () => {
   const many = (piece: string, times: number) => `if_list: []\neip_list: [\n${piece.repeat(times)}`;
   const tooMany =
     'must not have more than 400000 commas, brackets, colons, dashes, quoted texts and lines together, has more from here on';
@@ -111,7 +112,7 @@ test('what YAML makes much of is counted before it sees it; of less than that ev
   assert.equal(errorsOf(`if_list: []\neip_list:\n${'- { eip: 1 }\n'.repeat(30_000)}`).length, 60_000);
 });
 
-test('100,000 mistakes on one line of any kind take a time in proportion', () => {
+test('100,000 mistakes on one line of any kind take a time in proportion', LONG, () => {
   for (const piece of ['&a ', '!a ', '* ', '& ', '? ', "'a' ", '!a x,']) {
     const started = performance.now();
     errorsOf(`if_list: [${piece.repeat(100_000)}`);
@@ -120,7 +121,7 @@ test('100,000 mistakes on one line of any kind take a time in proportion', () =>
   }
 });
 
-test('10,000 mistakes on one line take a time in proportion', () => {
+test('10,000 mistakes on one line take a time in proportion', LONG, () => {
   const started = performance.now();
   assert.equal(
     errorsOf(JSON.stringify({ if_list: [], eip_list: Array(10_000).fill({ eip: '🦊', 'vm-ip': 1 }) })).length,
@@ -259,7 +260,7 @@ test('a file with any piece cut out or put in never throws, and its issues have 
   );
 });
 
-test('no text and no bytes make it throw', () => {
+test('no text and no bytes make it throw', LONG, () => {
   fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => typeof parseConfig(text).ok === 'boolean'));
   fc.assert(fc.property(fc.uint8Array(), (bytes) => typeof parseConfig(bytes).ok === 'boolean'));
   const yaml = fc.json().map((json) => `if_list: ${json}\neip_list: [${json}]\nsnat_list:\n  - ${json}\n`);

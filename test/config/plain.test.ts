@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { readDocument, type SourceDocument, type Value } from '../../src/config/document.ts';
 import { readPlain } from '../../src/config/plain.ts';
+import { LONG, runs } from '../quick.ts';
 
 const PLAIN = `# router 7: 机房
 if_list:
@@ -85,7 +86,7 @@ test('bytes that are no UTF-8 are left to the YAML parser', () => {
   assert.equal(readPlain(Uint8Array.of(105, 58, 32, 91, 93, 32, 35, 0xff)), undefined);
 });
 
-test('a plain file with any mistake in it is read the same or left', () => {
+test('a plain file with any mistake in it is read the same or left', LONG, () => {
   const piece = fc.constantFrom(
     ...' |  |\n|\n\n|\n  - |\n- |:|: |#| #|"|\'|[]|[|{|}|,|&a|*a|!|?|%|@|`|0|7|1e3|0x1f|.|-|_|~|null|true|\t|\r|\r\n|---\n|...\n|<<|é|\ufeff'.split(
       '|',
@@ -101,7 +102,7 @@ test('a plain file with any mistake in it is read the same or left', () => {
       for (const [at, removed, inserted] of edits) text = text.slice(0, at) + inserted + text.slice(at + removed);
       if (agree(text)) read++;
     }),
-    { numRuns: 3000 },
+    runs(3000),
   );
   assert.ok(read > 300, `the quick one read ${read} of 3000`);
 });
@@ -146,6 +147,6 @@ test('any lines that look plain are read the same or left', () => {
     fc.property(fc.array(line, { maxLength: 6 }), fc.constantFrom('', '\n'), (lines, end) => {
       agree(`${lines.map((parts) => parts.join('')).join('\n')}${end}`);
     }),
-    { numRuns: 5000 },
+    runs(5000),
   );
 });

@@ -11,6 +11,7 @@ import {
 } from '../../src/dialects/filters.ts';
 import { stopOf } from '../../src/network/walk.ts';
 import { ShapeError } from '../../src/shape.ts';
+import { runs } from '../quick.ts';
 
 test('rules of iptables go by devices and addresses, or ask for more', () => {
   const rules = [
@@ -144,6 +145,6 @@ test('whatever nft prints is read or refused', () => {
           assert.ok(error instanceof ShapeError, String(error));
         }
     }),
-    { numRuns: 2000 },
+    runs(2000),
   );
 });

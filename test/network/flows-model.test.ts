@@ -15,6 +15,7 @@ import { hostPart, ipv4, withinAny } from '../../src/network/ipv4.ts';
 import type { ObservedLink } from '../../src/network/nics.ts';
 import type { NetworkState } from '../../src/network/state.ts';
 import type { Ways } from '../../src/network/translation.ts';
+import { runs } from '../quick.ts';
 import { config, desired, forward, LINKS, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK, without } from './fixtures.ts';
 import { courseBy, entryOf, modelOf } from './flowing.ts';
 import type { Packet } from './packet-trace.ts';
@@ -198,7 +199,7 @@ describe('an entry that the rules make', () => {
           }
         },
       ),
-      { numRuns: 200 },
+      runs(200),
     );
   });
 
@@ -228,7 +229,7 @@ describe('an entry that the rules make', () => {
           }
         },
       ),
-      { numRuns: 200 },
+      runs(200),
     );
   });
 });
@@ -259,7 +260,7 @@ describe('what conntrack -D takes together', () => {
           }
         },
       ),
-      { numRuns: 100 },
+      runs(100),
     );
   });
 });

@@ -11,6 +11,7 @@ import type { ManagedDevice, Observation } from '../../src/network/observation.t
 import { planSteps } from '../../src/network/plan.ts';
 import { addressKey, emptyState, type NetworkState, routeTargetKey } from '../../src/network/state.ts';
 import type { Step } from '../../src/network/step.ts';
+import { runs } from '../quick.ts';
 import { config, desired, LINKS, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 import { emptyObservation, isFirewallStep, Machine } from './machine.ts';
 import { address, route, state } from './planning.ts';
@@ -382,7 +383,7 @@ describe('a plan that is carried out with NetworkManager', () => {
           assert.deepEqual(planSteps(wanted, machine.observe(wanted)).map(line), []);
         }
       }),
-      { numRuns: 200 },
+      runs(200),
     );
   });
 

@@ -18,6 +18,7 @@ import {
   routeKey,
 } from '../../src/network/state.ts';
 import type { Step } from '../../src/network/step.ts';
+import { runs } from '../quick.ts';
 import { config, desired, forward, LINKS, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 import { Machine } from './machine.ts';
 import { trace } from './packet-trace.ts';
@@ -169,7 +170,7 @@ describe('a plan that is carried out', () => {
           assert.deepEqual(chains.sort(), wanted.chains.map(chainKey).sort());
         }
       }),
-      { numRuns: 100 },
+      runs(100),
     );
   });
 
@@ -192,7 +193,7 @@ describe('a plan that is carried out', () => {
           );
         });
       }),
-      { numRuns: 50 },
+      runs(50),
     );
   });
 
@@ -219,7 +220,7 @@ describe('a plan that is carried out', () => {
           }
         });
       }),
-      { numRuns: 25 },
+      runs(25),
     );
   });
 });

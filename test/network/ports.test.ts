@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Forward, Protocol } from '../../src/config/config.ts';
 import { isShiftedRange, portChains, portsChainName, singlePorts } from '../../src/network/ports.ts';
+import { runs } from '../quick.ts';
 import { forward } from './fixtures.ts';
 import { destinationOf } from './packet-trace.ts';
 
@@ -104,7 +105,7 @@ describe('the ports of an EIP', () => {
           for (const protocol of ['tcp', 'udp'] as const)
             assert.equal(lead(protocol, port), wanted(forwards, protocol, port), `${protocol} ${port}`);
       }),
-      { numRuns: 150 },
+      runs(150),
     );
   });
 
@@ -113,7 +114,7 @@ describe('the ports of an EIP', () => {
       fc.property(disjoint, (forwards) =>
         assert.deepEqual(portChains(EIP, forwards.toReversed()), portChains(EIP, forwards)),
       ),
-      { numRuns: 50 },
+      runs(50),
     );
   });
 });

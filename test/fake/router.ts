@@ -1,0 +1,79 @@
+// A router on the machine in memory: runs on it, and its network as text that a network engineer can read.
+
+import assert from 'node:assert/strict';
+import { PATHS } from '../../src/machine/paths.ts';
+import type { RunRequest } from '../../src/order.ts';
+import { type Report, run } from '../../src/reconcile.ts';
+import { Machine } from './machine.ts';
+import { ROUTER, yaml } from './scenes.ts';
+
+/** A run from its first question to its report. No question may be one that the machine does not know. */
+export async function runOn(machine: Machine, request: Partial<RunRequest> = {}): Promise<Report> {
+  const report = await run(machine.host(), requestOf(request));
+  assert.deepEqual(machine.notKnown, []);
+  return report;
+}
+
+export const requestOf = (request: Partial<RunRequest> = {}): RunRequest => ({
+  ...{ command: 'reload', trigger: 'operator', configPath: PATHS.config },
+  ...request,
+});
+
+export const within = (seconds: number): Pick<RunRequest, 'confirmWithin'> => ({
+  confirmWithin: { seconds, takeBack: (run) => ['/usr/bin/kylin-vr', 'rollback', '--unconfirmed', run] },
+});
+
+/** A machine with this configuration, which no run has seen yet. */
+export function machineWith(config = yaml(ROUTER)): Machine {
+  const machine = new Machine();
+  machine.configure(config);
+  return machine;
+}
+
+export async function routerWith(config?: string): Promise<Machine> {
+  const machine = machineWith(config);
+  assert.equal((await runOn(machine)).exitStatus, 0);
+  return machine;
+}
+
+/** Links, addresses, routes, settings, rules without counters, and profiles. */
+export function networkOf({ network, netfilter, files }: Machine): string {
+  const paths = ['/etc/sysconfig', '/etc/NetworkManager'].flatMap((folder) => files.below(folder));
+  return [
+    ...network.links.map(({ device, up, mtu }) => `link ${device} ${up ? 'up' : 'down'} mtu ${mtu}`),
+    ...network.addresses.map(({ device, local, prefix }) => `address ${local}/${prefix} on ${device}`),
+    network.ask(['route', 'show', 'table', 'all'], { family: '4', oneline: true }),
+    // Those of conntrack come with it.
+    ...[...network.settings].flatMap(([key, value]) =>
+      key.startsWith('net/netfilter/') && value === '0' ? [] : [`${key} = ${value}`],
+    ),
+    ...[...netfilter.tables].flatMap(([table, chains]) =>
+      [...chains.values()].flatMap(({ name, policy, rules }) => [
+        ...(policy === undefined ? [`${table} chain ${name}`] : []),
+        ...rules.map(({ text }) => `${table} -A ${name} ${text}`),
+      ]),
+    ),
+    ...paths.flatMap(
+      (path) =>
+        files
+          .text(path)
+          ?.split('\n')
+          .map((line) => `${path}: ${line}`) ?? [],
+    ),
+  ].join('\n');
+}
+
+/** Lines that one of the two has, and the other has not. */
+export function differences(one: Machine, other: Machine): string[] {
+  const [lines, others] = [networkOf(one).split('\n'), networkOf(other).split('\n')];
+  return [
+    ...lines.filter((line) => !others.includes(line)).map((line) => `+ ${line}`),
+    ...others.filter((line) => !lines.includes(line)).map((line) => `- ${line}`),
+  ];
+}
+
+export const addressesOf = ({ network }: Machine, device: string): string[] =>
+  network.addresses.filter((address) => address.device === device).map(({ local, prefix }) => `${local}/${prefix}`);
+
+export const messagesOf = ({ errors, warnings }: Report): string[] =>
+  [...errors, ...warnings].map(({ message }) => message);
