@@ -166,6 +166,8 @@ function asCommands(step: IpStep): string[][] | undefined {
   if (args !== undefined) return [args];
   if (step.kind !== 'move-foreign') return undefined;
   const lines = batchLine(step);
+  // One without a gateway would be of IPv4.
+  if (step.foreign.kind === 'nexthop' && step.foreign.family === 6) return [['-6', ...lines.split(' ')]];
   return byNumbers(lines) === undefined ? lines.split('\n').map((line) => line.split(' ')) : undefined;
 }
 

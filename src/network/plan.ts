@@ -1,7 +1,7 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
-import { byHop, bySomeOther, type Foreign } from '../dialects/foreign.ts';
+import { byHop, bySomeOther, type Foreign, isByObject } from '../dialects/foreign.ts';
 import { halfOf } from '../dialects/iptables.ts';
 import { canGo } from '../dialects/nft.ts';
 import { asManagerReads, profileUuid } from '../dialects/renderer.ts';
@@ -10,6 +10,7 @@ import { advertisedRoutes, isAdvertised } from './hearing.ts';
 import { asLate, gateDevices, holdBack } from './hold.ts';
 import { roomForIpv6 } from './ipv6.ts';
 import { neighbourMoves } from './neighbour-moves.ts';
+import { asksForAddress, nexthopMoves } from './nexthop-moves.ts';
 import type { ObservedLink } from './nics.ts';
 import { type Claim, movedKey, type Observation } from './observation.ts';
 import { losesAll, routeMoves, routesBehind } from './route-moves.ts';
@@ -65,6 +66,12 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   const moves = planPorts(desired, observation);
   const { early, late } = splitRemovals(addresses.extra, desired, observation);
   const routes = planRoutes(desired, observation, early);
+  const nexthops = nexthopMoves(desired, observation, addresses.extra);
+  const asking = new Set(nexthops.before.filter(asksForAddress).map(({ foreign }) => foreign.device));
+  const [addressesAhead, ports] = parted(
+    moves.ports,
+    (step) => step.kind === 'move-foreign' && step.foreign.kind === 'address' && asking.has(step.foreign.device),
+  );
   const moved = [
     ...neighbourMoves(desired, observation, addresses.extra),
     ...routeMoves(desired, observation, addresses.extra).steps,
@@ -90,7 +97,10 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...moves.before,
     ...links.filter(({ kind }) => kind !== 'set-link-down'),
     ...addresses.missing.map((address): Step => ({ kind: 'add-address', address })),
-    ...moves.ports,
+    ...addressesAhead,
+    ...nexthops.before,
+    ...ports,
+    ...nexthops.after,
     ...[
       ...observation.cutOff.filter(({ device }) => desired.links.some((link) => link.device === device)),
       ...routesBehind(addresses.missing, addresses.extra, desired, observation),
@@ -212,7 +222,7 @@ function planPorts(desired: NetworkState, observation: Observation) {
   const on = (device: string) => onBridges.filter((each) => each.device === device);
   const foreign = (device: string) =>
     on(device)
-      .filter((each) => each.family === 6 && (each.global || isGiven(each)))
+      .filter((each) => each.family === 6 && (each.global || isGiven(each)) && !isByObject(each))
       .filter((each) => !(hearing.has(device) && isAdvertised(each)))
       .filter(canStay);
   const withoutAdvertised = (from: string, to: string): Step[] =>
