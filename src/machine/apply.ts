@@ -201,7 +201,9 @@ async function applyBatch(host: Host, batch: Batch, warnings: string[]): Promise
       warnings.push(...(await applyProfiles(host, batch.steps)));
       return;
     case 'advertised': {
-      const lines = batch.steps.map(({ foreign }) => `route delete ${foreign.words}\n`);
+      const lines = batch.steps.map(({ foreign: { kind, device, words } }) =>
+        kind === 'address' ? `address delete ${words.split(' ', 1)[0]} dev ${device}\n` : `route delete ${words}\n`,
+      );
       // They go by themselves, too.
       await host.run(['ip', '-6', '-force', '-batch', '-'], { input: lines.join(''), accept: [1, 2] });
       return;

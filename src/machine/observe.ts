@@ -401,7 +401,12 @@ export async function observe(
     moves ? readNexthops(host, onPorts) : [],
   ]);
   const onBridges = [...routed, ...neighbours, ...nexthops];
-  const hearing = await readHearing(host, [...desired.ports, ...bridged.ports], machine, desired.sysctls);
+  const hearing = await readHearing(
+    host,
+    [...desired.ports, ...bridged.ports, ...bridged.formerPorts],
+    machine,
+    desired.sysctls,
+  );
   const moved = new Set(machine.owned.moved);
   const onRenamed = onBridges.flatMap((each) => {
     const device = renamed.get(each.device);

@@ -54,7 +54,7 @@ export function nexthopMoves(desired: NetworkState, observation: Observation, go
       const isTold = isIn(networksOn(to), via);
       const isTheirs = isIn(here, via) || (isBack && !ends && !moved.has(movedKey(foreign)));
       // The kernel asks for what leads there.
-      const isUnknown = (isHeard || (isBack && to !== port)) && isGlobal6(via);
+      const isUnknown = (isHeard || (isBack && (to !== port || observation.managers.size > 0))) && isGlobal6(via);
       if (!isTold && (isTheirs || isUnknown)) {
         found.staying.push(foreign);
         continue;

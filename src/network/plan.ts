@@ -13,7 +13,7 @@ import { neighbourMoves } from './neighbour-moves.ts';
 import { asksForAddress, nexthopMoves } from './nexthop-moves.ts';
 import type { ObservedLink } from './nics.ts';
 import { type Claim, movedKey, type Observation } from './observation.ts';
-import { losesAll, routeMoves, routesBehind } from './route-moves.ts';
+import { coursesOf, losesAll, routeMoves, routesBehind } from './route-moves.ts';
 import {
   type Address,
   addressKey,
@@ -113,6 +113,8 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     // It takes routes along, which then cannot be removed.
     ...links.filter(({ kind }) => kind === 'set-link-down'),
   ];
+  const returns = planReturns(desired, observation, moved);
+  const [waiting, atOnce] = parted(changes, waitsFor(returns, changes));
   const carriers = carriersOf([...removals, ...changes], desired, observation);
   const carried = (by: Carrier, steps: readonly Step[]) => steps.filter((step) => carriers.get(step) === by);
   const byManager = planManaged(desired, observation, files, carried('networkmanager', [...removals, ...changes]));
@@ -123,13 +125,15 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     byManager.length === 0 && !isMoving ? [held.now, []] : keepGuards(held.now, observed.chains);
   // One more call of iptables-restore comes anyhow.
   const [then, rest] = held.late.length === 0 ? [afterwards, []] : [[], [...afterwards.map(asLate), ...held.late]];
-  const settings = planSysctls(settable(desired, observed), observed.sysctls);
+  const [heardThen, settings] = parted(planSysctls(settable(desired, observed), observed.sysctls), ({ key }) =>
+    returns.some(({ device }) => key.startsWith(`net/ipv6/conf/${device}/`)),
+  );
   // A subnet that comes where the uplink goes has no rule that gives it a source.
   const [opening, last] = held.isEnd
     ? [[], [...settings.filter(opensWay).map(asLate), ...rest]]
     : [settings.filter(opensWay), rest];
-  const returns = planReturns(desired, observation, moved);
-  const [filesNow, filesThen] = returns.length === 0 ? [files, []] : keepReturning(files, desired, observed, returns);
+  const [filesNow, filesThen] =
+    returns.length === 0 ? [files, []] : keepReturning(files, desired, observed, returns, waiting);
 
   return [
     ...settings.filter((step) => !opensWay(step)),
@@ -142,15 +146,18 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
       .filter(canGo)
       .map((unreadable): Step => ({ kind: 'remove-unreadable-rules', unreadable })),
     ...opening,
-    ...carried('ip', changes),
+    ...carried('ip', atOnce),
     ...byManager,
-    ...carried('ip, afterwards', changes),
+    ...carried('ip, afterwards', atOnce),
+    ...returns.flatMap(({ device }) => heardBefore(device, observation)),
     ...returns,
+    ...heardThen,
+    ...waiting,
     ...planConfiguration(files, [...released, ...byManager, ...returns], observation),
     ...filesThen,
     ...then,
     ...observation.lost.filter(hasPlace(desired, observation)).map((foreign): Step => ({ kind: 'put-back', foreign })),
-    ...planQuestions(moves.asks, settings),
+    ...planQuestions(moves.asks, [...heardThen, ...settings]),
     ...planAnnouncements(addresses.missing, desired, observation),
     ...last,
   ];
@@ -190,6 +197,27 @@ function planReturns(desired: NetworkState, { state, managers }: Observation, mo
 }
 
 /**
+ * NetworkManager does not find our profile on a NIC that has IPv6, which that leaves alone: it makes one of its own, and goes by that. The
+ * bridge that it comes from goes behind it.
+ */
+function waitsFor(returns: readonly Return[], changes: readonly Step[]): (step: Step) => boolean {
+  const returned = new Set(returns.map(({ device }) => device));
+  const isOfIpv6 = (step: Step) =>
+    step.kind === 'move-foreign' &&
+    step.foreign.family === 6 &&
+    step.foreign.kind !== 'nexthop' &&
+    returned.has(step.to);
+  const waits = changes.some(isOfIpv6);
+  return (step) => isOfIpv6(step) || (waits && step.kind === 'remove-bridge');
+}
+
+/** What the NIC heard before it was a port is there until it expires. */
+const heardBefore = (device: string, { onBridges, hearing }: Observation): Step[] =>
+  onBridges
+    .filter((each) => each.device === device && hearing.has(device) && each.kind === 'address' && isAdvertised(each))
+    .map((foreign): Step => ({ kind: 'remove-advertised', foreign, to: device }));
+
+/**
  * What NetworkManager leaves alone has to be out of our file before it takes it back, and known until it has done so: by the
  * network alone the next run after one that was killed would not see that something is left to do.
  */
@@ -198,9 +226,11 @@ function keepReturning(
   desired: NetworkState,
   observed: NetworkState,
   returns: readonly Return[],
+  waiting: readonly Step[],
 ): [now: Step[], then: Step[]] {
+  const bridges = waiting.flatMap((step) => (step.kind === 'move-foreign' ? [step.foreign.device] : []));
   const meanwhile = unmanagedFiles(
-    desired.released,
+    [...new Set([...desired.released, ...bridges])],
     returns.map(({ device }) => device),
   ).filter((file) => !observed.files.some(({ path, content }) => path === file.path && content === file.content));
   return [
@@ -249,13 +279,13 @@ function planPorts(desired: NetworkState, observation: Observation) {
         }),
       );
   const courses = [
-    ...ports.extra.map((port) => {
-      const ends = goes({ name: port.bridge, type: port.type });
-      const things = foreign(port.bridge).filter(
-        (each) => moved.has(movedKey(each)) || (ends && each.kind === 'route'),
-      );
-      return { from: port.bridge, to: holderOf(port), things, ends };
-    }),
+    ...coursesOf(desired, observation)
+      .filter(({ isBack }) => isBack)
+      .map(({ from, to }) => {
+        const ends = bridges.extra.some((bridge) => bridge.name === from && goes(bridge));
+        const things = foreign(from).filter((each) => moved.has(movedKey(each)) || (ends && each.kind === 'route'));
+        return { from, to, things, ends };
+      }),
     ...desired.ports.map(({ device, bridge }) => ({ from: device, to: bridge, things: foreign(device), ends: false })),
   ];
   return {
