@@ -345,6 +345,13 @@ export function routesGo(kind: Kind): void {
       assert.deepEqual(await entered(), moved);
       assert.equal((await lab.kylin('rollback')).status, 0);
       assert.deepEqual([await entered(), await reached()], [found, 0]);
+      // Who takes one away while the change waits has decided.
+      await lab.configure(keeping(onBridge));
+      assert.equal((await lab.kylin('reload', '--confirm-within', '60')).status, 0);
+      await shell(lab, 'ip neighbour delete 2001:db8::1 dev br-ex; ip neighbour delete proxy 203.0.113.78 dev br-ex');
+      assert.equal((await lab.kylin('rollback')).status, 0);
+      const left = found.filter((line) => !/^(2001:db8::1|203\.0\.113\.78) /.test(line));
+      assert.deepEqual([await entered(), left.length < found.length], [left, true]);
     });
 
     it('of IPv6 go along in every table', async (t) => {
