@@ -113,6 +113,41 @@ describe('a bridge that nothing passes through', { concurrency: 2 }, () => {
       assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
     });
 
+  for (const [times, end] of [
+    [1, 'rolled-back'],
+    [99, 'failed'],
+  ] as const)
+    it(`while Open vSwitch is silent, ${times === 1 ? 'once' : 'for longer'}: the port is taken out, or said to be there`, async (t) => {
+      const lab = await labOf(t, ovs);
+      await reload(lab, elastic.config);
+      await shell(lab, `${ovs.make} -- set port br-ex tag=100`);
+      const found = await networkOf(lab.router);
+      const ports = () => shell(lab, 'ovs-vsctl --timeout=10 list-ports br-ex');
+      const script = (await lab.router.read('/usr/bin/ovs-vsctl')) ?? '';
+      const silent = `#!/bin/sh
+left=$(cat /run/silent 2> /dev/null)
+case "$*" in *'list Bridge'*) [ "\${left:-0}" = 0 ] || { echo $((left - 1)) > /run/silent; exit 1; } ;; esac
+`;
+      await lab.router.write('/usr/bin/ovs-vsctl', script.replace('#!/bin/sh\n', silent), 0o755);
+      await lab.configure(onBridge(ovs));
+      const running = json(lab, 'reload');
+      while ((await ports()) === '') await sleep(50);
+      // Its gateway is asked by now.
+      await sleep(4000);
+      await shell(lab, `echo ${times} > /run/silent`);
+      const { status, result, warnings } = await running;
+      assert.deepEqual([status, result], [69, end]);
+      if (end === 'failed')
+        says(
+          warnings,
+          /^eth0 may be a port of br-ex still: Open vSwitch is silent: it does not answer: .*; the next reload tries again$/m,
+        );
+      await shell(lab, 'rm -f /run/silent');
+      if (end === 'failed') assert.equal((await json(lab, 'reload', '--trigger', 'timer')).status, 0);
+      assert.deepEqual([await ports(), await reached(lab)], ['', true]);
+      if (end === 'rolled-back') assert.equal(await networkOf(lab.router), found);
+    });
+
   it('a switch that lets other MACs pass only: taken back, there and back', async (t) => {
     const lab = await labOf(t, linux);
     await reload(lab, elastic.config);
