@@ -4,7 +4,7 @@ import type { Renderer } from './dialects/renderer.ts';
 import type { Seen } from './machine/observe.ts';
 import type { Owned } from './machine/recorded.ts';
 import type { FlowModel } from './network/flows.ts';
-import type { BoundNic } from './network/nics.ts';
+import type { BoundNic, OnBridge } from './network/nics.ts';
 import type { Left } from './network/return.ts';
 import type { NetworkState } from './network/state.ts';
 import type { Step } from './network/step.ts';
@@ -24,6 +24,8 @@ export type Convergence = {
   isUnwritable?: boolean;
   /** Of one that was unchanged: what its flows are held against. */
   flowModel?: () => FlowModel;
+  /** Of one that was unchanged: NICs whose gateways are asked where somebody asks for a run. */
+  onBridges?: OnBridge[];
   /** What is foreign, went, and could not be put back, and what of ours could not be taken away: the next run tries again. */
   lost?: string[];
   /** Of one that changed something: what is to come back where that is taken back. */

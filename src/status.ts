@@ -25,7 +25,7 @@ import { unitFault } from './machine/units.ts';
 import { ledElsewhere } from './machine/ways.ts';
 import { ipv4 } from './network/ipv4.ts';
 import { brokenBy, portsAsked } from './network/mapped.ts';
-import { faultyNics } from './network/nics.ts';
+import { faultyNics, onBridges, usedNics } from './network/nics.ts';
 import { reachOf, type State } from './network/reach.ts';
 import { describe, type Step } from './network/step.ts';
 import type { Report } from './reconcile.ts';
@@ -183,7 +183,7 @@ async function markSilent(
 ): Promise<Issue[]> {
   if (!found.binding.bound.some(({ bridge }) => bridge !== undefined)) return [];
   const { silentGateways } = await import('./gateways.ts');
-  const silent = await silentGateways(host, found);
+  const silent = await silentGateways(host, onBridges(usedNics(found.binding), found.machine.addresses));
   const macs = new Set(silent.map(({ nic }) => nic.mac));
   const mapped = macs.has(uplinkOf(config)?.mac ?? '') ? [...eips, ...forwards] : [];
   for (const each of [...nics.filter(({ mac }) => macs.has(mac)), ...mapped])

@@ -209,6 +209,64 @@ case "$*" in *'list Bridge'*) [ "\${left:-0}" = 0 ] || { echo $((left - 1)) > /r
     assert.equal((await json(lab, 'reload', '--trigger', 'timer')).result, 'unchanged');
   });
 
+  for (const kind of [linux, ovs])
+    it(`a reload with nothing to do says so, and one of the timer does not ask: ${kind.type}`, async (t) => {
+      const lab = await labOf(t, kind);
+      await reload(lab, onBridge(kind));
+      const pure = await reload(lab, onBridge(kind));
+      assert.deepEqual([pure.result, pure.warnings], ['unchanged', []]);
+      await lab.host('out').run(['ip', 'link', 'set', 'eth0', 'arp', 'off'], { check: true });
+      const SILENT = new RegExp(
+        `^the gateway ${out} does not answer by ARP on br-ex, so that nothing passes: look at `,
+        'm',
+      );
+      // What the last run found is known, or not.
+      for (const forget of [':', 'rm -f /run/kylin-vr/quiet', ':']) {
+        await shell(lab, forget);
+        const { result, warnings } = await reload(lab, onBridge(kind));
+        assert.equal(result, 'unchanged');
+        says(warnings, SILENT);
+        assert.deepEqual((await json(lab, 'reload', '--trigger', 'timer')).warnings, []);
+      }
+      await lab.host('out').run(['ip', 'link', 'set', 'eth0', 'arp', 'on'], { check: true });
+      assert.deepEqual((await reload(lab, onBridge(kind))).warnings, []);
+    });
+
+  it('ports of others with a tag are named', async (t) => {
+    const lab = await labOf(t, ovs);
+    await reload(lab, elastic.config);
+    await shell(
+      lab,
+      `${ovs.make} -- add-port br-ex vlan7 tag=7 -- set Interface vlan7 type=internal -- set port br-ex tag=100`,
+    );
+    const [status, , message] = await refused(lab, onBridge(ovs));
+    assert.equal(status, 69);
+    const [, named = ''] = /; ports of it with a tag: ([^;]+);/.exec(message) ?? [];
+    assert.deepEqual(named.split(', ').sort(), ['br-ex (100)', 'vlan7 (7)'], message);
+  });
+
+  for (const kind of [linux, ovs])
+    it(`a NIC that is pulled while its gateway is asked is pending: ${kind.type}`, async (t) => {
+      const lab = await labOf(t, kind);
+      await reload(lab, elastic.config);
+      await shell(lab, `${kind.make}; ${kind.mac}`);
+      await stops(lab, MAC);
+      await lab.configure(onBridge(kind));
+      const running = json(lab, 'reload');
+      await sleep(4000);
+      await lab.router.unplug(NICS.public);
+      const { status, result, errors, warnings } = await running;
+      assert.deepEqual([status, result, errors], [0, 'changed', []], JSON.stringify(warnings));
+      const { nics } = await json<State>(lab, 'status');
+      assert.equal(nics[0]?.state, 'pending');
+      assert.equal(await carrier(lab), '');
+      assert.equal((await reload(lab, onBridge(kind))).result, 'unchanged');
+      await stops(lab);
+      await lab.router.plug(NICS.public);
+      await reload(lab, onBridge(kind));
+      assert.deepEqual([await carrier(lab), await reached(lab)], ['br-ex', true]);
+    });
+
   it('a gateway that did not answer before is no reason', async (t) => {
     const lab = await labOf(t, linux);
     await reload(lab, elastic.config);
