@@ -11,7 +11,7 @@ import { waysFor } from './machine/flow-record.ts';
 import { readLastGood } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import type { Order, RunRequest } from './order.ts';
-import { rememberQuiet } from './quiet.ts';
+import { rememberQuiet, silences } from './quiet.ts';
 import type { Known } from './reconcile.ts';
 import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
 import { isAutomatic } from './trigger.ts';
@@ -38,6 +38,8 @@ export async function bringInLine(
   // What was seen before was not asked.
   if (configWarnings !== undefined && seen === undefined)
     await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
+  // Later: another run is not to say it again where it holds no more.
+  if (isAsked) warnings.push(...(await silences(host, convergence)));
   return { ...convergence, warnings: [...warnings, ...convergence.warnings] };
 }
 

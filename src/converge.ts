@@ -21,6 +21,7 @@ import type { Owned } from './machine/recorded.ts';
 import { countRemovals, forgetGone } from './machine/resisting.ts';
 import { foreignKey } from './network/foreign.ts';
 import { holds, toolOf } from './network/kinds.ts';
+import { onBridges, usedNics } from './network/nics.ts';
 import { toReturn } from './network/return.ts';
 import { type Address, addressKey } from './network/state.ts';
 import { isLate, type Step } from './network/step.ts';
@@ -246,6 +247,7 @@ async function nothingToDo(
   }: { first: Survey; record: FlowRecord | undefined; isAsked: boolean; warnings: readonly string[] },
 ): Promise<Convergence> {
   const unrecorded = await recordOrSay(host, first.owned, aim.scope);
+  const asking = onBridges(usedNics(first.binding), first.machine.addresses);
   // The rest waits for IPv6.
   if (first.machine.lost.length === 0) await forgetForeign(host);
   const unchanged: Convergence = {
@@ -254,6 +256,7 @@ async function nothingToDo(
     steps: [],
     warnings: [...first.warnings, ...warnings, ...unrecorded],
     ...(first.stuck.length > 0 && { lost: first.stuck }),
+    ...(asking.length > 0 && { onBridges: asking }),
     flowModel: () => flowModelOf(aim, first, record?.former),
   };
   if (isAsked) return withAlso(unchanged, await endFlows(host, aim, first, record));

@@ -3,6 +3,7 @@
 import type { Checkpoint } from './machine/checkpoint.ts';
 import type { Seen } from './machine/observe.ts';
 import type { FlowModel } from './network/flows.ts';
+import type { OnBridge } from './network/nics.ts';
 import type { Step } from './network/step.ts';
 
 export type Convergence = {
@@ -18,6 +19,8 @@ export type Convergence = {
   isUnwritable?: boolean;
   /** Of one that was unchanged: what its flows are held against. */
   flowModel?: () => FlowModel;
+  /** Of one that was unchanged: NICs whose gateways are asked where somebody asks for a run. */
+  onBridges?: OnBridge[];
   /** What is foreign, went, and could not be put back, and what of ours could not be taken away: the next run tries again. */
   lost?: string[];
   /** Of one that changed something: what is to come back where that is taken back. */

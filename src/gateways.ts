@@ -4,16 +4,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentError, CommandError, EXIT, UnsupportedError } from './errors.ts';
 import type { Host } from './machine/host.ts';
-import type { Machine } from './machine/observe.ts';
+import { type Machine, readLinks } from './machine/observe.ts';
 import { monotonicMs } from './machine/process.ts';
 import { contains, hostPart, ipv4, parseCidr } from './network/ipv4.ts';
-import { type BoundNic, ipLinkOf, usedNics } from './network/nics.ts';
+import { type BoundNic, ipLinkOf, type OnBridge, usedNics } from './network/nics.ts';
 import type { Bridge } from './network/state.ts';
 import type { Step } from './network/step.ts';
+import { indexOf } from './settle.ts';
 import type { Survey } from './survey.ts';
 
-/** What leads out by a NIC, and whether it answered; undefined: there was nowhere to ask from. */
-type Gateway = { nic: BoundNic; via: string; answered: boolean | undefined };
+/** What leads out by a NIC, and whether it answered; undefined: there was nowhere to ask from. `index`: the kernel's number of the NIC. */
+type Gateway = { nic: BoundNic; via: string; index: number | undefined; answered: boolean | undefined };
 
 /** Of a NIC without a gateway, of those that `route_list` names. */
 const MOST_ASKED = 8;
@@ -34,7 +35,12 @@ export async function askGateways(host: Host, first: Survey): Promise<Gateway[]>
     usedNics(first.binding)
       .filter((nic) => isMoved(nic, first.steps))
       .flatMap((nic) => gatewaysOf(nic, first).map((via) => ({ nic, via })))
-      .map(async ({ nic, via }) => ({ nic, via, answered: await answersBefore(host, first, nic, via) })),
+      .map(async ({ nic, via }) => ({
+        nic,
+        via,
+        index: indexOf(first.machine.links, nic.device),
+        answered: await answersBefore(host, first, nic, via),
+      })),
   );
 }
 
@@ -92,8 +98,8 @@ async function asked(host: Host, { device, source, via }: Question, seconds: num
 }
 
 /**
- * Gives what is to be said; `waited`: it took long. `keeps`: nothing is taken back. Throws AgentError where what answered before does
- * not any more.
+ * Gives what is to be said; `waited`: it took long, or a NIC is not there any more. `keeps`: nothing is taken back. Throws AgentError where
+ * what answered before does not any more.
  */
 export async function judge(
   host: Host,
@@ -102,18 +108,23 @@ export async function judge(
 ): Promise<{ said: string[]; waited: boolean }> {
   const since = monotonicMs();
   const found = await Promise.all(
-    gateways.map(async (gateway) => ({ gateway, answers: await answersInTime(host, gateway) })),
+    gateways.map(async (gateway) => ({ gateway, answer: await answerInTime(host, gateway) })),
   );
   const seconds = Math.round((monotonicMs() - since) / 1000);
-  const silent = found.flatMap(({ gateway, answers }) => (answers ? [] : [gateway]));
-  const [cut] = silent.filter(({ answered }) => answered).map((gateway) => cutOff(gateway, seconds));
+  const silent = found.flatMap(({ gateway, answer }) => (answer === 'none' ? [gateway] : []));
+  const [first] = silent.filter(({ answered }) => answered);
+  const cut = first && (await cutOff(host, first, seconds));
   if (cut !== undefined && !keeps) throw new AgentError(cut, EXIT.failed);
   const said = silent.filter(({ answered }) => !answered).map(neverHeard);
-  return { said: cut === undefined ? said : [cut, ...said], waited: seconds > 0 };
+  const isGone = found.some(({ answer }) => answer === 'gone');
+  return { said: cut === undefined ? said : [cut, ...said], waited: seconds > 0 || isGone };
 }
 
+/** `gone`: the NIC is, or another one has its name. */
+type Answer = 'some' | 'none' | 'gone';
+
 /** The first answer that comes. What is lost on the way is not answered, so that the next question does not wait for the one before. */
-async function answersInTime(host: Host, { nic, via, answered }: Gateway): Promise<boolean> {
+async function answerInTime(host: Host, { nic, via, index, answered }: Gateway): Promise<Answer> {
   const question = { device: ipLinkOf(nic), source: nic.ipaddr, via };
   const since = monotonicMs();
   const passed = () => monotonicMs() - since;
@@ -127,13 +138,14 @@ async function answersInTime(host: Host, { nic, via, answered }: Gateway): Promi
     });
     tries.push(one);
     await Promise.race([one.then(() => (answers ? undefined : sleep(pause))), sleep(pause)]);
+    if (!answers && pause === LATER_MS && indexOf(await readLinks(host), nic.device) !== index) return 'gone';
     if (passed() < most) continue;
     if (isExtended) break;
     isExtended = true;
     most += await delayOf(host, nic.bridge);
   }
   if (!answers) await Promise.all(tries);
-  return answers;
+  return answers ? 'some' : 'none';
 }
 
 /** What a spanning tree takes on a bridge before a port forwards: it listens, and then it learns. */
@@ -163,10 +175,38 @@ const neverHeard = ({ nic, via, answered }: Gateway): string =>
   `the gateway ${via} does not answer by ARP on ${ipLinkOf(nic)}${answered === undefined ? '' : ', and did not before either'}: ` +
   'whether anything passes is not known';
 
-const cutOff = ({ nic, via }: Gateway, seconds: number): string =>
-  `the gateway ${via} answered by ARP before, and does not on ${ipLinkOf(nic)} within ${seconds} s: look at ${lookAt(nic)}`;
+const cutOff = async (host: Host, { nic, via }: Gateway, seconds: number): Promise<string> =>
+  `the gateway ${via} answered by ARP before, and does not on ${ipLinkOf(nic)} within ${seconds} s: look at ${await lookAt(host, nic)}`;
 
-function lookAt({ device, bridge }: BoundNic): string {
+async function lookAt(host: Host, nic: Placed): Promise<string> {
+  const { bridge } = nic;
+  const tags = bridge?.type === 'ovs' ? await tagsOn(host, bridge.name) : [];
+  return `${placesOf(nic)}${tags.length === 0 ? '' : `; ports of it with a tag: ${tags.join(', ')}`}`;
+}
+
+/** Ports of a bridge of Open vSwitch, itself included, that have one. */
+async function tagsOn(host: Host, name: string): Promise<string[]> {
+  const ask = (...words: string[]) => host.run(['ovs-vsctl', '--timeout=5', ...words]);
+  try {
+    const [ports, printed] = await Promise.all([
+      ask('list-ports', name),
+      ask('--format=csv', '--no-headings', '--columns=name,tag', 'list', 'Port'),
+    ]);
+    const own = new Set([name, ...ports.stdout.split('\n')]);
+    return printed.stdout.split('\n').flatMap((line) => {
+      const [, port, tag] = /^"?([^",]+)"?,(\d+)$/.exec(line) ?? [];
+      return port !== undefined && own.has(port) ? [`${port} (${tag})`] : [];
+    });
+  } catch (error) {
+    // It says nothing: that is said elsewhere.
+    if (error instanceof CommandError) return [];
+    throw error;
+  }
+}
+
+type Placed = Pick<BoundNic, 'device' | 'bridge'>;
+
+function placesOf({ device, bridge }: Placed): string {
   if (bridge === undefined)
     return `the VLAN of ${device}, rules of others (nft list ruleset) and what the switch lets pass`;
   const { name, type } = bridge;
@@ -177,24 +217,23 @@ function lookAt({ device, bridge }: BoundNic): string {
 }
 
 /** A gateway of a NIC on a bridge that answers nobody, in a moment when nothing is changed; one that somebody entered need not. */
-export async function silentGateways(host: Host, found: Survey): Promise<{ nic: BoundNic; message: string }[]> {
-  const asked = usedNics(found.binding).flatMap(({ gateway, ...nic }) =>
-    gateway === undefined || nic.bridge === undefined ? [] : [{ nic, via: gateway }],
+export async function silentGateways(
+  host: Host,
+  nics: readonly OnBridge[],
+): Promise<{ nic: OnBridge; message: string }[]> {
+  const asked = await Promise.all(
+    nics.map(async (nic) => ((await isSilent(host, nic)) ? [{ nic, message: await silence(host, nic) }] : [])),
   );
-  const silent = await Promise.all(
-    asked.map(async ({ nic, via }) => ((await isSilent(host, found, nic, via)) ? [{ nic, via }] : [])),
-  );
-  return silent.flat().map(({ nic, via }) => ({
-    nic,
-    message: `the gateway ${via} does not answer by ARP on ${ipLinkOf(nic)}, so that nothing passes: look at ${lookAt(nic)}`,
-  }));
+  return asked.flat();
 }
 
-async function isSilent(host: Host, { machine }: Survey, nic: BoundNic, via: string): Promise<boolean> {
-  const device = ipLinkOf(nic);
-  const isThere = machine.addresses.some((each) => each.device === device && hostPart(each.spec) === nic.ipaddr);
-  if (!isThere || (await host.which('arping')) === undefined) return false;
-  if (await asked(host, { device, source: nic.ipaddr, via }, 2)) return false;
+const silence = async (host: Host, nic: OnBridge): Promise<string> =>
+  `the gateway ${nic.gateway} does not answer by ARP on ${nic.bridge.name}, so that nothing passes: look at ${await lookAt(host, nic)}`;
+
+async function isSilent(host: Host, { ipaddr, gateway: via, bridge }: OnBridge): Promise<boolean> {
+  const device = bridge.name;
+  if ((await host.which('arping')) === undefined) return false;
+  if (await asked(host, { device, source: ipaddr, via }, 2)) return false;
   const { stdout } = await host.run(['ip', '-4', 'neighbour', 'show', 'to', via, 'dev', device, 'nud', 'permanent']);
   return stdout.trim() === '';
 }

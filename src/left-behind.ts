@@ -1,9 +1,10 @@
 // What is others' and does not go along where a NIC becomes a port of a bridge, or is none any more: policy rules that name it, routes
-// that stay with an address of theirs, and those whose source goes.
+// and objects of next hops that stay with an address of theirs, and those whose source goes.
 
 import type { Host } from './machine/host.ts';
 import { orphaned } from './machine/networkmanager.ts';
 import { foreignText } from './network/foreign.ts';
+import { nexthopMoves } from './network/nexthop-moves.ts';
 import type { Observation } from './network/observation.ts';
 import { coursesOf, routeMoves } from './network/route-moves.ts';
 import type { NetworkState } from './network/state.ts';
@@ -24,6 +25,7 @@ export async function leftBehind(
   );
   const going = steps.flatMap((step) => (step.kind === 'remove-address' ? [step.address] : []));
   const { staying, ending } = routeMoves(desired, observation, going);
+  const nexthops = nexthopMoves(desired, observation, going).staying;
   const rules = courses.length === 0 ? [] : await readRules(host);
   return [
     ...courses.flatMap(({ from, to }) =>
@@ -36,6 +38,10 @@ export async function leftBehind(
     ),
     ...few(staying.map(foreignText)).map(
       (text) => `${text}: stays with an address of others, and does not work there: move both, or take them away`,
+    ),
+    ...few(nexthops.map(foreignText)).map(
+      (text) =>
+        `${text}: stays there, and the routes by it do not work: ip nexthop replace, with the device that they are to go by`,
     ),
     ...orphaned(ending),
   ];

@@ -1,7 +1,7 @@
 // What others have on NICs of ours beside addresses: read before a change, and brought back with it where it is taken back, in the
 // words of `ip`. What they have changed meanwhile is theirs.
 
-import { parseForeignRoutes } from './dialects/foreign.ts';
+import { parseForeignNeighbours, parseForeignRoutes } from './dialects/foreign.ts';
 import type { Others } from './machine/checkpoint.ts';
 import {
   keepLost,
@@ -14,7 +14,7 @@ import {
 } from './machine/foreign.ts';
 import type { Host } from './machine/host.ts';
 import { orphaned } from './machine/networkmanager.ts';
-import { foreignKey } from './network/foreign.ts';
+import { type Foreign, foreignKey } from './network/foreign.ts';
 import { holds } from './network/kinds.ts';
 import type { Observation } from './network/observation.ts';
 import { goneSince, type Standing, wayKey, withoutDevices } from './network/return.ts';
@@ -33,8 +33,17 @@ export async function readOthers(host: Host, { binding, observation, steps }: Su
 export async function takenFrom(host: Host, others: Others, ours: Observation): Promise<Others> {
   const { devices, standing } = others;
   if (standing === undefined) return others;
-  return { devices, gone: await withBeside(host, goneSince(standing, await readStanding(host), devices, ours, true)) };
+  const after = await readStanding(host);
+  const gone = await withBeside(host, goneSince(standing, after, devices, ours, true));
+  return { devices, gone: withTwins(gone, parseForeignNeighbours(after.neighbours, new Set(devices))) };
 }
+
+/** With neighbours that went along with their NIC: of routes what is by another device is in the same place. */
+const withTwins = (gone: readonly Lost[], neighbours: readonly Foreign[]): Lost[] =>
+  gone.map((each) => {
+    const twins = each.kind === 'neighbour' ? neighbours.filter((other) => wayKey(other) === wayKey(each)) : [];
+    return twins.length === 0 ? each : { ...each, beside: [...(each.beside ?? []), ...twins.map(foreignKey)] };
+  });
 
 type Links = readonly { device: string }[];
 
@@ -42,15 +51,16 @@ type Links = readonly { device: string }[];
 type Look = { ours: Observation; linksBefore: Links; links: Links; sameMain: boolean };
 
 const twinsOf = ({ beside = [], ...foreign }: Lost): string[] =>
-  foreign.kind === 'route' ? beside.filter((key) => withoutDevices(key) === wayKey(foreign)) : [];
+  beside.filter((key) => withoutDevices(key) === wayKey(foreign));
 
 const hasMoved = (lost: Lost): boolean => twinsOf(lost).length > 0;
 
 /** Without what went along with its NIC, and is not there any more by its bridge, which is: somebody has taken it away. */
-function withoutTaken(gone: readonly Lost[], { routes }: Standing, links: Links): Lost[] {
+function withoutTaken(gone: readonly Lost[], { routes, neighbours }: Standing, links: Links): Lost[] {
   if (!gone.some(hasMoved)) return [...gone];
-  const there = new Set(parseForeignRoutes(routes.join('\n'), 4).map(foreignKey));
   const devices = new Set(links.map(({ device }) => device));
+  const standing = [...parseForeignRoutes(routes.join('\n'), 4), ...parseForeignNeighbours(neighbours, devices)];
+  const there = new Set(standing.map(foreignKey));
   return gone.filter((each) => {
     const twins = twinsOf(each);
     const isOf = (key: string) => [...key.matchAll(/ dev (\S+)/g)].every(([, device = '']) => devices.has(device));

@@ -11,12 +11,12 @@ import { askAgain, type Conversation, isConversation } from './machine/conversat
 import { type Answers, askFirst, noting } from './machine/early.ts';
 import { hasNoFlows, readFlowRecord, writeFlowRecord } from './machine/flow-record.ts';
 import type { Host } from './machine/host.ts';
-import { fitting, flowModel as flowModelShape, issue } from './machine/kept-shapes.ts';
+import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShape } from './machine/kept-shapes.ts';
 import { PATHS } from './machine/paths.ts';
 import { MOST_READ } from './machine/regular-file.ts';
 import type { FlowModel } from './network/flows.ts';
 import type { RunRequest } from './order.ts';
-import { anything, array, boolean, object, oneOf, string, whole } from './shape.ts';
+import { anything, array, boolean, object, oneOf, optional, string, whole } from './shape.ts';
 import { isAutomatic } from './trigger.ts';
 
 /** Of one program, of what it was asked for, and of a configuration. */
@@ -110,8 +110,10 @@ export async function rememberQuiet(
   });
 }
 
-/** Where somebody asks for a reload, and nothing else is to do, the flows are looked at all the same. */
-export async function cutQuietly(host: Host, { flowModel, ...quiet }: Quiet): Promise<Convergence> {
+/** Where somebody asks for a reload, and nothing else is to do, flows and gateways behind bridges are looked at all the same. */
+export async function cutQuietly(host: Host, remembered: Quiet): Promise<Convergence> {
+  const { flowModel, ...rest } = remembered;
+  const quiet = { ...rest, warnings: [...rest.warnings, ...(await silences(host, rest))] };
   if (flowModel === undefined || (await hasNoFlows(host))) return quiet;
   const { cutStale } = await import('./stale.ts');
   const { steps, warnings, clean } = await cutStale(host, flowModel);
@@ -119,6 +121,13 @@ export async function cutQuietly(host: Host, { flowModel, ...quiet }: Quiet): Pr
   if (record !== undefined) await writeFlowRecord(host, { ...record, clean });
   const result = steps.length === 0 ? 'unchanged' : 'changed';
   return { ...quiet, result, steps, warnings: [...quiet.warnings, ...warnings] };
+}
+
+/** Of one with nothing to do: gateways that answer nobody. */
+export async function silences(host: Host, { result, onBridges = [] }: Pick<Convergence, 'result' | 'onBridges'>) {
+  if (result !== 'unchanged' || onBridges.length === 0) return [];
+  const { silentGateways } = await import('./gateways.ts');
+  return (await silentGateways(host, onBridges)).map(({ message }) => message);
 }
 
 /**
@@ -145,6 +154,7 @@ const head = object({
     whole: boolean,
     steps: noSteps,
     warnings: array(string),
+    onBridges: optional(onBridgesShape),
   }),
   questions: array(question),
 });

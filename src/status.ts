@@ -27,7 +27,7 @@ import type { Flow } from './network/flow.ts';
 import { ipv4 } from './network/ipv4.ts';
 import { describe, holds, linkOf } from './network/kinds.ts';
 import { brokenBy, portsAsked } from './network/mapped.ts';
-import { faultyNics } from './network/nics.ts';
+import { faultyNics, onBridges, usedNics } from './network/nics.ts';
 import { reachOf, type State } from './network/reach.ts';
 import type { Report } from './reconcile.ts';
 import type { Shape } from './shape.ts';
@@ -184,7 +184,7 @@ async function markSilent(
 ): Promise<Issue[]> {
   if (!found.binding.bound.some(({ bridge }) => bridge !== undefined)) return [];
   const { silentGateways } = await import('./gateways.ts');
-  const silent = await silentGateways(host, found);
+  const silent = await silentGateways(host, onBridges(usedNics(found.binding), found.machine.addresses));
   const macs = new Set(silent.map(({ nic }) => nic.mac));
   const mapped = macs.has(uplinkOf(config)?.mac ?? '') ? [...eips, ...forwards] : [];
   for (const each of [...nics.filter(({ mac }) => macs.has(mac)), ...mapped])

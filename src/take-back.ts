@@ -1,6 +1,7 @@
 // The way back: what was observed before a change is desired again. For a change that failed, and for one that waited for its
 // confirmation (confirmation.ts).
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NOTHING } from './config/config.ts';
 import type { Convergence, Return } from './convergence.ts';
 import { type Cut, NO_CUT } from './cut.ts';
@@ -44,6 +45,8 @@ import {
   emptyState,
   isOurRoute,
   type NetworkState,
+  type Port,
+  portKey,
   type Sysctl,
   type TableName,
 } from './network/state.ts';
@@ -216,7 +219,9 @@ async function bringBack(
     remaining = remaining.filter((step) => step.kind !== 'put-back' && !isLate(step));
     const gone = unread.filter(({ table, chains }) => chains.length > 0 && isBare(table, machine));
     warnings.push(...gone.map(cannotBeWritten));
-    if (remaining.length === 0 && gone.length === 0) {
+    const hidden = hiddenPorts(checkpoint, machine);
+    warnings.push(...hidden.map((port) => mayBeThere(port, machine)));
+    if (remaining.length === 0 && gone.length === 0 && hidden.length === 0) {
       const left = { ...NOTHING_OWNED, ...stillThere(machine, checkpoint.state) };
       await shrinkOwned(host, renumbered(union(checkpoint.owned, left), machine), warnings);
       return { whole: true, steps: done, warnings, ...last };
@@ -258,6 +263,21 @@ const settingsLast = (steps: readonly Step[]): Step[] => [
 
 const isPromotion = (step: Step): boolean => step.kind === 'set-sysctl' && step.key.endsWith('/promote_secondaries');
 
+/** Open vSwitch may be slow, or on its way back. */
+const MORE_LOOKS = 2;
+const PAUSE_MS = 1000;
+
+/** Ports of the change that Open vSwitch, which is silent, may have still. */
+function hiddenPorts({ state }: Checkpoint, { ovs, ownedPorts }: Machine): Port[] {
+  const before = new Set(state.ports.map(portKey));
+  return isSilent(ovs) ? ownedPorts.filter((port) => port.type === 'ovs' && !before.has(portKey(port))) : [];
+}
+
+const mayBeThere = ({ device, bridge }: Port, { ovs }: Machine): string => {
+  const why = ovs !== undefined && 'silent' in ovs ? ovs.silent : '';
+  return `${device} may be a port of ${bridge} still: Open vSwitch is silent: ${why}; the next reload tries again`;
+};
+
 /** Plans the way back. Where NetworkManager does not answer any more, what is not its matter is taken back all the same. */
 function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first: Before) {
   const { bound } = checkpoint;
@@ -270,12 +290,12 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
         answers = false;
         return managers;
       });
-    const machine = await readMachine(
-      host,
-      checkpoint.state.bridges.some(({ type }) => type === 'ovs'),
-      undefined,
-      seen,
-    );
+    const asksOvs = checkpoint.state.bridges.some(({ type }) => type === 'ovs');
+    let machine = await readMachine(host, asksOvs, undefined, seen);
+    for (let more = MORE_LOOKS; more > 0 && hiddenPorts(checkpoint, machine).length > 0; more--) {
+      await sleep(PAUSE_MS);
+      machine = await readMachine(host, asksOvs);
+    }
     const known = new Set(first.unread.map(({ table }) => table));
     refuseUnreadable({ unreadable: machine.unreadable.filter(({ table }) => !known.has(table)) }, checkpoint.state, '');
     // What is left there was there: it stays.

@@ -1,6 +1,6 @@
 // What is not ours on a NIC, as `ip` prints it, and as it takes it again. Pure.
 
-import { type Foreign, foreignKey } from '../network/foreign.ts';
+import { type Foreign, foreignKey, withoutHops } from '../network/foreign.ts';
 import { type Address, addressKey, isByProfile, routeTargetKey } from '../network/state.ts';
 import { anything, array, boolean, number, object, optional, string } from '../shape.ts';
 import { parsePrinted } from './json.ts';
@@ -162,53 +162,71 @@ const ofTheKernel = (lladdr: string): boolean => /^[0-9a-f][13579bdf]:/.test(lla
 const STATE =
   /(?<! dev) (?:linkdown|dead|offload|trap|rt_offload|rt_trap|rt_offload_failed|offload_failed|pervasive|unresolved|error -?\d+)\b/g;
 
-/** Reads `ip -4|-6 -details -oneline route show table all`, without the kernel's table `local`. */
-export function parseForeignRoutes(text: string, family: 4 | 6): Foreign[] {
+/** Reads `ip -4|-6 -details -oneline nexthop show`: objects of one next hop; those of several go with these. */
+export function parseForeignNexthops(text: string, family: 4 | 6, devices: ReadonlySet<string>): Foreign[] {
   return text.split('\n').flatMap((line): Foreign[] => {
-    // What an object of next hops is, behind a route by it.
-    if (/^\s*nh_info /.test(line)) return [];
     const words = line
-      .replace(/\\/g, ' ')
       .replace(STATE, '')
-      .replace(/ expires (\d+)sec\b/, ' expires $1')
-      .replace(/ table main\b/, '')
+      .replace(/ (?:scope \S+|proto unspec)\b/g, '')
       .replace(/\s+/g, ' ')
       .trim();
-    const [, device = ''] = / dev (\S+)/.exec(words) ?? [];
-    if (words === '' || / table local\b/.test(words)) return [];
-    const [, protocol = 'boot'] = / proto (\S+)/.exec(words) ?? [];
-    const [, dest = '', via] = /^(?:unicast )?(\S+)(?: via (\S+))?/.exec(words) ?? [];
-    const prefix = dest === 'default' || dest.includes('/') ? '' : '/32';
-    const isMain = !/ table /.test(words);
-    const [, source] = / src (\S+)/.exec(words) ?? [];
-    const [, metric = 0] = / metric (\d+)/.exec(words) ?? [];
-    const isAsked = family === 4 && isMain && isByProfile({ protocol, source });
-    return [
-      {
-        kind: 'route',
-        family,
-        device,
-        words,
-        protocol,
-        ...(isAsked &&
-          via !== undefined && {
-            target: routeTargetKey({ dest: `${dest}${prefix}`, via, device, metric: Number(metric), protocol }),
-          }),
-      },
-    ];
+    const [, device = ''] = /^id \d+ .*\bdev (\S+)/.exec(words) ?? [];
+    return devices.has(device) ? [{ kind: 'nexthop', family, device, words }] : [];
   });
+}
+
+/** A route by an object of several next hops has them behind it, from iproute2 5.19 on. */
+export const withHops = (printed: string): string =>
+  printed.replace(/ *\n\s*nh_info [^\n\\]*((?:\\[^\n\\]*)*)/g, (_, hops: string) => (hops === '' ? '' : ` ${hops}`));
+
+/** Reads `ip -4|-6 -details -oneline route show table all`, without the kernel's table `local`. */
+export function parseForeignRoutes(text: string, family: 4 | 6): Foreign[] {
+  return withHops(text)
+    .split('\n')
+    .flatMap((line): Foreign[] => {
+      const words = line
+        .replace(/\\/g, ' ')
+        .replace(STATE, '')
+        .replace(/ expires (\d+)sec\b/, ' expires $1')
+        .replace(/ table main\b/, '')
+        .replace(/\s+/g, ' ')
+        .trim();
+      const [, device = ''] = / dev (\S+)/.exec(words) ?? [];
+      if (words === '' || / table local\b/.test(words)) return [];
+      const [, protocol = 'boot'] = / proto (\S+)/.exec(words) ?? [];
+      const [, dest = '', via] = /^(?:unicast )?(\S+)(?: via (\S+))?/.exec(words) ?? [];
+      const prefix = dest === 'default' || dest.includes('/') ? '' : '/32';
+      const isMain = !/ table /.test(words);
+      const [, source] = / src (\S+)/.exec(words) ?? [];
+      const [, metric = 0] = / metric (\d+)/.exec(words) ?? [];
+      const isAsked = family === 4 && isMain && isByProfile({ protocol, source });
+      return [
+        {
+          kind: 'route',
+          family,
+          device,
+          words,
+          protocol,
+          ...(isAsked &&
+            via !== undefined && {
+              target: routeTargetKey({ dest: `${dest}${prefix}`, via, device, metric: Number(metric), protocol }),
+            }),
+        },
+      ];
+    });
 }
 
 /**
  * The arguments of `ip -4|-6`. A route is appended: it overwrites no other, and goes behind ours of the same metric.
- * `onlink`: also where no address of the NIC reaches the gateway any more, which the kernel asks only when a route comes.
+ * `onlink`: also where no address of the NIC reaches the gateway any more, which the kernel asks only when a route comes; and without the
+ * object of next hops that it was by, which may be gone.
  */
 export function foreignArguments({ kind, words, label }: Foreign, onlink = false): string[] {
   const given = words.split(' ');
-  if (kind === 'neighbour') return ['neighbour', 'replace', ...given];
+  if (kind === 'neighbour' || kind === 'nexthop') return [kind, 'replace', ...given];
   if (kind === 'address') return ['address', 'replace', ...given, ...(label === undefined ? [] : ['label', label])];
   // It prints a lock that it does not take, and that it sets by itself.
-  const taken = words.replace(/ rto_min lock /g, ' rto_min ');
+  const taken = (onlink ? words.replace(/ nhid \d+/, '') : withoutHops(words)).replace(/ rto_min lock /g, ' rto_min ');
   const hops =
     / onlink\b/.test(taken) || !onlink ? taken : taken.replace(/( via (?:inet6? )?\S+ dev \S+)/g, '$1 onlink');
   return ['route', 'append', ...hops.split(' ')];

@@ -258,9 +258,7 @@ function moveRouteLines(foreign: Foreign, { there, isThere, endsByItself }: NonN
 }
 
 function goneLine({ kind, words }: Foreign): string {
-  // By its object alone: both are too much for the kernel.
-  const route = / nhid /.test(words) ? words.replace(/ via \S+(?: \S+)? dev \S+/, '') : words;
-  if (kind !== 'neighbour') return `route delete ${route.replace(METRICS, '')}`;
+  if (kind !== 'neighbour') return `route delete ${words.replace(METRICS, '')}`;
   return `neighbour delete ${/^(?:proxy )?\S+/.exec(words)?.[0]} ${/ ?(dev \S+)/.exec(words)?.[1]}`;
 }
 

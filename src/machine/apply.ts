@@ -87,6 +87,8 @@ function asCommands(step: IpStep): string[][] | undefined {
   if (args !== undefined) return [args];
   if (step.kind !== 'move-foreign') return undefined;
   const lines = batchLine(step);
+  // One without a gateway would be of IPv4.
+  if (step.foreign.kind === 'nexthop' && step.foreign.family === 6) return [['-6', ...lines.split(' ')]];
   return byNumbers(lines) === undefined ? lines.split('\n').map((line) => line.split(' ')) : undefined;
 }
 
@@ -131,7 +133,9 @@ const TOOLS: {
     joins: true,
     leavesRules: true,
     carryOut: async (host, steps) => {
-      const lines = steps.map(({ foreign }) => `route delete ${foreign.words}\n`);
+      const lines = steps.map(({ foreign: { kind, device, words } }) =>
+        kind === 'address' ? `address delete ${words.split(' ', 1)[0]} dev ${device}\n` : `route delete ${words}\n`,
+      );
       // They go by themselves, too.
       await host.run(['ip', '-6', '-force', '-batch', '-'], { input: lines.join(''), accept: [1, 2] });
       return [];

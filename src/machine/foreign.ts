@@ -7,7 +7,9 @@ import {
   foreignLine,
   parseForeignAddresses,
   parseForeignNeighbours,
+  parseForeignNexthops,
   parseForeignRoutes,
+  withHops,
 } from '../dialects/foreign.ts';
 import { parsePrinted } from '../dialects/json.ts';
 import { byNumbers } from '../dialects/route-numbers.ts';
@@ -61,9 +63,19 @@ export function showRoutes(host: Host, families: Families = FAMILIES): Promise<s
     families.map(async (family) => {
       const argv = ['ip', `-${family}`, '-details', '-oneline', 'route', 'show', 'table', 'all'] as const;
       // Without IPv6 in the kernel ip fails, or says nothing.
-      return (await host.run(argv, { accept: [1, 2, 255] })).stdout;
+      return withHops((await host.run(argv, { accept: [1, 2, 255] })).stdout);
     }),
   );
+}
+
+/** Every object of a next hop by these devices; none where `ip` or the kernel knows of no such thing. */
+export async function readNexthops(host: Host, devices: ReadonlySet<string>): Promise<Foreign[]> {
+  const printed = await Promise.all(
+    FAMILIES.map((family) =>
+      host.run(['ip', `-${family}`, '-details', '-oneline', 'nexthop', 'show'], { accept: [1, 2, 255] }),
+    ),
+  );
+  return FAMILIES.flatMap((family, n) => parseForeignNexthops(printed[n]?.stdout ?? '', family, devices));
 }
 
 /** Every neighbour that somebody entered on these devices: they go with the last address, and with a link that goes down. */

@@ -93,6 +93,10 @@ export const config = later(() =>
   }),
 );
 
+export const onBridges = array(
+  object({ mac: string, device, ipaddr: via, gateway: via, bridge: object({ name: device, type: bridgeType }) }),
+);
+
 const nicPlace = { mac: string, index: optional(number), device: optional(device) };
 const place = { ...nicPlace, on: optional(device) };
 const ownedAddress = object({ ...place, spec });

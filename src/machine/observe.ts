@@ -35,7 +35,7 @@ import {
 } from '../network/state.ts';
 import { canShrink } from '../network/step.ts';
 import { NICS_ASKED } from './early.ts';
-import { readForeign, readLost, readNeighbours } from './foreign.ts';
+import { readForeign, readLost, readNeighbours, readNexthops } from './foreign.ts';
 import { readHearing, readOwnSettings } from './hearing.ts';
 import type { Host } from './host.ts';
 import { fitting, owned as ownedShape } from './kept-shapes.ts';
@@ -325,12 +325,18 @@ export async function observe(
   });
   const moves = isMoving(machine, desired, bridged);
   const families = moves ? ([4, 6] as const) : ([6] as const);
-  const [routed, neighbours] = await Promise.all([
+  const [routed, neighbours, nexthops] = await Promise.all([
     readForeign(host, onPorts, { addresses: machine.printedAddresses, families }),
     moves ? readNeighbours(host, onPorts) : [],
+    moves ? readNexthops(host, onPorts) : [],
   ]);
-  const onBridges = [...routed, ...neighbours];
-  const hearing = await readHearing(host, [...desired.ports, ...bridged.ports], machine, desired.sysctls);
+  const onBridges = [...routed, ...neighbours, ...nexthops];
+  const hearing = await readHearing(
+    host,
+    [...desired.ports, ...bridged.ports, ...bridged.formerPorts],
+    machine,
+    desired.sysctls,
+  );
   const moved = new Set(machine.owned.moved);
   const onRenamed = onBridges.flatMap((each) => {
     const device = renamed.get(each.device);

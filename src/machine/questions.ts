@@ -23,7 +23,7 @@ const ALWAYS = new Set(FIRST.map((question) => JSON.stringify(question)));
 
 /** Commands, with one space between their words. */
 const COMMANDS = [
-  /^ip( -[46]| -j| -json| -details| -oneline)* (address|link|neighbour|route|rule) show( [\w.:/-]+)*$/,
+  /^ip( -[46]| -j| -json| -details| -oneline)* (address|link|neighbour|nexthop|route|rule) show( [\w.:/-]+)*$/,
   /^iptables(-legacy|-nft)?-save( -t \w+)?$/,
   /^nft( -[ajt])* list (chain|chains|maps|table|tables)( [\w.-]+)*$/,
   /^ovs-vsctl --timeout=\d --format=json --columns=[\w,]+ list Bridge( -- --columns=[\w,]+ list (Port|Interface|Mirror))+$/,

@@ -1,8 +1,8 @@
 // What is not ours on a NIC, in the words of `ip`: put back by them where it was taken away. Pure.
 
-/** A foreign address, route or neighbour that somebody entered. */
+/** A foreign address, route, object of a next hop, or neighbour that somebody entered. */
 export type Foreign = {
-  kind: 'address' | 'route' | 'neighbour';
+  kind: 'address' | 'route' | 'neighbour' | 'nexthop';
   family: 4 | 6;
   /** Of a route with several next hops the first one's; '' where it has none (`unreachable`). */
   device: string;
@@ -52,8 +52,7 @@ export function bySomeOther(foreign: Foreign, from: string, to: string, isFar: (
     ...foreign,
     device: device === from ? to : device,
     ...(target !== undefined && { target: target.replace(` dev ${from} `, () => ` dev ${to} `) }),
-    // An object of next hops names its device itself, and goes with that.
-    words: words.replace(/ nhid \d+/, '').replace(HOP, (hop: string, via: string | undefined, by: string) => {
+    words: words.replace(HOP, (hop: string, via: string | undefined, by: string) => {
       if (by !== from) return hop;
       const far = via !== undefined && !via.includes(':') && !isOnlink && isFar(via);
       return `${hop.slice(0, -from.length)}${to}${far ? ' onlink' : ''}`;
@@ -76,7 +75,14 @@ export function byHop(foreign: Foreign): Foreign[] {
 export const foreignKey = ({ kind, device, words }: Foreign): string =>
   kind === 'address'
     ? `${words.split(' dev ', 1)[0]} dev ${device}`
-    : words.replace(/ expires \d+/, '').replace(/ onlink\b/g, '');
+    : words.replace(/ expires \d+/, '').replace(/ onlink\b| nhid \d+/g, '');
+
+/** A route by an object of next hops: it goes where that goes. */
+export const isByObject = ({ kind, words }: Foreign): boolean => kind === 'route' && / nhid \d/.test(words);
+
+/** A route by its object alone: both are too much for the kernel. */
+export const withoutHops = (words: string): string =>
+  / nhid \d/.test(words) ? words.replace(/ nexthop .*$/, '').replace(/(?: via (?:inet6? )?\S+)? dev \S+/, '') : words;
 
 /**
  * Where a route or a neighbour is: who puts another there has decided what to do instead. Of an address there is no other in its
@@ -86,6 +92,7 @@ export function foreignPlace(foreign: Foreign): string {
   const { kind, family, device, words } = foreign;
   if (kind === 'address') return foreignKey(foreign);
   if (kind === 'neighbour') return `neighbour ${/^(?:proxy )?\S+/.exec(words)?.[0]} dev ${device}`;
+  if (kind === 'nexthop') return `nexthop ${/^id \d+/.exec(words)?.[0]}`;
   const [, dest] = /^(?:(?:unicast|unreachable|blackhole|prohibit|throw) )?(\S+)/.exec(words) ?? [];
   const of = (name: string) => new RegExp(` ${name} (\\S+)`).exec(words)?.[1] ?? '';
   return ['route', family, dest, of('table'), of('tos'), of('metric')].join(' ');

@@ -2,6 +2,8 @@
 
 import type { Nic } from '../config/config.ts';
 import { visible } from '../visible.ts';
+import { hostPart } from './ipv4.ts';
+import type { Address, Bridge } from './state.ts';
 
 /** What `ip -d link` says of one link, as far as we need it. */
 export type ObservedLink = {
@@ -43,6 +45,19 @@ export type NicPlace = { mac: string; index?: number; device?: string };
 
 /** The link that a NIC's addresses and routes are on, and that rules name. */
 export const ipLinkOf = ({ device, bridge }: BoundNic): string => bridge?.name ?? device;
+
+/** What is asked whether its gateway answers. Survives JSON. */
+export type OnBridge = Pick<BoundNic, 'mac' | 'device' | 'ipaddr'> & { gateway: string; bridge: Bridge };
+
+/** Of NICs those on bridges, with a gateway, and with their address there. */
+export const onBridges = (nics: readonly BoundNic[], addresses: readonly Address[]): OnBridge[] =>
+  nics.flatMap(({ mac, device, ipaddr, gateway, bridge }) =>
+    gateway !== undefined &&
+    bridge !== undefined &&
+    addresses.some((each) => each.device === bridge.name && hostPart(each.spec) === ipaddr)
+      ? [{ mac, device, ipaddr, gateway, bridge }]
+      : [],
+  );
 
 export type NicBinding = {
   bound: BoundNic[];

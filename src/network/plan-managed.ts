@@ -5,6 +5,7 @@ import { DEFAULTS_PATH } from '../dialects/defaults.ts';
 import { asManagerReads, profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import type { Foreign } from './foreign.ts';
+import { isAdvertised } from './hearing.ts';
 import { linkOf, managerOf, type StepWith } from './kinds.ts';
 import type { Observation } from './observation.ts';
 import { hasPlace } from './plan-ports.ts';
@@ -56,6 +57,30 @@ export function planReturns(
 }
 
 /**
+ * NetworkManager does not find our profile on a NIC that has IPv6, which that leaves alone: it makes one of its own, and goes by that. The
+ * bridge that it comes from goes behind it.
+ */
+export function waitsFor(
+  returns: readonly StepOf<'return-device'>[],
+  changes: readonly Step[],
+): (step: Step) => boolean {
+  const returned = new Set(returns.map(({ device }) => device));
+  const isOfIpv6 = (step: Step) =>
+    step.kind === 'move-foreign' &&
+    step.foreign.family === 6 &&
+    step.foreign.kind !== 'nexthop' &&
+    returned.has(step.to);
+  const waits = changes.some(isOfIpv6);
+  return (step) => isOfIpv6(step) || (waits && step.kind === 'remove-bridge');
+}
+
+/** What the NIC heard before it was a port is there until it expires. */
+export const heardBefore = (device: string, { onBridges, hearing }: Observation): Step[] =>
+  onBridges
+    .filter((each) => each.device === device && hearing.has(device) && each.kind === 'address' && isAdvertised(each))
+    .map((foreign): Step => ({ kind: 'remove-advertised', foreign, to: device }));
+
+/**
  * What NetworkManager leaves alone has to be out of our file before it takes it back, and known until it has done so: by the
  * network alone the next run after one that was killed would not see that something is left to do.
  */
@@ -64,9 +89,11 @@ export function keepReturning(
   desired: NetworkState,
   observed: NetworkState,
   returns: readonly StepOf<'return-device'>[],
+  waiting: readonly Step[],
 ): [now: Step[], then: Step[]] {
+  const bridges = waiting.flatMap((step) => (step.kind === 'move-foreign' ? [step.foreign.device] : []));
   const meanwhile = unmanagedFiles(
-    desired.released,
+    [...new Set([...desired.released, ...bridges])],
     returns.map(({ device }) => device),
   ).filter((file) => !observed.files.some(({ path, content }) => path === file.path && content === file.content));
   return [

@@ -1,9 +1,10 @@
 // Bridges and ports as they are to be, and as they are → the steps between, and what of others goes along. Pure.
 
-import { byHop, type Foreign } from './foreign.ts';
+import { byHop, type Foreign, isByObject } from './foreign.ts';
 import { advertisedRoutes, isAdvertised } from './hearing.ts';
 import { roomForIpv6 } from './ipv6.ts';
 import { movedKey, type Observation } from './observation.ts';
+import { coursesOf } from './route-moves.ts';
 import { type Bridge, bridgeKey, compare, type NetworkState, type Port, portKey } from './state.ts';
 import type { Step } from './step.ts';
 
@@ -17,7 +18,7 @@ export function planPorts(desired: NetworkState, observation: Observation) {
   const on = (device: string) => onBridges.filter((each) => each.device === device);
   const foreign = (device: string) =>
     on(device)
-      .filter((each) => each.family === 6 && (each.global || isGiven(each)))
+      .filter((each) => each.family === 6 && (each.global || isGiven(each)) && !isByObject(each))
       .filter((each) => !(hearing.has(device) && isAdvertised(each)))
       .filter(canStay);
   const withoutAdvertised = (from: string, to: string): Step[] =>
@@ -44,13 +45,13 @@ export function planPorts(desired: NetworkState, observation: Observation) {
         }),
       );
   const courses = [
-    ...ports.extra.map((port) => {
-      const ends = goes({ name: port.bridge, type: port.type });
-      const things = foreign(port.bridge).filter(
-        (each) => moved.has(movedKey(each)) || (ends && each.kind === 'route'),
-      );
-      return { from: port.bridge, to: holderOf(port), things, ends };
-    }),
+    ...coursesOf(desired, observation)
+      .filter(({ isBack }) => isBack)
+      .map(({ from, to }) => {
+        const ends = bridges.extra.some((bridge) => bridge.name === from && goes(bridge));
+        const things = foreign(from).filter((each) => moved.has(movedKey(each)) || (ends && each.kind === 'route'));
+        return { from, to, things, ends };
+      }),
     ...desired.ports.map(({ device, bridge }) => ({ from: device, to: bridge, things: foreign(device), ends: false })),
   ];
   return {

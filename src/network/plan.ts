@@ -3,16 +3,19 @@
 import { canGo } from '../dialects/nft.ts';
 import { asLate, holdBack } from './hold.ts';
 import { neighbourMoves } from './neighbour-moves.ts';
+import { asksForAddress, nexthopMoves } from './nexthop-moves.ts';
 import type { Claim, Observation } from './observation.ts';
 import { goesWithSource, onLink, planAnnouncements, planRoutes, splitRemovals } from './plan-addresses.ts';
 import {
   type Doer,
   doersOf,
+  heardBefore,
   keepReturning,
   planConfiguration,
   planManaged,
   planReturns,
   release,
+  waitsFor,
 } from './plan-managed.ts';
 import { hasPlace, planPorts } from './plan-ports.ts';
 import { keepGuards, planChains, planJumps } from './plan-rules.ts';
@@ -52,6 +55,12 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   const moves = planPorts(desired, observation);
   const { early, late } = splitRemovals(addresses.extra, desired, observation);
   const routes = planRoutes(desired, observation, early);
+  const nexthops = nexthopMoves(desired, observation, addresses.extra);
+  const asking = new Set(nexthops.before.filter(asksForAddress).map(({ foreign }) => foreign.device));
+  const [addressesAhead, ports] = parted(
+    moves.ports,
+    (step) => step.kind === 'move-foreign' && step.foreign.kind === 'address' && asking.has(step.foreign.device),
+  );
   const moved = [
     ...neighbourMoves(desired, observation, addresses.extra),
     ...routeMoves(desired, observation, addresses.extra).steps,
@@ -77,7 +86,10 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...moves.before,
     ...links.filter(({ kind }) => kind !== 'set-link-down'),
     ...addresses.missing.map((address): Step => ({ kind: 'add-address', address })),
-    ...moves.ports,
+    ...addressesAhead,
+    ...nexthops.before,
+    ...ports,
+    ...nexthops.after,
     ...[
       ...observation.cutOff.filter(({ device }) => desired.links.some((link) => link.device === device)),
       ...routesBehind(addresses.missing, addresses.extra, desired, observation),
@@ -90,6 +102,8 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     // It takes routes along, which then cannot be removed.
     ...links.filter(({ kind }) => kind === 'set-link-down'),
   ];
+  const returns = planReturns(desired, observation, moved);
+  const [waiting, atOnce] = parted(changes, waitsFor(returns, changes));
   const doers = doersOf([...removals, ...changes], desired, observation);
   const doneBy = (doer: Doer, steps: readonly Step[]) => steps.filter((step) => doers.get(step) === doer);
   const byManager = planManaged(desired, observation, files, doneBy('networkmanager', [...removals, ...changes]));
@@ -100,13 +114,15 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     byManager.length === 0 && !isMoving ? [held.now, []] : keepGuards(held.now, observed.chains);
   // One more call of iptables-restore comes anyhow.
   const [then, rest] = held.late.length === 0 ? [afterwards, []] : [[], [...afterwards.map(asLate), ...held.late]];
-  const settings = planSysctls(settable(desired, observed), observed.sysctls);
+  const [heardThen, settings] = parted(planSysctls(settable(desired, observed), observed.sysctls), ({ key }) =>
+    returns.some(({ device }) => key.startsWith(`net/ipv6/conf/${device}/`)),
+  );
   // A subnet that comes where the uplink goes has no rule that gives it a source.
   const [opening, last] = held.isEnd
     ? [[], [...settings.filter(opensWay).map(asLate), ...rest]]
     : [settings.filter(opensWay), rest];
-  const returns = planReturns(desired, observation, moved);
-  const [filesNow, filesThen] = returns.length === 0 ? [files, []] : keepReturning(files, desired, observed, returns);
+  const [filesNow, filesThen] =
+    returns.length === 0 ? [files, []] : keepReturning(files, desired, observed, returns, waiting);
 
   return [
     ...settings.filter((step) => !opensWay(step)),
@@ -119,15 +135,18 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
       .filter(canGo)
       .map((unreadable): Step => ({ kind: 'remove-unreadable-rules', unreadable })),
     ...opening,
-    ...doneBy('ip', changes),
+    ...doneBy('ip', atOnce),
     ...byManager,
-    ...doneBy('ip, afterwards', changes),
+    ...doneBy('ip, afterwards', atOnce),
+    ...returns.flatMap(({ device }) => heardBefore(device, observation)),
     ...returns,
+    ...heardThen,
+    ...waiting,
     ...planConfiguration(files, [...released, ...byManager, ...returns], observation),
     ...filesThen,
     ...then,
     ...observation.lost.filter(hasPlace(desired, observation)).map((foreign): Step => ({ kind: 'put-back', foreign })),
-    ...planQuestions(moves.asks, settings),
+    ...planQuestions(moves.asks, [...heardThen, ...settings]),
     ...planAnnouncements(addresses.missing, desired, observation),
     ...last,
   ];

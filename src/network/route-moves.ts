@@ -1,7 +1,7 @@
 // Foreign IPv4 routes of a NIC that becomes a port of a bridge, or is none any more: which go along with it, in every table, which stay
 // with an address of others, and which end with their source. Pure.
 
-import { bySomeOther, type Foreign, foreignKey, hopsOf } from './foreign.ts';
+import { bySomeOther, type Foreign, foreignKey, hopsOf, isByObject } from './foreign.ts';
 import { contains, formatNetwork, hostPart, type Network, parseCidr, parseIpv4 } from './ipv4.ts';
 import { movedKey, type Observation } from './observation.ts';
 import {
@@ -18,7 +18,7 @@ import {
 import type { MoveStep } from './step.ts';
 
 /** `isBack`: from a bridge. */
-type Course = { from: string; to: string; isBack: boolean };
+type Course = { port: string; from: string; to: string; isBack: boolean };
 
 export type RouteMoves = {
   /** In this order: a gateway may be known by a route before it. */
@@ -52,7 +52,9 @@ export function routeMoves(desired: NetworkState, observation: Observation, goin
   const begun = new Map<Foreign, number>();
   for (const course of coursesOf(desired, observation)) {
     const choose = chooser(course, { lost, routes, staying, desired, observation });
-    const own = routes.filter((each) => isBy(course.from, each) && !isOurs(each, observation) && !ofTheKernel(each));
+    const own = routes
+      .filter((each) => isBy(course.from, each) && !isByObject(each))
+      .filter((each) => !isOurs(each, observation) && !ofTheKernel(each));
     const [onLink, byGateway] = [own.filter((each) => !hasGateway(each)), own.filter(hasGateway)];
     for (const foreign of [...onLink, ...byGateway]) {
       if (lost.has(sourceOf(foreign) ?? '') || isOrphan(foreign)) {
@@ -96,11 +98,12 @@ export function coursesOf(desired: NetworkState, { state, formerPorts = [], link
   const { extra } = compare(desired.ports, [...state.ports, ...former], portKey);
   return [
     ...extra.map(({ device, bridge }) => ({
+      port: device,
       from: bridge,
       to: desired.ports.find((port) => port.device === device)?.bridge ?? device,
       isBack: true,
     })),
-    ...desired.ports.map(({ device, bridge }) => ({ from: device, to: bridge, isBack: false })),
+    ...desired.ports.map(({ device, bridge }) => ({ port: device, from: device, to: bridge, isBack: false })),
   ].filter(({ from, to }) => from !== to);
 }
 
@@ -150,9 +153,8 @@ function chooser(
       from,
       there: bySomeOther(foreign, from, to, isFar(tableOf(foreign))),
       isTold,
-      // The kernel takes them away with the last address of a device. A hop of another one stays, and so do objects of next hops.
-      endsByItself:
-        stay.length === 0 && !/ nhid /.test(foreign.words) && hopsOf(foreign).every(({ device }) => device === from),
+      // The kernel takes them away with the last address of a device. A hop of another one stays.
+      endsByItself: stay.length === 0 && hopsOf(foreign).every(({ device }) => device === from),
     };
   };
 }

@@ -10,10 +10,10 @@ import { eip } from '../scenarios/change.ts';
 import { bridged, type Kind, reload, shell } from './moves.ts';
 
 const NIC = NICS.public.device;
-const PREFIX = '2001:db8:5:5::';
+export const PREFIX = '2001:db8:5:5::';
 const START = PREFIX.replace(/:$/, '');
 /** Of the MAC of the NIC. */
-const ADDRESS = `${START}5054:84ff:fe00:846`;
+export const ADDRESS = `${START}5054:84ff:fe00:846`;
 const SCRIPT = resolve(import.meta.dirname, '../lab/advertise.pl');
 const PATIENCE_MS = 20_000;
 
@@ -23,7 +23,7 @@ eip_list:
 ${eip(EIPS.x, ADDRESSES.x)}`;
 
 /** `every`: seconds between two that nobody asked for. */
-async function advertise(lab: Lab, t: TestContext, { lifetime = 600, every = 300 } = {}): Promise<void> {
+export async function advertise(lab: Lab, t: TestContext, { lifetime = 600, every = 300 } = {}): Promise<void> {
   const out = lab.host('out');
   await out.run(['ip', 'address', 'add', `${PREFIX}1/64`, 'dev', 'eth0', 'nodad'], { check: true });
   const child = out.spawn(['perl', SCRIPT, 'eth0', PREFIX, `${lifetime}`, `${every}`], {
@@ -33,7 +33,7 @@ async function advertise(lab: Lab, t: TestContext, { lifetime = 600, every = 300
 }
 
 /** What it is heard by, as a router or a host, and what came of that. */
-async function hears(lab: Lab, as: 'host' | 'router' = 'router'): Promise<void> {
+export async function hears(lab: Lab, as: 'host' | 'router' = 'router'): Promise<void> {
   const forwards = as === 'router' ? 1 : 0;
   await shell(
     lab,
@@ -53,7 +53,7 @@ const routesOn = (lab: Lab, device: string) =>
   );
 
 /** `address`: undefined for one of the bridge's own MAC. */
-const has = (lab: Lab, device: string, address?: string) =>
+export const has = (lab: Lab, device: string, address?: string) =>
   until(async () => {
     const there = (await addressesOn(lab, device)).split('\n').filter((each) => each.startsWith(START));
     const [one = ''] = address === undefined ? there : there.filter((each) => each === `${address}/64`);

@@ -9,6 +9,7 @@ import { IFCFGS, ifcfg, KEYFILES, keyfile } from '../lab/profiles.ts';
 import { networkOf, onEveryPath } from '../lab/state.ts';
 import { EIPS, elastic, listen } from '../lab/table.ts';
 import { createTraffic, type Traffic } from '../lab/traffic.ts';
+import { ADDRESS, advertise, has, hears } from './advertised.ts';
 import { type BridgeType, bridged, reload, shell } from './moves.ts';
 import { addOvs } from './ovs.ts';
 import { ADD_ROUTES, by, FLUSH_ROUTES, routesOf } from './routes.ts';
@@ -102,6 +103,21 @@ export function managedMoves(path: 'keyfile' | 'ifcfg', type: BridgeType): void 
       }
       assert.deepEqual(await routesOf(lab), found);
       await shell(lab, FLUSH_ROUTES);
+    });
+
+    it('IPv6 goes along, and comes back with the NIC, also what a router advertises', async (t) => {
+      await advertise(lab, t);
+      await hears(lab);
+      await shell(lab, 'ip address add 2001:db8::5/64 dev eth0 nodad');
+      await reload(lab, onBridge);
+      await has(lab, 'br-ex', ADDRESS);
+      await reload(lab, elastic.config);
+      assert.deepEqual(await states(), ['eth0:connected']);
+      assert.match(await shell(lab, 'nmcli -g GENERAL.CONNECTION device show eth0'), /^kylin-vr-eth0$/m);
+      await has(lab, 'eth0', ADDRESS);
+      assert.match(await shell(lab, 'ip -6 -o address show dev eth0'), / 2001:db8::5\/64 /);
+      assert.equal((await reload(lab, elastic.config)).result, 'unchanged');
+      await shell(lab, 'ip -6 address flush dev eth0 scope global; ip -6 route flush proto ra');
     });
 
     if (type === 'linux')

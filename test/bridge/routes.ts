@@ -170,22 +170,18 @@ export function routesGo(kind: Kind): void {
       );
     });
 
-    it('that the kernel takes no second time: by objects of next hops, there and back twice; one without its source', async (t) => {
+    it('of which one has lost its source: that one ends, there and back twice', async (t) => {
       const lab = await kind.createLab();
       t.after(() => lab.close());
       await reload(lab, plain);
       await shell(
         lab,
-        `ip nexthop add id 5 via ${out} dev ${NIC}
-         ip route add 10.57.0.0/16 nhid 5; ip route add 10.58.0.0/16 nhid 5 table 100
-         ip address add 203.0.113.99/24 dev ${NIC}
+        `ip address add 203.0.113.99/24 dev ${NIC}
          ip route add 10.59.0.0/16 via ${out} src 203.0.113.99 table 100
          ip address delete 203.0.113.99/24 dev ${NIC}; ip address add 192.0.2.77/32 dev lo
          ip route add 10.60.0.0/16 via ${out} src 192.0.2.77 table 100`,
       );
-      const found = (await routesOf(lab))
-        .map((line) => line.replace(' nhid 5', ''))
-        .filter((line) => !/nh_info/.test(line));
+      const found = await routesOf(lab);
       const left = found.filter((line) => !line.includes('10.59.0.0/16'));
       assert.equal(left.length, found.length - 1);
       const { warnings } = await reload(lab, onBridge);
@@ -201,6 +197,69 @@ export function routesGo(kind: Kind): void {
         await reload(lab, config);
         assert.deepEqual(await routesOf(lab), by(device, left));
       }
+    });
+
+    it('by objects of next hops, and groups of them, go along with these, of both families, and all is back where it is taken back', async (t) => {
+      const lab = await kind.createLab();
+      t.after(() => lab.close());
+      await reload(lab, plain);
+      await shell(
+        lab,
+        `ip address add 2001:db8::5/64 dev ${NIC} nodad
+         ip nexthop add id 1 via ${out} dev ${NIC}
+         ip nexthop add id 2 via ${v} dev eth1
+         ip nexthop add id 3 via ${neighbour} dev ${NIC} proto 99
+         ip nexthop add id 4 dev ${NIC}
+         ip nexthop add id 5 via 198.51.100.1 dev ${NIC} onlink
+         ip nexthop add id 6 via fe80::1 dev ${NIC}
+         ip nexthop add id 10 group 1/2,3
+         ip nexthop add id 11 group 1/3
+         ip route add 10.57.0.0/16 nhid 1; ip route add 10.58.0.0/16 nhid 1 table 100 src ${uplink}
+         ip route add 10.59.0.0/16 nhid 10; ip route add 10.60.0.0/16 nhid 11 table 100
+         ip route add 10.61.0.0/16 nhid 4 table 100; ip route add 10.62.0.0/16 nhid 5; ip route add 10.63.0.0/16 nhid 6
+         ip nexthop add id 21 via 2001:db8::1 dev ${NIC}
+         ip -6 nexthop add id 22 dev eth1
+         ip -6 nexthop add id 23 dev ${NIC}
+         ip nexthop add id 20 group 21/22
+         ip -6 route add 2001:db8:7::/48 nhid 20; ip -6 route add 2001:db8:8::/48 nhid 21 table 100
+         ip -6 route add 2001:db8:9::/48 nhid 23`,
+      );
+      const all = async () => {
+        const script = 'ip -6 route show table all | grep nhid; ip nexthop show';
+        return [...(await routesOf(lab)), ...(await shell(lab, script)).split('\n').map((line) => line.trim())].sort();
+      };
+      const found = await all();
+      assert.equal(found.filter((line) => line.includes('nhid')).length, 10, found.join('\n'));
+      const takenBack = async (config: string, back: readonly string[]) => {
+        await lab.configure(config);
+        const taken = await lab.kylin('reload', '--confirm-within', '60');
+        assert.equal(taken.status, 0, taken.stderr);
+        const rolled = await lab.kylin('rollback');
+        assert.deepEqual([rolled.status, rolled.stderr.includes('not ours')], [0, false], rolled.stderr);
+        assert.deepEqual(await all(), back);
+      };
+      await takenBack(onBridge, found);
+      const { steps } = await reload(lab, onBridge);
+      assert.ok(
+        steps.some(({ text }) => text === `~ nexthop id 1 via ${out} dev ${NIC} moves to br-ex`),
+        JSON.stringify(steps),
+      );
+      assert.deepEqual(await all(), by('br-ex', found));
+      assert.equal((await reload(lab, onBridge)).result, 'unchanged');
+      await takenBack(plain, by('br-ex', found));
+      await reload(lab, plain);
+      assert.deepEqual(await all(), found);
+      // What is by them is somewhere else when the bridge goes by another hand.
+      await lab.configure(onBridge);
+      assert.equal((await lab.kylin('reload', '--confirm-within', '60')).status, 0);
+      await shell(lab, `${kind.remove}; ip link set ${NIC} up`);
+      assert.equal((await lab.kylin('rollback')).status, 0);
+      const back = await routesOf(lab);
+      for (const dest of ['10.57.0.0/16', '10.58.0.0/16', '10.61.0.0/16'])
+        assert.ok(
+          back.some((line) => line.startsWith(`unicast ${dest} `) && line.includes(` dev ${NIC} `)),
+          `${dest} is not in\n${back.join('\n')}`,
+        );
     });
 
     it('go along to a bridge of others that is there, and has no address yet', async (t) => {
@@ -286,6 +345,13 @@ export function routesGo(kind: Kind): void {
       assert.deepEqual(await entered(), moved);
       assert.equal((await lab.kylin('rollback')).status, 0);
       assert.deepEqual([await entered(), await reached()], [found, 0]);
+      // Who takes one away while the change waits has decided.
+      await lab.configure(keeping(onBridge));
+      assert.equal((await lab.kylin('reload', '--confirm-within', '60')).status, 0);
+      await shell(lab, 'ip neighbour delete 2001:db8::1 dev br-ex; ip neighbour delete proxy 203.0.113.78 dev br-ex');
+      assert.equal((await lab.kylin('rollback')).status, 0);
+      const left = found.filter((line) => !/^(2001:db8::1|203\.0\.113\.78) /.test(line));
+      assert.deepEqual([await entered(), left.length < found.length], [left, true]);
     });
 
     it('of IPv6 go along in every table', async (t) => {
@@ -343,6 +409,7 @@ export function routesGo(kind: Kind): void {
         `${ADD_ROUTES}
          ip address add 192.0.2.99/24 dev ${NIC}
          ip route add 10.61.0.0/16 via 192.0.2.1 dev ${NIC} table 100
+         ip nexthop add id 7 via 192.0.2.1 dev ${NIC}
          ip route add 10.62.0.0/16 via ${out} dev ${NIC} src 192.0.2.99 table 100
          ip rule add iif ${NIC} lookup 100; ip rule add from 192.0.2.99 lookup 100; ip -6 rule add oif ${NIC} lookup 101`,
       );
@@ -355,12 +422,14 @@ export function routesGo(kind: Kind): void {
       for (const message of [
         `the rule "from all iif ${NIC} lookup 100" stays as it is, and packets come and leave by br-ex in place of ${NIC}: add one for br-ex`,
         `the rule "from all oif ${NIC} lookup 101" stays as it is, and packets come and leave by br-ex in place of ${NIC}: add one for br-ex`,
+        `nexthop id 7 via 192.0.2.1 dev ${NIC}: stays there, and the routes by it do not work: ip nexthop replace, with the device that they are to go by`,
         `route 10.61.0.0/16 via 192.0.2.1 dev ${NIC} table 100 proto boot: stays with an address of others, and does not work there: move both, or take them away`,
       ])
         assert.ok(said.includes(message), `${message}\n${said.join('\n')}`);
       assert.ok(!said.some((message) => message.includes('from 192.0.2.99 lookup')));
       await reload(lab, keeping(plain));
       assert.deepEqual(await routesOf(lab), all);
+      assert.match(await shell(lab, 'ip nexthop show'), new RegExp(`^id 7 via 192.0.2.1 dev ${NIC} `));
     });
   });
 }

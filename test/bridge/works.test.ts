@@ -113,6 +113,41 @@ describe('a bridge that nothing passes through', { concurrency: 2 }, () => {
       assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
     });
 
+  for (const [times, end] of [
+    [1, 'rolled-back'],
+    [99, 'failed'],
+  ] as const)
+    it(`while Open vSwitch is silent, ${times === 1 ? 'once' : 'for longer'}: the port is taken out, or said to be there`, async (t) => {
+      const lab = await labOf(t, ovs);
+      await reload(lab, elastic.config);
+      await shell(lab, `${ovs.make} -- set port br-ex tag=100`);
+      const found = await networkOf(lab.router);
+      const ports = () => shell(lab, 'ovs-vsctl --timeout=10 list-ports br-ex');
+      const script = (await lab.router.read('/usr/bin/ovs-vsctl')) ?? '';
+      const silent = `#!/bin/sh
+left=$(cat /run/silent 2> /dev/null)
+case "$*" in *'list Bridge'*) [ "\${left:-0}" = 0 ] || { echo $((left - 1)) > /run/silent; exit 1; } ;; esac
+`;
+      await lab.router.write('/usr/bin/ovs-vsctl', script.replace('#!/bin/sh\n', silent), 0o755);
+      await lab.configure(onBridge(ovs));
+      const running = json(lab, 'reload');
+      while ((await ports()) === '') await sleep(50);
+      // Its gateway is asked by now.
+      await sleep(4000);
+      await shell(lab, `echo ${times} > /run/silent`);
+      const { status, result, warnings } = await running;
+      assert.deepEqual([status, result], [69, end]);
+      if (end === 'failed')
+        says(
+          warnings,
+          /^eth0 may be a port of br-ex still: Open vSwitch is silent: it does not answer: .*; the next reload tries again$/m,
+        );
+      await shell(lab, 'rm -f /run/silent');
+      if (end === 'failed') assert.equal((await json(lab, 'reload', '--trigger', 'timer')).status, 0);
+      assert.deepEqual([await ports(), await reached(lab)], ['', true]);
+      if (end === 'rolled-back') assert.equal(await networkOf(lab.router), found);
+    });
+
   it('a switch that lets other MACs pass only: taken back, there and back', async (t) => {
     const lab = await labOf(t, linux);
     await reload(lab, elastic.config);
@@ -173,6 +208,64 @@ describe('a bridge that nothing passes through', { concurrency: 2 }, () => {
     says(warnings, new RegExp(`^the gateway ${out} answered by ARP before, and does not on br-ex within `, 'm'));
     assert.equal((await json(lab, 'reload', '--trigger', 'timer')).result, 'unchanged');
   });
+
+  for (const kind of [linux, ovs])
+    it(`a reload with nothing to do says so, and one of the timer does not ask: ${kind.type}`, async (t) => {
+      const lab = await labOf(t, kind);
+      await reload(lab, onBridge(kind));
+      const pure = await reload(lab, onBridge(kind));
+      assert.deepEqual([pure.result, pure.warnings], ['unchanged', []]);
+      await lab.host('out').run(['ip', 'link', 'set', 'eth0', 'arp', 'off'], { check: true });
+      const SILENT = new RegExp(
+        `^the gateway ${out} does not answer by ARP on br-ex, so that nothing passes: look at `,
+        'm',
+      );
+      // What the last run found is known, or not.
+      for (const forget of [':', 'rm -f /run/kylin-vr/quiet', ':']) {
+        await shell(lab, forget);
+        const { result, warnings } = await reload(lab, onBridge(kind));
+        assert.equal(result, 'unchanged');
+        says(warnings, SILENT);
+        assert.deepEqual((await json(lab, 'reload', '--trigger', 'timer')).warnings, []);
+      }
+      await lab.host('out').run(['ip', 'link', 'set', 'eth0', 'arp', 'on'], { check: true });
+      assert.deepEqual((await reload(lab, onBridge(kind))).warnings, []);
+    });
+
+  it('ports of others with a tag are named', async (t) => {
+    const lab = await labOf(t, ovs);
+    await reload(lab, elastic.config);
+    await shell(
+      lab,
+      `${ovs.make} -- add-port br-ex vlan7 tag=7 -- set Interface vlan7 type=internal -- set port br-ex tag=100`,
+    );
+    const [status, , message] = await refused(lab, onBridge(ovs));
+    assert.equal(status, 69);
+    const [, named = ''] = /; ports of it with a tag: ([^;]+);/.exec(message) ?? [];
+    assert.deepEqual(named.split(', ').sort(), ['br-ex (100)', 'vlan7 (7)'], message);
+  });
+
+  for (const kind of [linux, ovs])
+    it(`a NIC that is pulled while its gateway is asked is pending: ${kind.type}`, async (t) => {
+      const lab = await labOf(t, kind);
+      await reload(lab, elastic.config);
+      await shell(lab, `${kind.make}; ${kind.mac}`);
+      await stops(lab, MAC);
+      await lab.configure(onBridge(kind));
+      const running = json(lab, 'reload');
+      await sleep(4000);
+      await lab.router.unplug(NICS.public);
+      const { status, result, errors, warnings } = await running;
+      assert.deepEqual([status, result, errors], [0, 'changed', []], JSON.stringify(warnings));
+      const { nics } = await json<State>(lab, 'status');
+      assert.equal(nics[0]?.state, 'pending');
+      assert.equal(await addressed(lab), '');
+      assert.equal((await reload(lab, onBridge(kind))).result, 'unchanged');
+      await stops(lab);
+      await lab.router.plug(NICS.public);
+      await reload(lab, onBridge(kind));
+      assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
+    });
 
   it('a gateway that did not answer before is no reason', async (t) => {
     const lab = await labOf(t, linux);

@@ -5,9 +5,10 @@ import {
   foreignLine,
   parseForeignAddresses,
   parseForeignNeighbours,
+  parseForeignNexthops,
   parseForeignRoutes,
 } from '../../src/dialects/foreign.ts';
-import { byHop, type Foreign, foreignKey, foreignPlace, foreignText } from '../../src/network/foreign.ts';
+import { byHop, type Foreign, foreignKey, foreignPlace, foreignText, hopsOf } from '../../src/network/foreign.ts';
 
 const FOR_EVER = { valid_life_time: 4294967295, preferred_life_time: 4294967295 };
 
@@ -185,6 +186,52 @@ it('what ip prints and does not take in the same words is put back in those that
       [['label', label]],
     );
   }
+});
+
+it('objects of next hops of the devices, and routes by them: by these alone, and by the hops where they are gone', () => {
+  const printed = [
+    'id 1 via 203.0.113.1 dev eth0 scope link proto unspec dead linkdown onlink ',
+    'id 2 dev eth0 scope host proto zebra ',
+    'id 3 via 203.0.113.1 dev eth1 scope link proto unspec ',
+    'id 10 group 1/2,3 scope global proto unspec ',
+    'id 4 blackhole scope global proto unspec ',
+    '',
+  ].join('\n');
+  const objects = parseForeignNexthops(printed, 4, new Set(['eth0']));
+  assert.deepEqual(lines(objects), [
+    'nexthop replace id 1 via 203.0.113.1 dev eth0 onlink',
+    'nexthop replace id 2 dev eth0 proto zebra',
+  ]);
+  assert.equal(new Set(objects.map(foreignPlace)).size, 2);
+  const routes = parseForeignRoutes(
+    [
+      'unicast 10.1.0.0/16 nhid 1 via 203.0.113.1 dev eth0 table 100 proto boot scope global onlink ',
+      '\tnh_info id 1 via 203.0.113.1 dev eth0 scope link proto unspec onlink ',
+      'unicast 10.2.0.0/16 nhid 10 table main proto boot scope global ',
+      '\tnh_info id 10 group 1/2,3 scope global proto unspec \\\tnexthop via 203.0.113.1 dev eth0 weight 1 \\\tnexthop dev eth0 weight 3 ',
+      'unicast 10.3.0.0/16 nhid 2 dev eth0 table main proto boot scope link ',
+      '',
+    ].join('\n'),
+    4,
+  );
+  assert.deepEqual(routes.map(hopsOf), [
+    [{ device: 'eth0', via: '203.0.113.1' }],
+    [{ device: 'eth0', via: '203.0.113.1' }, { device: 'eth0' }],
+    [{ device: 'eth0' }],
+  ]);
+  assert.deepEqual(lines(routes), [
+    'route append unicast 10.1.0.0/16 nhid 1 table 100 proto boot scope global onlink',
+    'route append unicast 10.2.0.0/16 nhid 10 proto boot scope global',
+    'route append unicast 10.3.0.0/16 nhid 2 proto boot scope link',
+  ]);
+  assert.deepEqual(
+    routes.map((route) => foreignLine(route, true)),
+    [
+      'route append unicast 10.1.0.0/16 via 203.0.113.1 dev eth0 table 100 proto boot scope global onlink',
+      'route append unicast 10.2.0.0/16 proto boot scope global nexthop via 203.0.113.1 dev eth0 onlink weight 1 nexthop dev eth0 weight 3',
+      'route append unicast 10.3.0.0/16 dev eth0 proto boot scope link',
+    ],
+  );
 });
 
 it("neighbours of the devices that somebody entered, and those answered for, without the kernel's own", () => {

@@ -195,8 +195,8 @@ const moving = (how: { isThere: boolean; endsByItself: boolean }): IpStep => ({
 
 function movingFrom(kind: Foreign['kind'], words: string): IpStep {
   const foreign: Foreign = { kind, family: 4, device: 'eth0', words };
-  const there = { ...foreign, device: 'br-ex', words: words.replace('eth0', 'br-ex').replace(' nhid 7', '') };
-  const way = { from: 'eth0', there, isThere: false, endsByItself: false, isTold: true };
+  const there = { ...foreign, device: 'br-ex', words: words.replace('eth0', 'br-ex') };
+  const way = { from: 'eth0', there, isThere: false, endsByItself: kind === 'nexthop', isTold: true };
   return { kind: 'move-foreign', foreign, to: 'br-ex', way };
 }
 
@@ -255,8 +255,8 @@ describe('lines of ip -batch', () => {
       'neighbour replace proxy 192.0.2.9 dev br-ex\nneighbour delete proxy 192.0.2.9 dev eth0',
     ],
     [
-      movingFrom('route', '10.1.0.0/16 nhid 7 via 192.0.2.9 dev eth0 table 100 proto boot'),
-      'route append 10.1.0.0/16 via 192.0.2.9 dev br-ex table 100 proto boot\nroute delete 10.1.0.0/16 nhid 7 table 100 proto boot',
+      movingFrom('nexthop', 'id 7 via 192.0.2.9 dev eth0 proto 99'),
+      'nexthop replace id 7 via 192.0.2.9 dev br-ex proto 99',
     ],
     [
       moving({ isThere: false, endsByItself: false }),

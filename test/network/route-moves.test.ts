@@ -43,13 +43,15 @@ describe('routes of others, when their NIC becomes a port', () => {
     ]);
   });
 
-  it('have onlink where nothing leads to the gateway, and no object of next hops; one by two NICs is replaced', () => {
+  it('have onlink where nothing leads to the gateway; those by objects of next hops go with these; one by two NICs is replaced', () => {
     const { steps } = movesOf([
-      '10.1.0.0/16 nhid 7 via 198.51.100.9 dev eth0 table main proto boot',
+      '10.1.0.0/16 via 198.51.100.9 dev eth0 table main proto boot',
+      '10.3.0.0/16 nhid 7 via 198.51.100.9 dev eth0 table main proto boot',
+      '10.4.0.0/16 nhid 8 table main proto boot \n\tnh_info id 8 group 7/9 \\\tnexthop via 203.0.113.1 dev eth0 weight 1',
       '10.2.0.0/16 proto boot \\\tnexthop via 10.0.0.1 dev eth1 weight 1 \\\tnexthop via 203.0.113.1 dev eth0 weight 1',
     ]);
     assert.deepEqual(steps, [
-      '10.1.0.0/16 via 198.51.100.9 dev br-ex onlink proto boot (removed)',
+      '10.1.0.0/16 via 198.51.100.9 dev br-ex onlink proto boot',
       '10.2.0.0/16 proto boot nexthop via 10.0.0.1 dev eth1 weight 1 nexthop via 203.0.113.1 dev br-ex weight 1 (removed)',
     ]);
   });
