@@ -3,14 +3,14 @@
 
 import type { Command, Option } from 'commander';
 import * as z from 'zod/mini';
+import { EXIT } from '../src/base/errors.ts';
+import { PATHS } from '../src/base/paths.ts';
+import { STATUS_WORDS } from '../src/base/statuses.ts';
 import { createProgram } from '../src/cli.ts';
 import type { Context } from '../src/commands/context.ts';
 import { fileSchema, SPELLINGS } from '../src/config/schema.ts';
 import { DEFAULTS_PATH } from '../src/dialects/defaults.ts';
-import { EXIT } from '../src/errors.ts';
-import { PATHS } from '../src/machine/paths.ts';
 import { KINDS } from '../src/network/kinds.ts';
-import { STATUS_WORDS } from '../src/statuses.ts';
 
 const FIELDS: readonly [string, string][] = [
   ['result', 'Of start, reload and plan: unchanged, changed, rolled-back or failed.'],

@@ -1,15 +1,15 @@
 // The commands, their options and what they are for. Knows no network.
 
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { EXIT, type ExitStatus } from './base/errors.ts';
+import { STATUS_WORDS } from './base/statuses.ts';
+import { TRIGGERS } from './base/trigger.ts';
+import { own, type Shown, shown, shownLines } from './base/visible.ts';
 import type { Shell } from './commands/completion.ts';
 import { type Context, DEFAULTS, failureReport, type GlobalOptions, printJson } from './commands/context.ts';
 import type { EditFlags } from './commands/edit.ts';
 import { NOUN_FORMS, type NounName } from './config/nouns.ts';
-import { EXIT, type ExitStatus } from './errors.ts';
 import { LOG_FORMATS, LOG_LEVELS } from './machine/log.ts';
-import { STATUS_WORDS } from './statuses.ts';
-import { TRIGGERS } from './trigger.ts';
-import { own, type Shown, shown, shownLines } from './visible.ts';
 
 const EXIT_STATUSES = `\nExit status:\n${Object.entries(EXIT)
   .map(

@@ -1,14 +1,14 @@
 // A change that waits for its confirmation: kept, or taken back, whoever decides it. For the holder of the lock.
 
+import { AgentError } from './base/errors.ts';
+import { PATHS } from './base/paths.ts';
 import { NOTHING } from './config/config.ts';
 import type { Return } from './convergence.ts';
 import type { Renderer } from './dialects/renderer.ts';
-import { AgentError } from './errors.ts';
 import type { Checkpoint } from './machine/checkpoint.ts';
 import { setAside } from './machine/damaged.ts';
 import { forgetRefusal, promote, readRefusal, refuse } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
-import { PATHS } from './machine/paths.ts';
 import {
   disarmTimer,
   isOfThisBoot,

@@ -1,9 +1,10 @@
 // Survey → a machine that is as desired, or as it was: apply, verify, and take back what could not be verified.
 
+import { AgentError, VerifyError } from './base/errors.ts';
+import { PATHS } from './base/paths.ts';
 import { checkpointOf, leftBy } from './checkpoint.ts';
 import type { Convergence } from './convergence.ts';
 import { type Cut, joined } from './cut.ts';
-import { AgentError, VerifyError } from './errors.ts';
 import { beginFlows, endFlows } from './flow-ends.ts';
 import { settleLeft } from './left.ts';
 import { applySteps } from './machine/apply.ts';
@@ -15,7 +16,6 @@ import { type FlowRecord, readFlowRecord, waysInForce } from './machine/flow-rec
 import { forgetForeign } from './machine/foreign.ts';
 import type { Host } from './machine/host.ts';
 import { isOwnedDamaged, recordOwned, type Seen } from './machine/observe.ts';
-import { PATHS } from './machine/paths.ts';
 import { uptimeOf } from './machine/pending.ts';
 import type { Owned } from './machine/recorded.ts';
 import { countRemovals, forgetGone } from './machine/resisting.ts';

@@ -1,16 +1,16 @@
 // The process: argv, streams, signals, exit status. The only process.exit, and the only place where a failure ends.
 
 import { fstatSync, readFileSync, writeSync } from 'node:fs';
-import { tty } from './builtin.ts';
-import { BUNDLE } from './bundle.ts';
+import { tty } from './base/builtin.ts';
+import { BUNDLE } from './base/bundle.ts';
+import { AgentError, EXIT, type ExitStatus, HostError } from './base/errors.ts';
+import { PATHS } from './base/paths.ts';
+import { TRIGGERS } from './base/trigger.ts';
+import { type Shown, shown, shownLines } from './base/visible.ts';
 import { type Context, DEFAULTS, failureReport, printJson } from './commands/context.ts';
-import { AgentError, EXIT, type ExitStatus, HostError } from './errors.ts';
 import { translateLegacyArgs } from './legacy-args.ts';
 import { atPriority, leadsToJournal } from './machine/journal.ts';
 import { createLogger, type LogOptions } from './machine/log.ts';
-import { PATHS } from './machine/paths.ts';
-import { TRIGGERS } from './trigger.ts';
-import { type Shown, shown, shownLines } from './visible.ts';
 
 const args = translateLegacyArgs(process.argv.slice(2));
 

@@ -1,10 +1,12 @@
 // Which configuration a run carries out: the file, the last good one, one that waits for its confirmation, or an earlier one.
 
+import { AgentError, NotNowError, UsageError } from './base/errors.ts';
+import { hashOf, sameBytes } from './base/hash.ts';
+import { PATHS } from './base/paths.ts';
+import { isAutomatic, type Trigger } from './base/trigger.ts';
 import type { Config } from './config/config.ts';
 import { firstOf, type Issue, inLine } from './config/issue.ts';
 import { LARGEST } from './config/position.ts';
-import { AgentError, NotNowError, UsageError } from './errors.ts';
-import { hashOf, sameBytes } from './hash.ts';
 import { readSettled, readTrusted } from './machine/config-file.ts';
 import type { Early } from './machine/early.ts';
 import {
@@ -19,10 +21,8 @@ import {
 } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
 import { readConfig } from './machine/parsed.ts';
-import { PATHS } from './machine/paths.ts';
 import { type PendingChange, pendingBytes, readPending } from './machine/pending.ts';
 import type { Ahead, Quiet } from './quiet.ts';
-import { isAutomatic, type Trigger } from './trigger.ts';
 
 export type RunRequest = {
   command: 'start' | 'reload' | 'confirm' | 'rollback' | 'edit';

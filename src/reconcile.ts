@@ -2,16 +2,25 @@
 // stages, on a screen.
 
 import { basename, dirname } from 'node:path';
+import {
+  AgentError,
+  EXIT,
+  type ExitStatus,
+  isOfTheMoment,
+  LockedError,
+  NotNowError,
+  UsageError,
+} from './base/errors.ts';
+import { hashOf, sameBytes, shortName } from './base/hash.ts';
+import { PATHS } from './base/paths.ts';
+import { isAutomatic, type Trigger } from './base/trigger.ts';
 import type { Issue } from './config/issue.ts';
 import type { Convergence, Return } from './convergence.ts';
-import { AgentError, EXIT, type ExitStatus, isOfTheMoment, LockedError, NotNowError, UsageError } from './errors.ts';
-import { hashOf, sameBytes, shortName } from './hash.ts';
 import type { Checkpoint } from './machine/checkpoint.ts';
 import { readTrusted } from './machine/config-file.ts';
 import { putDamagedAside } from './machine/damaged.ts';
 import { forgetRefusal, promote, refuse, refuseForNow } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
-import { PATHS } from './machine/paths.ts';
 import {
   disarmTimer,
   hasLapsed,
@@ -34,7 +43,6 @@ import {
   targetOf,
 } from './order.ts';
 import { type Ahead, askAhead, cutQuietly } from './quiet.ts';
-import { isAutomatic, type Trigger } from './trigger.ts';
 
 /** What a run did: printed by --json, kept as the last run, logged. Survives JSON. */
 export type Report = {

@@ -1,10 +1,10 @@
 // What a change and the way back have in common: rounds of steps until nothing is left to do, and what is left all the same.
 
+import { AgentError } from './base/errors.ts';
+import { PATHS } from './base/paths.ts';
 import type { Convergence } from './convergence.ts';
-import { AgentError } from './errors.ts';
 import type { Host } from './machine/host.ts';
 import { recordOwned } from './machine/observe.ts';
-import { PATHS } from './machine/paths.ts';
 import type { Owned } from './machine/recorded.ts';
 import { foreignKey, foreignText } from './network/foreign.ts';
 import { describe } from './network/kinds.ts';

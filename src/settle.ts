@@ -1,7 +1,7 @@
 // Waits for what does not come at once: what NetworkManager was asked for, and the carrier of a port.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AgentError, EXIT } from './errors.ts';
+import { AgentError, EXIT } from './base/errors.ts';
 import type { Answers } from './machine/early.ts';
 import type { Machine } from './machine/observe.ts';
 import { monotonicMs } from './machine/process.ts';

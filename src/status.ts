@@ -1,5 +1,9 @@
 // Desired against observed, per NIC, EIP and forward; the last run and how it ended. Touches nothing.
 
+import { hashOf } from './base/hash.ts';
+import { ipv4 } from './base/ipv4.ts';
+import { PATHS } from './base/paths.ts';
+import type { Shape } from './base/shape.ts';
 import { type Config, type Eip, type Protocol, uplinkOf } from './config/config.ts';
 import { type Issue, inLine } from './config/issue.ts';
 import type { Cut } from './cut.ts';
@@ -8,7 +12,6 @@ import { countedRules, coursesBy, rulesByChain } from './dialects/course.ts';
 import { linesOf } from './dialects/iptables.ts';
 import type { ProfileKeys } from './dialects/profile-keys.ts';
 import { type ForeignThing, foreignThings } from './foreign.ts';
-import { hashOf } from './hash.ts';
 import { readTrusted } from './machine/config-file.ts';
 import { readFlowRecord, waysInForce } from './machine/flow-record.ts';
 import { pauseLeft, type Refusal, readLastGood, readRefusal, triesOf } from './machine/history.ts';
@@ -18,19 +21,16 @@ import { describeHolder, readHolder } from './machine/lock.ts';
 import { findObstacles } from './machine/obstacles.ts';
 import { oldClientsHint } from './machine/old-clients.ts';
 import { readConfig } from './machine/parsed.ts';
-import { PATHS } from './machine/paths.ts';
 import { readPending, secondsLeft } from './machine/pending.ts';
 import { readLastRun } from './machine/turn.ts';
 import { unitFault } from './machine/units.ts';
 import { ledElsewhere } from './machine/ways.ts';
 import type { Flow } from './network/flow.ts';
-import { ipv4 } from './network/ipv4.ts';
 import { describe, holds, linkOf } from './network/kinds.ts';
 import { brokenBy, portsAsked } from './network/mapped.ts';
 import { faultyNics, onBridges, usedNics } from './network/nics.ts';
 import { reachOf, type State } from './network/reach.ts';
 import type { Report } from './reconcile.ts';
-import type { Shape } from './shape.ts';
 import { plannedCuts } from './stale.ts';
 import { type Aim, chooseRenderer, flowModelOf, type Survey, survey } from './survey.ts';
 

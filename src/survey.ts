@@ -1,6 +1,10 @@
 // Host, Config → what the configuration wants of this machine, what is there, and the steps between. Changes nothing.
 // `plan`, `status` and `reload` all stand on this, so that what `plan` shows is what `reload` does.
 
+import { AgentError, CommandError, EXIT, UsageError } from './base/errors.ts';
+import { hostPart, type Network, parseCidr } from './base/ipv4.ts';
+import { PATHS } from './base/paths.ts';
+import { visible } from './base/visible.ts';
 import { type Config, uplinkOf } from './config/config.ts';
 import { parseForward } from './dialects/chains.ts';
 import { defaultsFile } from './dialects/defaults.ts';
@@ -12,7 +16,6 @@ import { heldByMaps } from './dialects/nft.ts';
 import type { ProfileKeys } from './dialects/profile-keys.ts';
 import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { MANAGER_FOLDER, UNMANAGED_PATH, unmanagedFiles } from './dialects/unmanaged.ts';
-import { AgentError, CommandError, EXIT, UsageError } from './errors.ts';
 import { hearingOf } from './machine/hearing.ts';
 import type { Host } from './machine/host.ts';
 import { keptKeys } from './machine/kept-keys.ts';
@@ -26,7 +29,6 @@ import {
   type Seen,
   withWholeJumps,
 } from './machine/observe.ts';
-import { PATHS } from './machine/paths.ts';
 import { leftAlone, type Owned, type RecordedPlace, stillThere, withoutPending } from './machine/recorded.ts';
 import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
 import { speaksOfIpv6 } from './machine/sysctl-d.ts';
@@ -46,7 +48,6 @@ import { elasticAddresses } from './network/elastic.ts';
 import { type FlowModel, type Former, waysOf } from './network/flows.ts';
 import { type Exemptions, exemptions } from './network/foreign-nat.ts';
 import { WIDEST } from './network/inside.ts';
-import { hostPart, type Network, parseCidr } from './network/ipv4.ts';
 import { waitingForIpv6 } from './network/ipv6.ts';
 import { allowedOn } from './network/kept.ts';
 import { holds, managerOf } from './network/kinds.ts';
@@ -81,7 +82,6 @@ import {
 } from './network/state.ts';
 import type { Step } from './network/step.ts';
 import { type Translation, translationOf, type Ways } from './network/translation.ts';
-import { visible } from './visible.ts';
 
 export type Survey = {
   machine: Machine;

@@ -2,12 +2,13 @@
 // confirmation (confirmation.ts).
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AgentError, EXIT } from './base/errors.ts';
+import { PATHS } from './base/paths.ts';
 import { NOTHING } from './config/config.ts';
 import type { Convergence, Return } from './convergence.ts';
 import { type Cut, NO_CUT } from './cut.ts';
 import { parseForeignAddresses, withWords } from './dialects/foreign.ts';
 import type { Renderer } from './dialects/renderer.ts';
-import { AgentError, EXIT } from './errors.ts';
 import { endFlows } from './flow-ends.ts';
 import { applySteps, type Outcome } from './machine/apply.ts';
 import type { Checkpoint } from './machine/checkpoint.ts';
@@ -28,7 +29,6 @@ import {
   withWholeJumps,
 } from './machine/observe.ts';
 import { readConfig } from './machine/parsed.ts';
-import { PATHS } from './machine/paths.ts';
 import { uptimeOf } from './machine/pending.ts';
 import { NOTHING_OWNED, renumbered, stillThere, withComing } from './machine/recorded.ts';
 import { bridgesOf, isSilent } from './network/bridges.ts';

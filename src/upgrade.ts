@@ -1,10 +1,10 @@
 // What an explicit reload changes of the ways that a 1.0 served: an upgrade alone changes none of them.
 
+import { formatNetwork, ipv4, networkOf } from './base/ipv4.ts';
 import { type Config, uplinkOf } from './config/config.ts';
 import { waysInForce } from './machine/flow-record.ts';
 import type { Host } from './machine/host.ts';
 import { insideNetworks } from './network/inside.ts';
-import { formatNetwork, ipv4, networkOf } from './network/ipv4.ts';
 import { sourceRuleFor, sourceRules } from './network/translation.ts';
 
 /** One line each; none where the rules of today are in force already. */

@@ -1,9 +1,10 @@
 // What a run does about a change that waits for its confirmation: begins one, keeps it, takes it back.
 
+import { AgentError, EXIT, UsageError } from './base/errors.ts';
+import { hashOf, sameBytes } from './base/hash.ts';
+import { isAutomatic } from './base/trigger.ts';
 import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
 import type { Convergence } from './convergence.ts';
-import { AgentError, EXIT, UsageError } from './errors.ts';
-import { hashOf, sameBytes } from './hash.ts';
 import type { Checkpoint } from './machine/checkpoint.ts';
 import { readLastGood, readRefusal } from './machine/history.ts';
 import type { Host } from './machine/host.ts';
@@ -18,7 +19,6 @@ import {
 import type { Order, RunRequest } from './order.ts';
 import { addSteps, type End, fail, GOES_ON, type Report } from './reconcile.ts';
 import { chooseRenderer, scopeOf } from './survey.ts';
-import { isAutomatic } from './trigger.ts';
 
 export async function confirm(
   host: Host,

@@ -1,13 +1,13 @@
 // `check`: is the file right? Touches nothing, needs no root and no network.
 
 import { resolve } from 'node:path';
+import { EXIT, type ExitStatus } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { type Shown, shown } from '../base/visible.ts';
 import type { Issue } from '../config/issue.ts';
 import { firstOf, ofFile } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
-import { EXIT, type ExitStatus } from '../errors.ts';
 import { readAnyones, readTrusted } from '../machine/config-file.ts';
-import { PATHS } from '../machine/paths.ts';
-import { type Shown, shown } from '../visible.ts';
 import { type Context, count, type GlobalOptions, issueText, painter, printJson } from './context.ts';
 
 export async function check(

@@ -1,6 +1,6 @@
 // `confirm`: keeps the change that waits for it.
 
-import type { ExitStatus } from '../errors.ts';
+import type { ExitStatus } from '../base/errors.ts';
 import { uptimeOf } from '../machine/pending.ts';
 import { type Context, type GlobalOptions, needRoot } from './context.ts';
 import { runInTurn, triggerOf } from './reload.ts';

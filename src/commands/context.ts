@@ -1,13 +1,13 @@
 // What the commands are given: the machine, where to print, and the options that all of them share.
 
+import { EXIT, type ExitStatus, NotRootError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { joined, own, type Shown, shown, shownJson, shownLines } from '../base/visible.ts';
 import type { Issue } from '../config/issue.ts';
 import { firstOf, formatIssue } from '../config/issue.ts';
-import { EXIT, type ExitStatus, NotRootError } from '../errors.ts';
 import type { Early } from '../machine/early.ts';
 import type { Host } from '../machine/host.ts';
 import type { LogFormat, Logger } from '../machine/log.ts';
-import { PATHS } from '../machine/paths.ts';
-import { joined, own, type Shown, shown, shownJson, shownLines } from '../visible.ts';
 
 export type GlobalOptions = {
   config: string;

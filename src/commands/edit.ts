@@ -1,5 +1,9 @@
 // `eip add`, `forward remove` and the like: change the file, then the network; both, or neither.
 
+import { AgentError, EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
+import { hashOf, sameBytes } from '../base/hash.ts';
+import { PATHS } from '../base/paths.ts';
+import { shown } from '../base/visible.ts';
 import type { Config } from '../config/config.ts';
 import { differences } from '../config/difference.ts';
 import { type Edited, type EditRequest, editConfig } from '../config/edit.ts';
@@ -9,17 +13,13 @@ import { loadConfig } from '../config/load.ts';
 import type { NounName } from '../config/nouns.ts';
 import { LARGEST } from '../config/position.ts';
 import { pendingChange } from '../confirmation.ts';
-import { AgentError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
-import { hashOf, sameBytes } from '../hash.ts';
 import { readAnyones, readTrusted } from '../machine/config-file.ts';
 import { readLastGood, readRefusal } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { keepMeaning, readConfig } from '../machine/parsed.ts';
-import { PATHS } from '../machine/paths.ts';
 import { hasLapsed } from '../machine/pending.ts';
 import type { RunRequest } from '../order.ts';
 import { type Report, run } from '../reconcile.ts';
-import { shown } from '../visible.ts';
 import { type Context, type GlobalOptions, needRoot, printJson, refuseFile } from './context.ts';
 import { confirmationOf, runInTurn, triggerOf } from './reload.ts';
 

@@ -1,20 +1,20 @@
 // `explain`: what happens to a packet, in words; with --live also whether the kernel agrees. Touches nothing.
 
+import { CommandError, EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
+import { parseIpv4 } from '../base/ipv4.ts';
+import { shown } from '../base/visible.ts';
 import type { Nic } from '../config/config.ts';
 import { ofFile } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { parseFlows } from '../dialects/conntrack.ts';
 import { parsePrinted } from '../dialects/json.ts';
-import { CommandError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import { readAnyones, readTrusted } from '../machine/config-file.ts';
 import { waysInForce } from '../machine/flow-record.ts';
 import type { Host } from '../machine/host.ts';
 import { findStops } from '../machine/obstacles.ts';
 import { type Explanation, explain as explainPacket, type Packet } from '../network/explain.ts';
-import { parseIpv4 } from '../network/ipv4.ts';
 import { faultyNics, ipLinkOf } from '../network/nics.ts';
 import { chooseRenderer, type Survey, survey } from '../survey.ts';
-import { shown } from '../visible.ts';
 import { type Context, count, type GlobalOptions, needRoot, painter, printJson, refuseFile } from './context.ts';
 
 export type ExplainOptions = GlobalOptions & { from: string; to: string; live: boolean };

@@ -2,8 +2,10 @@
 // agent's calls. Leaves the running network alone; what it changed is recorded, and `uninstall` takes it back.
 
 import { basename, dirname, join, resolve } from 'node:path';
+import { CommandError, type ExitStatus, NotNowError, UnsupportedError, UsageError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { shown } from '../base/visible.ts';
 import { openCalls, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
-import { CommandError, type ExitStatus, NotNowError, UnsupportedError, UsageError } from '../errors.ts';
 import { obstacleOf, planInstall, type Recorded, recordOf } from '../installation/plan.ts';
 import { OLD_SETTINGS, withoutOldSettings } from '../installation/settings.ts';
 import {
@@ -24,10 +26,8 @@ import {
 } from '../installation/tree.ts';
 import type { Host } from '../machine/host.ts';
 import { oldClientsHint } from '../machine/old-clients.ts';
-import { PATHS } from '../machine/paths.ts';
 import { payload } from '../machine/payload.ts';
 import { carryOut, readEntry, readFolder, readRecord, type Tree, treeOf, writeRecord } from '../machine/tree.ts';
-import { shown } from '../visible.ts';
 import { isActive, Progress, takeUp } from './changes.ts';
 import { type Context, type GlobalOptions, needRoot } from './context.ts';
 

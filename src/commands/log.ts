@@ -1,10 +1,10 @@
 // `log`: the last runs, each with who asked, what it did and what was wrong. For "the reload failed: how do I see why?"
 
+import { EXIT, type ExitStatus } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { shown, shownJson } from '../base/visible.ts';
 import { inLine } from '../config/issue.ts';
-import { EXIT, type ExitStatus } from '../errors.ts';
 import { followRuns, type LoggedRun, readRuns } from '../machine/log-file.ts';
-import { PATHS } from '../machine/paths.ts';
-import { shown, shownJson } from '../visible.ts';
 import {
   type Context,
   count,

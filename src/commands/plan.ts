@@ -1,8 +1,9 @@
 // `plan`: what reload would do, step by step. Touches nothing.
 
+import { EXIT, type ExitStatus } from '../base/errors.ts';
+import { shown } from '../base/visible.ts';
 import type { Issue } from '../config/issue.ts';
 import { firstOf } from '../config/issue.ts';
-import { EXIT, type ExitStatus } from '../errors.ts';
 import { readTrusted } from '../machine/config-file.ts';
 import { readFlowRecord } from '../machine/flow-record.ts';
 import { readConfig } from '../machine/parsed.ts';
@@ -12,7 +13,6 @@ import { spoken } from '../network/spoken.ts';
 import { plannedCuts } from '../stale.ts';
 import { type Aim, chooseRenderer, flowModelOf, survey } from '../survey.ts';
 import { newWays } from '../upgrade.ts';
-import { shown } from '../visible.ts';
 import {
   type Context,
   count,

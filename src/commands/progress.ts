@@ -1,8 +1,8 @@
 // What is being done, on one line of a terminal, while it takes long; erased when it is done. Nothing where standard error is
 // no terminal.
 
+import { own, type Shown, shown, visible } from '../base/visible.ts';
 import type { Host } from '../machine/host.ts';
-import { own, type Shown, shown, visible } from '../visible.ts';
 import { type Context, count } from './context.ts';
 
 export type ProgressLine = {

@@ -1,16 +1,16 @@
 // `push`, on the hypervisor host: a configuration into guests, and what their kylin-vr made of it.
 
-import { v8 } from '../builtin.ts';
+import { v8 } from '../base/builtin.ts';
+import { AgentError, EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
+import { own, shown, shownJson, visible, wrapped } from '../base/visible.ts';
 import { firstOf, type Issue, inLine, ofFile } from '../config/issue.ts';
 import { parseConfig } from '../config/parse.ts';
-import { AgentError, EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import { readAnyones } from '../machine/config-file.ts';
 import type { Target } from '../machine/guest-agent.ts';
 import { nameOf } from '../machine/guest-agent.ts';
 import type { Host } from '../machine/host.ts';
 import { fitted, type Kept, kept, told } from '../push/kept.ts';
 import { type Pushed, type PushOrder, pushTo } from '../push/push.ts';
-import { own, shown, shownJson, visible, wrapped } from '../visible.ts';
 import {
   type Context,
   count,

@@ -2,21 +2,21 @@
 // and shown is here for `confirm` and `rollback` too.
 
 import { resolve } from 'node:path';
+import { EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { anything, each, type Shape } from '../base/shape.ts';
+import { isAutomatic, TRIGGERS, type Trigger } from '../base/trigger.ts';
+import { joined, type Shown, shown } from '../base/visible.ts';
 import type { Issue } from '../config/issue.ts';
 import { firstOf } from '../config/issue.ts';
-import { EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import type { Early } from '../machine/early.ts';
 import type { Host } from '../machine/host.ts';
 import { fitting, report as reportShape } from '../machine/kept-shapes.ts';
 import { describeHolder } from '../machine/lock.ts';
 import type { Logger } from '../machine/log.ts';
-import { PATHS } from '../machine/paths.ts';
 import { takeTurn } from '../machine/turn.ts';
 import { type RunRequest, settle } from '../order.ts';
 import { type Report, run, summaryOf } from '../reconcile.ts';
-import { anything, each, type Shape } from '../shape.ts';
-import { isAutomatic, TRIGGERS, type Trigger } from '../trigger.ts';
-import { joined, type Shown, shown } from '../visible.ts';
 import {
   type Context,
   count,

@@ -1,12 +1,12 @@
 // `rollback`: takes the last change back, goes to an older configuration, or lists them.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EXIT, type ExitStatus, LockedError, UsageError } from '../errors.ts';
-import { hashOf } from '../hash.ts';
+import { EXIT, type ExitStatus, LockedError, UsageError } from '../base/errors.ts';
+import { hashOf } from '../base/hash.ts';
+import { shown } from '../base/visible.ts';
 import { readEntryOf, readHistory, readLastGood } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { readPending, secondsLeft } from '../machine/pending.ts';
-import { shown } from '../visible.ts';
 import { type Context, type GlobalOptions, needRoot, painter, printJson } from './context.ts';
 import { runInTurn, triggerOf } from './reload.ts';
 

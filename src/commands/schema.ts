@@ -1,7 +1,7 @@
 // `schema`: JSON Schema of the file.
 
+import { EXIT, type ExitStatus } from '../base/errors.ts';
 import { jsonSchema } from '../config/json-schema.ts';
-import { EXIT, type ExitStatus } from '../errors.ts';
 import { type Context, printJson } from './context.ts';
 
 export function schema(context: Context): ExitStatus {

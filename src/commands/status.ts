@@ -1,15 +1,15 @@
 // `status`: what is, as people and machines read it. Touches nothing.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
+import { joined, own, type Shown, shown, shownLines, visible } from '../base/visible.ts';
 import { NO_NICS } from '../config/config.ts';
 import { firstOf } from '../config/issue.ts';
 import { keysText } from '../dialects/profile-keys.ts';
 import { prometheusText } from '../dialects/prometheus.ts';
-import { EXIT, type ExitStatus, UsageError } from '../errors.ts';
 import type { State } from '../network/reach.ts';
 import { spoken } from '../network/spoken.ts';
 import { type Counters, readStatus, type Status } from '../status.ts';
-import { joined, own, type Shown, shown, shownLines, visible } from '../visible.ts';
 import {
   type Context,
   count,

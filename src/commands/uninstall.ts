@@ -1,22 +1,22 @@
 // `uninstall`: takes back what `install` did. The configuration stays, and the running network too unless --flush.
 
 import { basename, dirname, join } from 'node:path';
+import { AgentError, EXIT, type ExitStatus, LockedError, UsageError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { shown } from '../base/visible.ts';
 import { parseConfig } from '../config/parse.ts';
 import { converge } from '../converge.ts';
-import { AgentError, EXIT, type ExitStatus, LockedError, UsageError } from '../errors.ts';
 import { type Change, planUninstall } from '../installation/plan.ts';
 import { ABSENT, enablingLinks, FILES, type TreeEntry, UNIT_FOLDER } from '../installation/tree.ts';
 import { forgetHistory } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { describeHolder, withLock } from '../machine/lock.ts';
-import { PATHS } from '../machine/paths.ts';
 import { payload } from '../machine/payload.ts';
 import { readPending, removePending } from '../machine/pending.ts';
 import { takeProfilesBack } from '../machine/profiles.ts';
 import { carryOut, readEntry, readRecord, type Tree, treeOf } from '../machine/tree.ts';
 import { describe } from '../network/kinds.ts';
 import { chooseRenderer } from '../survey.ts';
-import { shown } from '../visible.ts';
 import { Progress, takeUp } from './changes.ts';
 import { type Context, type GlobalOptions, needRoot } from './context.ts';
 import { rootOf } from './install.ts';

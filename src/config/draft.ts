@@ -1,6 +1,6 @@
 // The accepted entries of a file, the shape of a rule over them, and what rules are made of.
 
-import { formatIpv4, ipv4, lastOf, type Network, networkOf, parseCidr } from '../network/ipv4.ts';
+import { formatIpv4, ipv4, lastOf, type Network, networkOf, parseCidr } from '../base/ipv4.ts';
 import type { Config, Eip, Forward, Nic, Snat, StaticRoute } from './config.ts';
 import type { Issue, Place } from './issue.ts';
 import type { ListName } from './schema.ts';

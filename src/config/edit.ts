@@ -1,7 +1,7 @@
 // The file's text + what `kylin-vr eip add …` asks for → the new text, proved: read again it says just what was asked for.
 
 import { isDeepStrictEqual } from 'node:util';
-import { AgentError, EXIT, UsageError } from '../errors.ts';
+import { AgentError, EXIT, UsageError } from '../base/errors.ts';
 import { type Accepted, knownFrom, PART_OF, type Spans, spansOf } from './accepted.ts';
 import type { Config } from './config.ts';
 import { readDocument, type SourceDocument } from './document.ts';

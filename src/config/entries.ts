@@ -1,7 +1,7 @@
 // What the edit commands call an entry of a list: `198.51.100.7=10.10.1.7` on the command line ⇄ the entry in the file.
 // The same words are printed by `list`, so that what was listed can be added and removed.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../base/errors.ts';
 import type { Config, Eip, Forward, Nic, StaticRoute } from './config.ts';
 import type { Fault } from './draft.ts';
 import type { Written } from './list-text.ts';

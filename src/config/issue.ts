@@ -1,6 +1,6 @@
 // What is wrong with a configuration file, and how it is shown.
 
-import { columnsOf, visible } from '../visible.ts';
+import { columnsOf, visible } from '../base/visible.ts';
 import type { ParsedConfig } from './interpret.ts';
 
 /** A place in the file; line and columns count characters, from 1. */

@@ -1,6 +1,6 @@
 // What is wrong between elastic IPs, port forwards, source NAT, and the NICs and VMs they are for.
 
-import { contains, formatNetwork, ipv4, withinAny } from '../network/ipv4.ts';
+import { contains, formatNetwork, ipv4, withinAny } from '../base/ipv4.ts';
 import type { Eip, Forward, Snat } from './config.ts';
 import {
   byAddress,

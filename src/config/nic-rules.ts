@@ -1,6 +1,6 @@
 // What is wrong between NICs.
 
-import { contains, formatNetwork, hostPart, ipv4, LEAST_OF_IPV6, lastOf } from '../network/ipv4.ts';
+import { contains, formatNetwork, hostPart, ipv4, LEAST_OF_IPV6, lastOf } from '../base/ipv4.ts';
 import type { Nic } from './config.ts';
 import {
   type Draft,

@@ -1,7 +1,7 @@
 // What is wrong between routes, and between routes and NICs.
 
+import { contains, formatNetwork, ipv4, type Network, parseCidr, withinAny } from '../base/ipv4.ts';
 import { insideNetworks } from '../network/inside.ts';
-import { contains, formatNetwork, ipv4, type Network, parseCidr, withinAny } from '../network/ipv4.ts';
 import { byAddress, configOf, type Draft, destOf, issue, named, own, type Rule, repeats, usedBefore } from './draft.ts';
 
 export const ROUTE_RULES: readonly Rule[] = [

@@ -11,7 +11,7 @@ import {
   type Network,
   networkOf,
   parseCidr,
-} from '../network/ipv4.ts';
+} from '../base/ipv4.ts';
 import type { Config, Eip, Forward, Nic, Snat, StaticRoute } from './config.ts';
 
 /** Other spellings that files in the field use, each with the key it stands for. */

@@ -1,5 +1,6 @@
 // What iptables-save and nft print of chains that forwarded packets come by -> chains to walk through. Pure.
 
+import { anything, array, number, object, optional, string } from '../base/shape.ts';
 import { CHAIN_PREFIX } from '../network/state.ts';
 import {
   type Answer,
@@ -12,7 +13,6 @@ import {
   type Walk,
   type WalkRule,
 } from '../network/walk.ts';
-import { anything, array, number, object, optional, string } from '../shape.ts';
 import { type Around, GOES_ON, type NftTable, ruleText, withoutComment } from './filters.ts';
 import { linesOf } from './iptables.ts';
 

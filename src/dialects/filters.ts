@@ -1,9 +1,9 @@
 // What iptables-save and nft print of chains that are not ours -> filters, as far as they go by devices and addresses. Pure.
 
-import { ipv4, networkOf, parseCidr, parseIpv4 } from '../network/ipv4.ts';
+import { ipv4, networkOf, parseCidr, parseIpv4 } from '../base/ipv4.ts';
+import { anything, array, number, object, optional, string } from '../base/shape.ts';
 import { type Filter, type FilterRule, type Span, spanOf } from '../network/obstacles.ts';
 import { CHAIN_PREFIX } from '../network/state.ts';
-import { anything, array, number, object, optional, string } from '../shape.ts';
 import { savedLines } from './iptables.ts';
 
 /** What forwarded packets come by; the one in filter has a warning of its own. */

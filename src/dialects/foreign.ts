@@ -1,8 +1,8 @@
 // What is not ours on a NIC, as `ip` prints it, and as it takes it again. Pure.
 
+import { anything, array, boolean, number, object, optional, string } from '../base/shape.ts';
 import { type Foreign, foreignKey, withoutHops } from '../network/foreign.ts';
 import { type Address, addressKey, isByProfile, routeTargetKey } from '../network/state.ts';
-import { anything, array, boolean, number, object, optional, string } from '../shape.ts';
 import { parsePrinted } from './json.ts';
 
 const known = array(

@@ -2,7 +2,7 @@
 // Whoever is root in a guest writes the answers: none counts that is not as its schema says. Pure.
 
 import * as z from 'zod/mini';
-import { type Bounds, parseBounded } from '../bounded-json.ts';
+import { type Bounds, parseBounded } from '../base/bounded-json.ts';
 
 /** Bytes of one answer. A reload of 10,000 EIPs reports 1.7 MB; libvirt takes 10 MiB. */
 export const LONGEST_ANSWER = 16 * 1024 * 1024;

@@ -1,15 +1,26 @@
 // What `ip -json` prints → links, addresses, routes; steps → lines of `ip -batch`. Pure.
 
-import { UnsupportedError } from '../errors.ts';
+import { UnsupportedError } from '../base/errors.ts';
+import { parseCidr } from '../base/ipv4.ts';
+import {
+  array,
+  boolean,
+  either,
+  number,
+  type Of,
+  object,
+  optional,
+  type Shape,
+  ShapeError,
+  string,
+} from '../base/shape.ts';
 import type { Way } from '../network/flows.ts';
 import type { Foreign } from '../network/foreign.ts';
-import { parseCidr } from '../network/ipv4.ts';
 import { linkOf, type StepBy } from '../network/kinds.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { ObservedAddress, ObservedSubnetRoute } from '../network/observation.ts';
 import type { Route } from '../network/state.ts';
 import type { MoveStep } from '../network/step.ts';
-import { array, boolean, either, number, type Of, object, optional, type Shape, ShapeError, string } from '../shape.ts';
 import { foreignArguments, foreignLine, isWord } from './foreign.ts';
 import { parsePrinted } from './json.ts';
 

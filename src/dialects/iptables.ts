@@ -1,6 +1,6 @@
 // The text of iptables-save and iptables-restore, both backends. Pure.
 
-import { UnsupportedError } from '../errors.ts';
+import { UnsupportedError } from '../base/errors.ts';
 import type { StepBy } from '../network/kinds.ts';
 import type { Hook, Stray } from '../network/observation.ts';
 import {

@@ -1,9 +1,9 @@
 // What nft says of a table that iptables cannot read, and the way to take ours out of it. Pure.
 
-import { UnsupportedError } from '../errors.ts';
+import { UnsupportedError } from '../base/errors.ts';
+import { anything, array, number, type Of, object, optional, ShapeError, string } from '../base/shape.ts';
 import type { Unreadable } from '../network/observation.ts';
 import { CHAIN_PREFIX, type TableName } from '../network/state.ts';
-import { anything, array, number, type Of, object, optional, ShapeError, string } from '../shape.ts';
 
 const listing = object({
   nftables: array(

@@ -1,6 +1,6 @@
 // What `nmcli --terse` prints → which devices NetworkManager manages, and by which profile. Pure.
 
-import { UnsupportedError } from '../errors.ts';
+import { UnsupportedError } from '../base/errors.ts';
 import type { ManagedDevice } from '../network/observation.ts';
 
 export const LIST_DEVICES = ['--terse', '--fields', 'DEVICE,STATE,CON-UUID', 'device', 'status'] as const;

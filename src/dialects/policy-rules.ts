@@ -1,7 +1,7 @@
 // What `ip rule show` and `ip route show table local` print, and whether what they say concerns a flow. Pure.
 
+import { contains, type Network, parseCidr, parseIpv4 } from '../base/ipv4.ts';
 import type { Flow } from '../network/flow.ts';
-import { contains, type Network, parseCidr, parseIpv4 } from '../network/ipv4.ts';
 
 /** A rule that is not one of the three that every machine has; `from`, `to` where they are all that it asks for. */
 export type PolicyRule = { words: readonly string[] };

@@ -1,6 +1,6 @@
 // What `install` puts on a guest: the same paths as the package, so that neither hides the other. Pure.
 
-import { PATHS } from '../machine/paths.ts';
+import { PATHS } from '../base/paths.ts';
 import type { Source } from './sources.ts';
 
 /** What is at a path. Content is one character a byte, so that a record of it gives back every byte. */

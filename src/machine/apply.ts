@@ -1,11 +1,11 @@
 // Steps → the machine, in their order, in bulk: one `ip -batch` and one `iptables-restore` for each run of such steps.
 // Gives an Outcome; logs nothing.
 
+import { UnsupportedError } from '../base/errors.ts';
 import { argumentsOf, batchLine, type IpStep } from '../dialects/iproute.ts';
 import { renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
 import { isOurJumpIn, renderNftRemoval } from '../dialects/nft.ts';
 import { byNumbers } from '../dialects/route-numbers.ts';
-import { UnsupportedError } from '../errors.ts';
 import { describe, type StepBy, type Tool, toolOf } from '../network/kinds.ts';
 import type { Step, StepOf } from '../network/step.ts';
 import { type Answers, askRules } from './early.ts';

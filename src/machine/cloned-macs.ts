@@ -2,9 +2,9 @@
 // which one does instead.
 
 import { basename, dirname, join } from 'node:path';
+import { AgentError, EXIT } from '../base/errors.ts';
 import { CONFIGURATION_FOLDERS, DEFAULTS_PATH, macIn } from '../dialects/defaults.ts';
 import { MANAGER_FOLDER } from '../dialects/unmanaged.ts';
-import { AgentError, EXIT } from '../errors.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
 import type { Host } from './host.ts';
 

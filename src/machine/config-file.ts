@@ -1,11 +1,11 @@
 // The configuration file → bytes that may be trusted, or why not.
 
 import { dirname } from 'node:path';
-import { timers } from '../builtin.ts';
+import { timers } from '../base/builtin.ts';
+import { AgentError, UnreadableError } from '../base/errors.ts';
+import { hashOf, sameBytes } from '../base/hash.ts';
 import { type Issue, inFile } from '../config/issue.ts';
 import { LARGEST } from '../config/position.ts';
-import { AgentError, UnreadableError } from '../errors.ts';
-import { hashOf, sameBytes } from '../hash.ts';
 import type { FileInfo, Host } from './host.ts';
 
 export type ConfigFile = { bytes: Uint8Array; warnings: Issue[] };

@@ -1,10 +1,10 @@
 // Files of ours that something was at: put aside under NAME.damaged, and said, so that no run fails by them. For the holder of the lock.
 
 import { join } from 'node:path';
-import { AgentError } from '../errors.ts';
+import { AgentError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
 import { readEntryOf, readHistory } from './history.ts';
 import type { Host } from './host.ts';
-import { PATHS } from './paths.ts';
 import { readPending } from './pending.ts';
 
 /** What is no file, and a record of a change that waits that says nothing. Other records are looked at when they are needed. */

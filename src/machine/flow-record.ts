@@ -1,14 +1,14 @@
 // What was held against conntrack's entries last, in /run: gone with a reboot, as they are. Of a run that was killed between its
 // rules and its cuts it tells the next one that entries are to be looked at, and what was ours before.
 
-import { AgentError } from '../errors.ts';
+import { AgentError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { boolean, object, string } from '../base/shape.ts';
+import { isAutomatic, type Trigger } from '../base/trigger.ts';
 import type { Former } from '../network/flows.ts';
 import type { Ways } from '../network/translation.ts';
-import { boolean, object, string } from '../shape.ts';
-import { isAutomatic, type Trigger } from '../trigger.ts';
 import type { Host } from './host.ts';
 import { fitting, former } from './kept-shapes.ts';
-import { PATHS } from './paths.ts';
 
 export type FlowRecord = {
   /** False: rules have changed since, or are just changing. */

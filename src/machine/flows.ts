@@ -1,8 +1,8 @@
 // The kernel's table of flows: read as a stream, since it may have a million entries, and given entries of it deleted in bulk.
 
+import { AgentError, CommandError, UnsupportedError } from '../base/errors.ts';
 import { deleteFlowOptions, parseFlow } from '../dialects/conntrack.ts';
 import { DONE, deleteMessage, ENOENT, parseAnswers } from '../dialects/ctnetlink.ts';
-import { AgentError, CommandError, UnsupportedError } from '../errors.ts';
 import { type Flow, flowKey } from '../network/flow.ts';
 import type { Host } from './host.ts';
 

@@ -2,6 +2,9 @@
 // that away. Reapply keeps it when a flag says so, but only from NetworkManager 1.42 on, and nmcli has no option for it; and
 // no flag is there for activating and forgetting.
 
+import { AgentError } from '../base/errors.ts';
+import { LEAST_OF_IPV6 } from '../base/ipv4.ts';
+import { PATHS } from '../base/paths.ts';
 import {
   foreignArguments,
   foreignLine,
@@ -13,14 +16,11 @@ import {
 } from '../dialects/foreign.ts';
 import { parsePrinted } from '../dialects/json.ts';
 import { byNumbers } from '../dialects/route-numbers.ts';
-import { AgentError } from '../errors.ts';
 import { type Foreign, foreignKey, foreignPlace, hopDevices } from '../network/foreign.ts';
-import { LEAST_OF_IPV6 } from '../network/ipv4.ts';
 import type { Standing } from '../network/return.ts';
 import { ROUTE_PROTOCOL } from '../network/state.ts';
 import type { Host } from './host.ts';
 import { fitting, lost as lostShape } from './kept-shapes.ts';
-import { PATHS } from './paths.ts';
 
 const FAMILIES = [4, 6] as const;
 type Families = readonly Foreign['family'][];

@@ -4,6 +4,7 @@
 import { randomInt } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
+import { AgentError, CommandError, EXIT } from '../base/errors.ts';
 import {
   type AgentAnswer,
   type AgentCommand,
@@ -13,7 +14,6 @@ import {
   type Reply,
   readReply,
 } from '../dialects/guest-agent.ts';
-import { AgentError, CommandError, EXIT } from '../errors.ts';
 import type { Host } from './host.ts';
 
 /** Where a guest is reached: a libvirt domain, or a socket's path. */

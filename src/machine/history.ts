@@ -2,11 +2,11 @@
 // runs must not apply again. Only for the holder of the lock, reading excepted.
 
 import { basename, join } from 'node:path';
+import { sameBytes } from '../base/hash.ts';
+import { PATHS } from '../base/paths.ts';
+import { isTrigger, type Trigger } from '../base/trigger.ts';
 import { LARGEST } from '../config/position.ts';
-import { sameBytes } from '../hash.ts';
-import { isTrigger, type Trigger } from '../trigger.ts';
 import type { Host } from './host.ts';
-import { PATHS } from './paths.ts';
 import { bootOf, uptimeOf } from './pending.ts';
 
 /** The run that applied a configuration: when it began (ISO 8601 UTC), who asked for it, its id. */

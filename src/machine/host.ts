@@ -25,8 +25,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { crypto } from '../builtin.ts';
-import { CommandError, HostError, UnreadableError, UnsupportedError } from '../errors.ts';
+import { crypto } from '../base/builtin.ts';
+import { CommandError, HostError, UnreadableError, UnsupportedError } from '../base/errors.ts';
 import {
   type Encoding,
   type Ended,

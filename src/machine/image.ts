@@ -33,7 +33,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { HostError, NotNowError, UsageError } from '../errors.ts';
+import { HostError, NotNowError, UsageError } from '../base/errors.ts';
 import { type Files, infoOf, LARGEST_FILE, temporaryName } from './host.ts';
 import { tolerate } from './process.ts';
 

@@ -1,8 +1,8 @@
 // What goes with IPv6 where an MTU becomes too small for it: recorded, for the run that makes it large again. A bridge takes the smallest
 // of its ports, whoever made it.
 
+import { LEAST_OF_IPV6 } from '../base/ipv4.ts';
 import type { Foreign } from '../network/foreign.ts';
-import { LEAST_OF_IPV6 } from '../network/ipv4.ts';
 import { staysAway } from '../network/ipv6.ts';
 import type { Step } from '../network/step.ts';
 import {

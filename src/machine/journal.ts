@@ -2,8 +2,8 @@
 
 import { spawnSync } from 'node:child_process';
 import { fstatSync, readFileSync } from 'node:fs';
+import { own, type Shown, shown, visible } from '../base/visible.ts';
 import { type Issue, inLine } from '../config/issue.ts';
-import { own, type Shown, shown, visible } from '../visible.ts';
 
 /** Of syslog(3). A run that changed something is a notice: units keep what systemd itself says (info) out of the journal. */
 const PRIORITIES: Readonly<Record<string, number>> = { trace: 7, debug: 7, info: 5, warn: 4, error: 3, fatal: 2 };

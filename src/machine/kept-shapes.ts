@@ -1,8 +1,7 @@
 // What the files that we keep have to look like. Written by us alone, and yet whatever lies there is looked at before it is believed: a
 // disk, an editor or a restore may have been at them.
 
-import { type Bounds, parseBounded } from '../bounded-json.ts';
-import type { NetworkState } from '../network/state.ts';
+import { type Bounds, parseBounded } from '../base/bounded-json.ts';
 import {
   array,
   boolean,
@@ -16,8 +15,9 @@ import {
   type Shape,
   string,
   whole,
-} from '../shape.ts';
-import { TRIGGERS } from '../trigger.ts';
+} from '../base/shape.ts';
+import { TRIGGERS } from '../base/trigger.ts';
+import type { NetworkState } from '../network/state.ts';
 
 /** Made when it is asked: a run with nothing to do needs two of these, and to make them all takes it 0.5 ms. */
 const later =

@@ -34,9 +34,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { lockSync } from 'proper-lockfile';
-import { timers } from '../builtin.ts';
-import { HostError, LockedError } from '../errors.ts';
-import { number, object, type Shape, string } from '../shape.ts';
+import { timers } from '../base/builtin.ts';
+import { HostError, LockedError } from '../base/errors.ts';
+import { number, object, type Shape, string } from '../base/shape.ts';
 import { fitting } from './kept-shapes.ts';
 import {
   hasEnded,

@@ -6,9 +6,9 @@ import { type FileHandle, lstat, open, readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
-import { type Bounds, parseBounded } from '../bounded-json.ts';
+import { type Bounds, parseBounded } from '../base/bounded-json.ts';
+import { HostError } from '../base/errors.ts';
 import type { Issue } from '../config/issue.ts';
-import { HostError } from '../errors.ts';
 import { loggedRun } from './kept-shapes.ts';
 
 export type LoggedRun = {

@@ -3,8 +3,8 @@
 import { closeSync, constants, fchmodSync, fstatSync, mkdirSync, openSync, type Stats, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import type { Level, Logger, StreamEntry } from 'pino';
-import { HostError } from '../errors.ts';
-import { type Shown, shown, shownJson, shownLines } from '../visible.ts';
+import { HostError } from '../base/errors.ts';
+import { type Shown, shown, shownJson, shownLines } from '../base/visible.ts';
 import { journalWriter } from './journal.ts';
 
 export type { Logger } from 'pino';

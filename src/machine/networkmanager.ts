@@ -1,6 +1,7 @@
 // Everything that NetworkManager is asked for, by nmcli and busctl. Nothing here is asked by a run that changes nothing.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AgentError, CommandError, EXIT } from '../base/errors.ts';
 import {
   type Command,
   findDevice,
@@ -11,7 +12,6 @@ import {
   reapplyPreserving,
 } from '../dialects/busctl.ts';
 import { IS_RUNNING, LIST_DEVICES, MISUSED, NOT_RUNNING, parseDevices, REFUSED, UNKNOWN } from '../dialects/nmcli.ts';
-import { AgentError, CommandError, EXIT } from '../errors.ts';
 import { type Foreign, foreignText } from '../network/foreign.ts';
 import { linkOf, type StepBy } from '../network/kinds.ts';
 import type { ManagedDevice } from '../network/observation.ts';

@@ -2,6 +2,8 @@
 // Runs reading commands only, side by side.
 
 import { basename } from 'node:path';
+import { CommandError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
 import { parseAddresses, parseNics, parseRoutes } from '../dialects/iproute.ts';
 import {
   foreignChains,
@@ -15,7 +17,6 @@ import {
 import { handlesIn, parseLookups, parseNftTable } from '../dialects/nft.ts';
 import type { Renderer } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
-import { CommandError } from '../errors.ts';
 import { carriedOut, mayHavePorts, type OpenVSwitch, ovsBridges, withoutGiven } from '../network/bridges.ts';
 import type { Foreign } from '../network/foreign.ts';
 import { keptAmong } from '../network/kept.ts';
@@ -41,7 +42,6 @@ import type { Host } from './host.ts';
 import { fitting, owned as ownedShape } from './kept-shapes.ts';
 import type { Asked } from './networkmanager.ts';
 import { readOvs } from './ovs.ts';
-import { PATHS } from './paths.ts';
 import { bootOf } from './pending.ts';
 import { claimOn, readAllProfiles, splitFiles } from './profile-files.ts';
 import {

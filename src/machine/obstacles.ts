@@ -1,5 +1,7 @@
 // Asks the kernel, for `status`, what keeps packets from a router that is as its file says. Nothing is said of what cannot be asked.
 
+import { AgentError } from '../base/errors.ts';
+import { ShapeError } from '../base/shape.ts';
 import type { Config } from '../config/config.ts';
 import { parseForward, parseNftForward } from '../dialects/chains.ts';
 import {
@@ -18,7 +20,6 @@ import {
   tablesInWords,
 } from '../dialects/filters.ts';
 import { parseGroups } from '../dialects/iproute.ts';
-import { AgentError } from '../errors.ts';
 import { FIREWALLD_POLICY } from '../installation/tree.ts';
 import { ipLinkOf, type NicBinding } from '../network/nics.ts';
 import {
@@ -31,7 +32,6 @@ import {
   spansOf,
 } from '../network/obstacles.ts';
 import { type Probe, stopOf, type Walk } from '../network/walk.ts';
-import { ShapeError } from '../shape.ts';
 import type { Host } from './host.ts';
 import type { Machine } from './observe.ts';
 

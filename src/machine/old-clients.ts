@@ -1,7 +1,7 @@
 // Old clients run `python2 /usr/bin/kylin-vr.py`: without python2 nothing of ours is called, and they are told of no success.
 
+import { PATHS } from '../base/paths.ts';
 import type { Files } from './host.ts';
-import { PATHS } from './paths.ts';
 
 const PYTHON2 = ['/usr/bin/python2', '/bin/python2', '/usr/local/bin/python2'];
 

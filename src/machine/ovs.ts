@@ -1,11 +1,11 @@
 // Everything that Open vSwitch is asked for, by ovs-vsctl: only where the configuration, or our record, names a bridge of it,
 // or a NIC may be a port of one.
 
+import { AgentError, CommandError, EXIT, UnsupportedError } from '../base/errors.ts';
+import { visible } from '../base/visible.ts';
 import { LIST_BRIDGES, type OvsStep, parseBridges, transaction, withoutAdded } from '../dialects/ovs.ts';
-import { AgentError, CommandError, EXIT, UnsupportedError } from '../errors.ts';
 import { isOfDatapath, type OpenVSwitch, type OvsBridge, ovsBridges } from '../network/bridges.ts';
 import type { ObservedLink } from '../network/nics.ts';
-import { visible } from '../visible.ts';
 import type { Host } from './host.ts';
 
 /** Its own end comes first: what it was doing is said then. */

@@ -1,16 +1,16 @@
 // A configuration's bytes → Config. What they mean is kept in /run, so that a run with nothing new to read loads neither zod
 // nor yaml: that saves 20 ms at 10 EIPs, 40 at 1,000 and 90 at 4,000.
 
-import { BUNDLE } from '../bundle.ts';
+import { BUNDLE } from '../base/bundle.ts';
+import { AgentError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { array, each, number, object, optional, string } from '../base/shape.ts';
 import type { Accepted, Spans } from '../config/accepted.ts';
 import type { ParsedConfig } from '../config/interpret.ts';
 import { ofFile } from '../config/issue.ts';
-import { AgentError } from '../errors.ts';
-import { array, each, number, object, optional, string } from '../shape.ts';
 import { readKept } from './config-file.ts';
 import type { Host } from './host.ts';
 import { config, issue } from './kept-shapes.ts';
-import { PATHS } from './paths.ts';
 
 type Valid = Extract<ParsedConfig, { ok: true }>;
 

@@ -7,15 +7,15 @@
 //
 // Time is what /proc/uptime says (CLOCK_BOOTTIME): a wall clock that steps neither shortens nor lengthens the wait.
 
-import type { Bounds } from '../bounded-json.ts';
+import type { Bounds } from '../base/bounded-json.ts';
+import { AgentError } from '../base/errors.ts';
+import { hashOf } from '../base/hash.ts';
+import { PATHS } from '../base/paths.ts';
+import type { Trigger } from '../base/trigger.ts';
 import { LARGEST } from '../config/position.ts';
-import { AgentError } from '../errors.ts';
-import { hashOf } from '../hash.ts';
-import type { Trigger } from '../trigger.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import type { Host } from './host.ts';
 import { checkpoint as checkpointShape, fitting, type PHASES, pending as pendingShape } from './kept-shapes.ts';
-import { PATHS } from './paths.ts';
 
 export type PendingChange = {
   /** The run that made it. */

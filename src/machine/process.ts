@@ -3,7 +3,7 @@
 
 import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { sha1Of, shortName } from '../hash.ts';
+import { sha1Of, shortName } from '../base/hash.ts';
 
 export type ProcessStat = { pid: number; name: string; state: string; threads: number; startTime: string };
 

@@ -2,6 +2,7 @@
 // nothing.
 
 import { basename, dirname, join } from 'node:path';
+import { PATHS } from '../base/paths.ts';
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import { keyfileRenderer, keyfilesOfBoot } from '../dialects/keyfile.ts';
@@ -11,7 +12,6 @@ import type { BoundNic } from '../network/nics.ts';
 import type { Claim } from '../network/observation.ts';
 import { type File, isOurFile } from '../network/state.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
-import { PATHS } from './paths.ts';
 
 /** Whichever of them we write ourselves: a stale keyfile would beat an ifcfg file of ours. */
 const PROFILES: readonly ProfileFolder[] = [ifcfgRenderer, keyfileRenderer, keyfilesOfBoot];

@@ -2,10 +2,10 @@
 // stays: NetworkManager and initscripts read files when they are told to, or start.
 
 import { join } from 'node:path';
+import { PATHS } from '../base/paths.ts';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import { keyfileRenderer, keyfilesOfBoot } from '../dialects/keyfile.ts';
 import type { Host } from './host.ts';
-import { PATHS } from './paths.ts';
 import { readProfiles, splitFiles } from './profile-files.ts';
 
 /** `said`: for each file, when it is done. */

@@ -2,7 +2,7 @@
 // device has no end, and some do something when they are opened (a watchdog). The one place where files of others are read.
 
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
-import { UnreadableError } from '../errors.ts';
+import { UnreadableError } from '../base/errors.ts';
 
 /** What is kept of 10,000 EIPs has 10 MB. */
 export const MOST_READ = 32 * 1024 * 1024;

@@ -1,12 +1,12 @@
 // Addresses of others that are back each time we have removed them (a VIP of keepalived, a DHCP client's lease): to go on would move
 // them to and fro for ever. How often runs by themselves have removed each of them in this boot.
 
-import { AgentError } from '../errors.ts';
+import { AgentError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { array, object, string, whole } from '../base/shape.ts';
 import { type Address, addressKey } from '../network/state.ts';
-import { array, object, string, whole } from '../shape.ts';
 import type { Host } from './host.ts';
 import { fitting } from './kept-shapes.ts';
-import { PATHS } from './paths.ts';
 
 /** Then they are left. */
 export const MOST_REMOVALS = 3;

@@ -1,7 +1,7 @@
 // What somebody has said in sysctl.d(5), whoever it was.
 
 import { join } from 'node:path';
-import { AgentError } from '../errors.ts';
+import { AgentError } from '../base/errors.ts';
 import type { Host } from './host.ts';
 
 /** A file hides those of the same name in the folders after its own. */

@@ -1,9 +1,9 @@
 // Chains of others in nft that have the name of one which a change needs: iptables would find out in the middle of it.
 
+import { AgentError, EXIT } from '../base/errors.ts';
+import { ShapeError } from '../base/shape.ts';
 import { isBuiltIn, type NftChain, parseNftChains } from '../dialects/filters.ts';
-import { AgentError, EXIT } from '../errors.ts';
 import type { Step } from '../network/step.ts';
-import { ShapeError } from '../shape.ts';
 import type { Host } from './host.ts';
 import { usesNft } from './observe.ts';
 

@@ -2,7 +2,7 @@
 
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
-import { AgentError } from '../errors.ts';
+import { AgentError } from '../base/errors.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
 import { tolerate } from './process.ts';
 

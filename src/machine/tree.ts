@@ -2,8 +2,9 @@
 
 import { basename, dirname, join } from 'node:path';
 import * as z from 'zod/mini';
+import { NotNowError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
 import { LARGEST_QEMU_GA_FILE, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
-import { NotNowError } from '../errors.ts';
 import type { Change, Recorded } from '../installation/plan.ts';
 import { OLD_SETTINGS } from '../installation/settings.ts';
 import {
@@ -20,7 +21,6 @@ import {
   UNIT_FOLDER,
 } from '../installation/tree.ts';
 import { type Files, type Host, LARGEST_FILE } from './host.ts';
-import { PATHS } from './paths.ts';
 import { payload } from './payload.ts';
 
 /** This machine's own, or those of an image. */

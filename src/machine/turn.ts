@@ -8,8 +8,8 @@
 
 import { linkSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { HostError } from '../errors.ts';
-import { array, object, type Shape, string } from '../shape.ts';
+import { HostError } from '../base/errors.ts';
+import { array, object, type Shape, string } from '../base/shape.ts';
 import { type Held, type LockOptions, leaving, readJson, withLock } from './lock.ts';
 import { livingOwner, makeFolder, newOwnerId, removeFile, tolerate } from './process.ts';
 

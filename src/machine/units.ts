@@ -1,7 +1,7 @@
 // Whether systemd starts us: read from the links that `systemctl enable` and `mask` make, which needs no process.
 
+import { PATHS } from '../base/paths.ts';
 import type { Host } from './host.ts';
-import { PATHS } from './paths.ts';
 
 const UNIT = 'kylin-vr.service';
 

@@ -2,9 +2,9 @@
 // where there is such a file, or is to be. Reads files only.
 
 import { basename, dirname, join } from 'node:path';
+import { visible } from '../base/visible.ts';
 import { isUnmanagedBy, specsOf, UNMANAGED_PATH, unmanagedAfter } from '../dialects/unmanaged.ts';
 import type { ObservedLink } from '../network/nics.ts';
-import { visible } from '../visible.ts';
 import type { Host } from './host.ts';
 
 const OURS = basename(UNMANAGED_PATH);

@@ -1,10 +1,10 @@
 // Host, what is mapped to VMs → which of it the kernel leads elsewhere than the file does: by a route, a rule or an address of somebody
 // else that wins beside ours. The kernel is asked as it asks itself, for a packet from outside and for its answer.
 
+import { contains, ipv4 } from '../base/ipv4.ts';
 import { type Config, uplinkOf } from '../config/config.ts';
 import { parseLed } from '../dialects/iproute.ts';
 import { waysInside } from '../network/explain.ts';
-import { contains, ipv4 } from '../network/ipv4.ts';
 import { type BoundNic, ipLinkOf } from '../network/nics.ts';
 import type { Host } from './host.ts';
 

@@ -1,8 +1,8 @@
 // What a NIC with the key `bridge` asks of this machine: what stands in its way, what has to wait, and what leaves a bridge
 // behind. Pure.
 
-import { AgentError, EXIT } from '../errors.ts';
-import { visible } from '../visible.ts';
+import { AgentError, EXIT } from '../base/errors.ts';
+import { visible } from '../base/visible.ts';
 import type { Foreign } from './foreign.ts';
 import type { BoundNic, NicBinding, ObservedLink } from './nics.ts';
 import { movedKey } from './observation.ts';

@@ -1,7 +1,7 @@
 // The addresses that the uplink carries for others. Pure.
 
+import { ipv4 } from '../base/ipv4.ts';
 import type { Config } from '../config/config.ts';
-import { ipv4 } from './ipv4.ts';
 
 /** Every address that the uplink carries beside its own: what is mapped, forwarded, or a source. */
 export function elasticAddresses(config: Config, uplink?: { ipaddr: string }): string[] {

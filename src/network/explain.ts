@@ -1,10 +1,10 @@
 // Config, packet → what happens to the first packet of such a connection, in words. Says in prose what nat.ts says in rules;
 // foreign rules are not in the file, and so not in here. Pure.
 
+import { contains, formatNetwork, ipv4, type Network, networkOf, parseCidr } from '../base/ipv4.ts';
 import { type Config, type Nic, uplinkOf } from '../config/config.ts';
 import { elasticAddresses } from './elastic.ts';
 import { insideNetworks } from './inside.ts';
-import { contains, formatNetwork, ipv4, type Network, networkOf, parseCidr } from './ipv4.ts';
 import { sourceRuleFor, sourceRules } from './translation.ts';
 
 /** `port` for tcp and udp. */

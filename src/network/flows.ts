@@ -4,9 +4,9 @@
 // The answer comes from the configuration, not from rules. An entry does not say by which device it leaves: that is where the
 // kernel would send it now. What somebody else may have decided (a NAT rule of theirs, a rule of policy routing) is left alone.
 
+import { contains, formatNetwork, ipv4, type Network, parseCidr, parseIpv4, withinAny } from '../base/ipv4.ts';
 import type { Flow, FlowSelector } from './flow.ts';
 import { type FirstPacket, foreignNat, type NatRules } from './foreign-nat.ts';
-import { contains, formatNetwork, ipv4, type Network, parseCidr, parseIpv4, withinAny } from './ipv4.ts';
 import { leadsTo, type NetworkState } from './state.ts';
 import { type Gate, type SourceRule, sourceRuleFor, type Translation } from './translation.ts';
 

@@ -1,6 +1,6 @@
 // NAT rules that are not ours: whether one of them may have decided over a flow. Where that cannot be told, it may. Pure.
 
-import { contains, parseCidr } from './ipv4.ts';
+import { contains, parseCidr } from '../base/ipv4.ts';
 import { CHAIN_PREFIX, isOurJump, NFT_VERDICT } from './state.ts';
 import type { Answer } from './walk.ts';
 

@@ -10,10 +10,10 @@
 // In mangle: before whatever others let through in filter. POSTROUTING, because what the router itself sends to an EIP is led inside by
 // nat OUTPUT, and filter OUTPUT is still told the device that it would have left by before; NAT of sources comes after it.
 
+import { contains, coverOf, formatNetwork, ipv4, type Network, networkOf, parseCidr, withinAny } from '../base/ipv4.ts';
 import type { Config, Nic } from '../config/config.ts';
 import type { Exemptions } from './foreign-nat.ts';
 import { insideNetworks, outward } from './inside.ts';
-import { contains, coverOf, formatNetwork, ipv4, type Network, networkOf, parseCidr, withinAny } from './ipv4.ts';
 import type { BoundNic } from './nics.ts';
 import { CHAIN_PREFIX, type Chain, type FilterRules } from './state.ts';
 import { sourceRuleFor, type Translation } from './translation.ts';

@@ -1,9 +1,9 @@
 // Rules that change, and what leaves → which of them wait. What leaves takes a while: addresses go after the rules, and entries of conntrack
 // lead where they led until they are cut. What guards an uplink meanwhile, or gives a source, stays as long. Pure.
 
+import { contains, type Network, overlap, parseCidr } from '../base/ipv4.ts';
 import { LEAVING, NOWHERE, UNTRANSLATED, UPLINK } from './guard.ts';
 import { WIDEST } from './inside.ts';
-import { contains, type Network, overlap, parseCidr } from './ipv4.ts';
 import type { Observation } from './observation.ts';
 import {
   addressKey,

@@ -1,9 +1,9 @@
 // Config → who is inside: in the network of a NIC without a gateway, or behind a route through one. Never by RFC 1918: uplinks
 // and elastic IPs have such addresses, too. Pure.
 
+import { contains, ipv4, lastOf, type Network, networkOf, overlap, parseCidr } from '../base/ipv4.ts';
 import type { Config, Nic } from '../config/config.ts';
 import { countBefore } from '../config/search.ts';
-import { contains, ipv4, lastOf, type Network, networkOf, overlap, parseCidr } from './ipv4.ts';
 
 /** A network whose hosts are inside, and the NIC that leads to them. */
 export type Inside = { network: Network; subnet: Nic };

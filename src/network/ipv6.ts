@@ -1,7 +1,7 @@
 // Links whose MTU is too small for IPv6: what is foreign there waits for a larger one. Pure.
 
+import { LEAST_OF_IPV6 } from '../base/ipv4.ts';
 import { type Foreign, foreignText, isLeased } from './foreign.ts';
-import { LEAST_OF_IPV6 } from './ipv4.ts';
 import type { ObservedLink } from './nics.ts';
 import type { Link } from './state.ts';
 

@@ -1,6 +1,6 @@
 // Which addresses of others may stay on NICs of the configuration. Pure.
 
-import { hostPart } from './ipv4.ts';
+import { hostPart } from '../base/ipv4.ts';
 import type { BoundNic } from './nics.ts';
 import { type Address, addressKey } from './state.ts';
 

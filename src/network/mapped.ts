@@ -1,11 +1,11 @@
 // Config, NICs → the packets that show whether an EIP or a forward is mapped, hook by hook. What the desired rules say to one and those
 // that are there do not keeps it from working. Pure.
 
+import { contains, ipv4, lastOf, type Network } from '../base/ipv4.ts';
 import type { Config, Eip, Forward } from '../config/config.ts';
 import type { Courses, Passing } from './course.ts';
 import { waysInside } from './explain.ts';
 import { insideNetworks } from './inside.ts';
-import { contains, ipv4, lastOf, type Network } from './ipv4.ts';
 import { type BoundNic, ipLinkOf } from './nics.ts';
 import { MOST_SINGLE_PORTS } from './ports.ts';
 import type { TableName } from './state.ts';

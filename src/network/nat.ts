@@ -11,12 +11,12 @@
 // DNAT is not limited to the uplink: VMs reach EIPs too. Which packets get a new source is decided by their source
 // address, since POSTROUTING knows no input device: packets from outside match nothing and keep theirs.
 
+import { coverOf, formatNetwork, ipv4, networkOf, withinAny } from '../base/ipv4.ts';
 import type { Config } from '../config/config.ts';
 import { dispatchChains, LAST_LEVEL, type Leaf } from './dispatch.ts';
 import { elasticAddresses } from './elastic.ts';
 import { type Guarding, guardRules } from './guard.ts';
 import { insideNetworks } from './inside.ts';
-import { coverOf, formatNetwork, ipv4, networkOf, withinAny } from './ipv4.ts';
 import type { BoundNic } from './nics.ts';
 import { portChains, portsChainName } from './ports.ts';
 import { CHAIN_PREFIX, type Chain, type FilterRules } from './state.ts';

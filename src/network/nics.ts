@@ -1,8 +1,8 @@
 // Which link of the machine is which NIC of the configuration. Pure.
 
+import { hostPart } from '../base/ipv4.ts';
+import { visible } from '../base/visible.ts';
 import type { Nic } from '../config/config.ts';
-import { visible } from '../visible.ts';
-import { hostPart } from './ipv4.ts';
 import type { Address, Bridge } from './state.ts';
 
 /** What `ip -d link` says of one link, as far as we need it. */

@@ -1,9 +1,9 @@
 // What was read of the machine → what of it is ours or under our rule: bridges and ports, addresses, jumps, and routes that are too many
 // or too few. Pure.
 
+import { formatNetwork, hostPart, parseCidr } from '../base/ipv4.ts';
 import { type BridgeView, bridgesOf, isSilent, ovsBridges, portsOf } from './bridges.ts';
 import { isLeased } from './foreign.ts';
-import { formatNetwork, hostPart, parseCidr } from './ipv4.ts';
 import type { BoundNic } from './nics.ts';
 import type { Observation, ObservedAddress, ObservedSubnetRoute } from './observation.ts';
 import {

@@ -1,9 +1,9 @@
 // What keeps packets from a router that is as its file says: for `status`. Only what stops all of a NIC or an address is one; a rule
 // that asks for more, or that comes after one which lets something pass, is somebody's policy, and his to judge. Pure.
 
+import { ipv4, lastOf, type Network, networkOf } from '../base/ipv4.ts';
 import type { Config } from '../config/config.ts';
 import { insideNetworks } from './inside.ts';
-import { ipv4, lastOf, type Network, networkOf } from './ipv4.ts';
 import { type BoundNic, ipLinkOf, type ObservedLink } from './nics.ts';
 import { mayStop, type Probe, stopOf, type Walk } from './walk.ts';
 

@@ -1,8 +1,8 @@
 // Addresses that go, and routes as they are to be and as they are → what goes early and late, what comes, and what is announced. Pure.
 
+import { hostPart } from '../base/ipv4.ts';
 import { bySomeOther, type Foreign } from './foreign.ts';
 import { gateDevices } from './hold.ts';
-import { hostPart } from './ipv4.ts';
 import type { ObservedLink } from './nics.ts';
 import type { Observation } from './observation.ts';
 import {

@@ -1,10 +1,10 @@
 // Config, NICs, links, rules of ours and the steps that are still to be done → which EIPs and forwards a packet would get through by.
 // Rules of others are not in here. Pure.
 
+import { contains, ipv4 } from '../base/ipv4.ts';
 import type { Config, Nic } from '../config/config.ts';
 import { uplinkOf } from '../config/config.ts';
 import { type WayInside, waysInside } from './explain.ts';
-import { contains, ipv4 } from './ipv4.ts';
 import { holds, type StepWith } from './kinds.ts';
 import { type BoundNic, faultyNics, ipLinkOf, type NicBinding, type ObservedLink } from './nics.ts';
 import { ANSWERS_NOBODY } from './obstacles.ts';

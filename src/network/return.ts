@@ -1,8 +1,8 @@
 // What a change found, and the machine as it is → what of it comes back where the change is taken back. Pure.
 
+import { hostPart } from '../base/ipv4.ts';
 import { parseForeignNeighbours, parseForeignRoutes } from '../dialects/foreign.ts';
 import { type Foreign, foreignKey, foreignPlace, hopDevices } from './foreign.ts';
-import { hostPart } from './ipv4.ts';
 import { type Address, addressKey, isOurRoute, type NetworkState, ROUTE_PROTOCOL, type Route } from './state.ts';
 
 export type Found = {

@@ -1,8 +1,8 @@
 // Foreign IPv4 routes of a NIC that becomes a port of a bridge, or is none any more: which go along with it, in every table, which stay
 // with an address of others, and which end with their source. Pure.
 
+import { contains, formatNetwork, hostPart, type Network, parseCidr, parseIpv4 } from '../base/ipv4.ts';
 import { bySomeOther, type Foreign, foreignKey, hopsOf, isByObject } from './foreign.ts';
-import { contains, formatNetwork, hostPart, type Network, parseCidr, parseIpv4 } from './ipv4.ts';
 import { movedKey, type Observation } from './observation.ts';
 import {
   type Address,

@@ -1,6 +1,6 @@
 // Steps in an operator's words: where chains of ours change, which EIPs, forwards and sources come, go or lead elsewhere by that. Pure.
 
-import { formatIpv4 } from './ipv4.ts';
+import { formatIpv4 } from '../base/ipv4.ts';
 import { describe } from './kinds.ts';
 import { CHAIN_PREFIX, type Chain, chainKey } from './state.ts';
 import type { Step, StepKind } from './step.ts';

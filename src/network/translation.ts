@@ -1,9 +1,9 @@
 // Config and NICs → what the file does with addresses: which destination leads where, and which source becomes what. The rules
 // of the packet filter say it (nat.ts), and flows that are under way are held against it (flows.ts). Pure.
 
+import { contains, ipv4, type Network, networkOf, parseCidr } from '../base/ipv4.ts';
 import type { Config, Eip, Forward, Nic, Snat } from '../config/config.ts';
 import { type Inside, insideNetworks } from './inside.ts';
-import { contains, ipv4, type Network, networkOf, parseCidr } from './ipv4.ts';
 import type { BoundNic } from './nics.ts';
 
 /**

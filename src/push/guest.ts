@@ -1,9 +1,9 @@
 // What `push` does in a guest, in the agent's words: a file written and proved, programs run to their end.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AgentError, EXIT } from '../base/errors.ts';
+import { hashOf } from '../base/hash.ts';
 import { brief } from '../dialects/guest-agent.ts';
-import { AgentError, EXIT } from '../errors.ts';
-import { hashOf } from '../hash.ts';
 import { type AgentChannel, GuestAgentError } from '../machine/guest-agent.ts';
 
 /** In base64 64 KiB: virsh takes a question as one argument, of which Linux allows 128 KiB. */

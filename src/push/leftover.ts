@@ -1,7 +1,7 @@
 // The files that a push writes beside a guest's configuration, and which of them nobody writes any more. Their names tell this host
 // who writes, and the guest nothing.
 
-import { shortName } from '../hash.ts';
+import { shortName } from '../base/hash.ts';
 import { livingMarks, ownMark } from '../machine/process.ts';
 
 /** For find. */

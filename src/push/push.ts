@@ -2,9 +2,9 @@
 // Whatever the guest answers ends as a report of that guest.
 
 import { dirname, join } from 'node:path';
+import { AgentError, EXIT, type ExitStatus } from '../base/errors.ts';
 import type { Issue } from '../config/issue.ts';
 import { brief } from '../dialects/guest-agent.ts';
-import { AgentError, EXIT, type ExitStatus } from '../errors.ts';
 import { type AgentChannel, GuestAgentError, nameOf, openChannel, type Target } from '../machine/guest-agent.ts';
 import type { Host } from '../machine/host.ts';
 import { checkAgent, failed, type GuestRun, proveGuestFile, runInGuest, writeGuestFile } from './guest.ts';

@@ -1,7 +1,7 @@
 // What a guest's kylin-vr says of a run, read as what anybody may have written. Text in, report or nothing out.
 
 import * as z from 'zod/mini';
-import { type Bounds, parseBounded } from '../bounded-json.ts';
+import { type Bounds, parseBounded } from '../base/bounded-json.ts';
 import { shortened } from '../dialects/guest-agent.ts';
 
 /** What fits into an answer of the agent is at most a report of 70,000 EIPs: 90,000 steps, of three values each. */

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { chmodSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { describe, it } from 'node:test';
-import { HostError } from '../../src/errors.ts';
+import { HostError } from '../../src/base/errors.ts';
 import { fileOf, inProcess, kylinVr, unprivileged } from './program.ts';
 
 const BAD = 'if_list: [1]\n';

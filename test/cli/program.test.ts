@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { describe, it } from 'node:test';
+import { EXIT } from '../../src/base/errors.ts';
 import { createProgram } from '../../src/cli.ts';
 import { type Context, DEFAULTS } from '../../src/commands/context.ts';
-import { EXIT } from '../../src/errors.ts';
 import { inProcess, kylinVr, unprivileged } from './program.ts';
 
 const { version } = JSON.parse(readFileSync(resolve(import.meta.dirname, '../../package.json'), 'utf8')) as {

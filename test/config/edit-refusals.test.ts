@@ -2,12 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { UsageError } from '../../src/base/errors.ts';
 import { differences } from '../../src/config/difference.ts';
 import { readDocument } from '../../src/config/document.ts';
 import { editConfig } from '../../src/config/edit.ts';
 import { editList } from '../../src/config/list-text.ts';
 import { parseConfig } from '../../src/config/parse.ts';
-import { UsageError } from '../../src/errors.ts';
 import { inProcess } from '../cli/program.ts';
 
 const NICS = `if_list:

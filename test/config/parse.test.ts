@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { stringify } from 'yaml';
+import { formatIpv4, ipv4 } from '../../src/base/ipv4.ts';
 import type { Config, Nic } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
-import { formatIpv4, ipv4 } from '../../src/network/ipv4.ts';
 import { LONG } from '../quick.ts';
 import { errorsOf } from './issues.ts';
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { ShapeError } from '../../src/base/shape.ts';
 import { parseNftForward } from '../../src/dialects/chains.ts';
 import {
   devicesOfChains,
@@ -10,7 +11,6 @@ import {
   parseSavedFilters,
 } from '../../src/dialects/filters.ts';
 import { stopOf } from '../../src/network/walk.ts';
-import { ShapeError } from '../../src/shape.ts';
 import { runs } from '../quick.ts';
 
 test('rules of iptables go by devices and addresses, or ask for more', () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { formatNetwork } from '../../src/base/ipv4.ts';
 import {
   batchLine,
   type IpStep,
@@ -10,7 +11,6 @@ import {
   parseWays,
 } from '../../src/dialects/iproute.ts';
 import type { Foreign } from '../../src/network/foreign.ts';
-import { formatNetwork } from '../../src/network/ipv4.ts';
 import { address, route } from '../network/planning.ts';
 import { sample } from './samples.ts';
 

@@ -6,12 +6,12 @@ import { describe, it } from 'node:test';
 import type { Command } from 'commander';
 import * as z from 'zod/mini';
 import { manPages } from '../../packaging/man.ts';
+import { EXIT } from '../../src/base/errors.ts';
+import { STATUS_WORDS } from '../../src/base/statuses.ts';
 import { createProgram } from '../../src/cli.ts';
 import type { Context } from '../../src/commands/context.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { fileSchema, SPELLINGS } from '../../src/config/schema.ts';
-import { EXIT } from '../../src/errors.ts';
-import { STATUS_WORDS } from '../../src/statuses.ts';
 import { inProcess } from '../cli/program.ts';
 import { MANUAL, README, read } from './documents.ts';
 

@@ -1,6 +1,6 @@
 // Faults, for runs on the machine in memory: a call that fails, a line of a batch that is refused, a program that is killed.
 
-import { CommandError, HostError } from '../../src/errors.ts';
+import { CommandError, HostError } from '../../src/base/errors.ts';
 import type { RunOptions } from '../../src/machine/host.ts';
 import type { RunRequest } from '../../src/order.ts';
 import { type Report, run } from '../../src/reconcile.ts';

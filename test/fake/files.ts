@@ -1,7 +1,7 @@
 // The files of the machine in memory, with modes, folders and links, as the calls of Host see them.
 
 import { basename, dirname, join } from 'node:path';
-import { HostError, UnreadableError } from '../../src/errors.ts';
+import { HostError, UnreadableError } from '../../src/base/errors.ts';
 import { DAMAGED_SUFFIX, type FileInfo, type Host, type ReadOptions } from '../../src/machine/host.ts';
 
 type Entry =

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { HostError } from '../../src/errors.ts';
+import { HostError } from '../../src/base/errors.ts';
 import { errno } from './files.ts';
 import type { Machine } from './machine.ts';
 import { addressesOf, differences, messagesOf, routerWith, runOn } from './router.ts';

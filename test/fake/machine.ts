@@ -1,7 +1,7 @@
 // A machine in memory, at the interface Host: a guest whose NICs are there and down, with iproute2, iptables-nft and conntrack, and
 // without NetworkManager. What it is asked and does not know it throws; same-as-kernel.test.ts holds it against the real one.
 
-import { CommandError, HostError, UnsupportedError } from '../../src/errors.ts';
+import { CommandError, HostError, UnsupportedError } from '../../src/base/errors.ts';
 import type { Host, RunOptions } from '../../src/machine/host.ts';
 import { errno, Files } from './files.ts';
 import { Flows } from './flows.ts';

@@ -1,7 +1,7 @@
 // The kernel's network in memory, for IPv4: links, addresses, routes and settings, as `ip` changes and prints them. What the kernel does
 // by itself it does, too: routes come and go with addresses and links, and secondary addresses with their first one.
 
-import { ipv4 } from '../../src/network/ipv4.ts';
+import { ipv4 } from '../../src/base/ipv4.ts';
 import { NotKnown, Refused } from './refused.ts';
 
 export type Link = {

@@ -1,7 +1,7 @@
 // A router on the machine in memory: runs on it, and its network as text that a network engineer can read.
 
 import assert from 'node:assert/strict';
-import { PATHS } from '../../src/machine/paths.ts';
+import { PATHS } from '../../src/base/paths.ts';
 import type { RunRequest } from '../../src/order.ts';
 import { type Report, run } from '../../src/reconcile.ts';
 import { Machine } from './machine.ts';

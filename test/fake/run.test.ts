@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { LockedError, UsageError } from '../../src/errors.ts';
-import { PATHS } from '../../src/machine/paths.ts';
+import { LockedError, UsageError } from '../../src/base/errors.ts';
+import { PATHS } from '../../src/base/paths.ts';
 import type { Call } from './machine.ts';
 import { NotKnown } from './refused.ts';
 import { addressesOf, machineWith, messagesOf, networkOf, routerWith, runOn, within } from './router.ts';

@@ -1,10 +1,10 @@
 // A scene that is played on the machine in memory and on the kernel alike: files that somebody writes, commands that somebody gives, and
 // runs. What is seen of it is the same on both, but for what nobody looks at.
 
+import { PATHS } from '../../src/base/paths.ts';
 import { parseAnswers } from '../../src/dialects/ctnetlink.ts';
 import type { Host } from '../../src/machine/host.ts';
 import { readMachine } from '../../src/machine/observe.ts';
-import { PATHS } from '../../src/machine/paths.ts';
 import type { RunRequest } from '../../src/order.ts';
 import { run } from '../../src/reconcile.ts';
 import { readStatus } from '../../src/status.ts';

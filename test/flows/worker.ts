@@ -1,7 +1,7 @@
 // A process in a namespace that reads the table of flows, or deletes some of it, as a run of kylin-vr does; prints what came of it.
 
 import { text } from 'node:stream/consumers';
-import { AgentError } from '../../src/errors.ts';
+import { AgentError } from '../../src/base/errors.ts';
 import { type CutGroup, deleteFlows, readFlows } from '../../src/machine/flows.ts';
 import { linuxHost } from '../../src/machine/host.ts';
 import type { Flow } from '../../src/network/flow.ts';

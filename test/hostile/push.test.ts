@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
-import { parseBounded } from '../../src/bounded-json.ts';
+import { parseBounded } from '../../src/base/bounded-json.ts';
 import { push } from '../../src/commands/push.ts';
 import { linuxHost } from '../../src/machine/host.ts';
 import { fitted, kept } from '../../src/push/kept.ts';

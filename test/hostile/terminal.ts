@@ -1,5 +1,5 @@
 // A terminal that takes text, line feeds and the colours of the program, and finds fault with all else. It knows by numbers what it
-// refuses, and nothing of src/visible.ts.
+// refuses, and nothing of src/base/visible.ts.
 
 import assert from 'node:assert/strict';
 

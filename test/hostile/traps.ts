@@ -19,11 +19,11 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
+import { PATHS } from '../../src/base/paths.ts';
 import { digest } from '../../src/installation/plan.ts';
 import { ABSENT, FILES } from '../../src/installation/tree.ts';
 import type { Files, Host } from '../../src/machine/host.ts';
 import { linuxHost } from '../../src/machine/host.ts';
-import { PATHS } from '../../src/machine/paths.ts';
 import { places } from '../../src/machine/tree.ts';
 import { program, run } from '../install/image.ts';
 

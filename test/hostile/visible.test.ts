@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
+import { shownJson, shownLines, visible, wrapped } from '../../src/base/visible.ts';
 import { push } from '../../src/commands/push.ts';
-import { shownJson, shownLines, visible, wrapped } from '../../src/visible.ts';
 import { inProcess, inProcessContext } from '../cli/program.ts';
 import { createLab, type Lab, NICS, PROGRAM } from '../lab/lab.ts';
 import { recordTools, type Tools } from '../lab/tools.ts';
@@ -249,7 +249,7 @@ describe('text from elsewhere', () => {
 
   it('may be as long as a guest can make it, in bounded time and memory', () => {
     const script = `
-      import { shownJson, visible, wrapped } from ${JSON.stringify(join(import.meta.dirname, '../../src/visible.ts'))};
+      import { shownJson, visible, wrapped } from ${JSON.stringify(join(import.meta.dirname, '../../src/base/visible.ts'))};
       const json = (text) => shownJson(text).shown;
       for (const [reveal, unit, times, length] of [
         [visible, '\\u044f', 4.5e6, 36e6],

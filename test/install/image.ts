@@ -14,9 +14,9 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { AgentError } from '../../src/base/errors.ts';
 import { runCli } from '../../src/cli.ts';
 import type { Context } from '../../src/commands/context.ts';
-import { AgentError } from '../../src/errors.ts';
 import { type Host, linuxHost } from '../../src/machine/host.ts';
 
 export type Files = Readonly<Record<string, string | { content: string; mode: number }>>;

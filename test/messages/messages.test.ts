@@ -21,7 +21,7 @@ const FOR_PROGRAMS = [
   'src/dialects/prometheus.ts',
   'src/config/json-schema.ts',
   'src/config/nouns.ts',
-  'src/statuses.ts',
+  'src/base/statuses.ts',
   'src/dialects/unmanaged.ts',
 ];
 

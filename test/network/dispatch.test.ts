@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { formatIpv4, ipv4, networkOf } from '../../src/base/ipv4.ts';
 import { type Dispatch, dispatchChains } from '../../src/network/dispatch.ts';
-import { formatIpv4, ipv4, networkOf } from '../../src/network/ipv4.ts';
 import { destinationOf, type Packet } from './packet-trace.ts';
 
 const TO_VMS: Dispatch = { table: 'nat', root: 'KYLIN-VR-DNAT', letter: 'D', match: '-d' };

@@ -1,11 +1,11 @@
 // What the tests of flows share: a flow in a line, what a configuration holds it against, and the entry that rules make of a packet.
 
+import { hostPart } from '../../src/base/ipv4.ts';
 import { type Config, uplinkOf } from '../../src/config/config.ts';
 import { onIpLink } from '../../src/network/desired.ts';
 import type { Flow } from '../../src/network/flow.ts';
 import { type FlowModel, type Former, type Way, waysOf } from '../../src/network/flows.ts';
 import type { NatRules } from '../../src/network/foreign-nat.ts';
-import { hostPart } from '../../src/network/ipv4.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
 import type { NetworkState } from '../../src/network/state.ts';
 import { translationOf, type Ways } from '../../src/network/translation.ts';

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { hostPart, ipv4, withinAny } from '../../src/base/ipv4.ts';
 import type { Config, Eip, Forward, Nic, Snat, StaticRoute } from '../../src/config/config.ts';
 import type { Draft, Entry } from '../../src/config/draft.ts';
 import { RULES } from '../../src/config/rules.ts';
@@ -11,7 +12,6 @@ import { worldOf } from '../../src/cut.ts';
 import { deleteFlowOptions } from '../../src/dialects/conntrack.ts';
 import type { Flow } from '../../src/network/flow.ts';
 import { type FlowModel, judgeOf } from '../../src/network/flows.ts';
-import { hostPart, ipv4, withinAny } from '../../src/network/ipv4.ts';
 import type { ObservedLink } from '../../src/network/nics.ts';
 import type { NetworkState } from '../../src/network/state.ts';
 import type { Ways } from '../../src/network/translation.ts';

@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { parseCidr } from '../../src/base/ipv4.ts';
 import type { Config, Snat } from '../../src/config/config.ts';
 import { deleteFlowOptions } from '../../src/dialects/conntrack.ts';
 import type { Flow } from '../../src/network/flow.ts';
 import { type FlowModel, hasMapping, judgeOf } from '../../src/network/flows.ts';
-import { parseCidr } from '../../src/network/ipv4.ts';
 import { config, forward, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK, without } from './fixtures.ts';
 import { flow, modelOf, ONLY_OURS } from './flowing.ts';
 

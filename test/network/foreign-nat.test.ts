@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { ipv4 } from '../../src/base/ipv4.ts';
 import { exemptions, type FirstPacket, foreignNat, type NatRules } from '../../src/network/foreign-nat.ts';
-import { ipv4 } from '../../src/network/ipv4.ts';
 
 const LOCAL = new Set(['203.0.113.10', '198.51.100.5'].map(ipv4));
 const OURS = '-j KYLIN-VR-DNAT';

@@ -15,7 +15,7 @@ import {
   parseCidr,
   parseIpv4,
   withinAny,
-} from '../../src/network/ipv4.ts';
+} from '../../src/base/ipv4.ts';
 
 const cidr = (text: string) => parseCidr(text) ?? assert.fail(`${text} is not CIDR`);
 

@@ -1,7 +1,7 @@
 // A machine as plans see it, in memory: carries out steps as the kernel would and throws where the kernel would refuse.
 
+import { ipv4, networkOf } from '../../src/base/ipv4.ts';
 import type { FirewallStep } from '../../src/dialects/iptables.ts';
-import { ipv4, networkOf } from '../../src/network/ipv4.ts';
 import { toolOf } from '../../src/network/kinds.ts';
 import type { ObservedLink } from '../../src/network/nics.ts';
 import type { Observation } from '../../src/network/observation.ts';

@@ -1,7 +1,7 @@
 // What happens to the first packet of a flow: walks it through the hooks and chains of a network state as the kernel would.
 // Knows the matches and targets that we use, and throws on any other.
 
-import { contains, formatIpv4, ipv4, networkOf, parseCidr } from '../../src/network/ipv4.ts';
+import { contains, formatIpv4, ipv4, networkOf, parseCidr } from '../../src/base/ipv4.ts';
 import type { Chain, Jump, NetworkState } from '../../src/network/state.ts';
 
 export type Packet = {

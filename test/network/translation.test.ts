@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { formatNetwork, ipv4 } from '../../src/base/ipv4.ts';
 import { type Config, type Snat, uplinkOf } from '../../src/config/config.ts';
-import { formatNetwork, ipv4 } from '../../src/network/ipv4.ts';
 import { bindNics } from '../../src/network/nics.ts';
 import { sourceRuleFor, translationOf, type Ways } from '../../src/network/translation.ts';
 import { config, forward, LINKS, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK, without } from './fixtures.ts';

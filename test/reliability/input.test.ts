@@ -7,6 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
+import { AgentError } from '../../src/base/errors.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { isLoaded, parsePath } from '../../src/dialects/busctl.ts';
 import { parseFlows } from '../../src/dialects/conntrack.ts';
@@ -15,7 +16,6 @@ import { parseAddresses, parseRoutes } from '../../src/dialects/iproute.ts';
 import { parseSave } from '../../src/dialects/iptables.ts';
 import { keyfileRenderer } from '../../src/dialects/keyfile.ts';
 import { parseDevices } from '../../src/dialects/nmcli.ts';
-import { AgentError } from '../../src/errors.ts';
 import { createLab, type Lab, NICS } from '../lab/lab.ts';
 import { networkOf } from '../lab/state.ts';
 

@@ -2,10 +2,10 @@
 // before and then.
 
 import { spawnSync } from 'node:child_process';
+import { PATHS } from '../../src/base/paths.ts';
 import { askEarly } from '../../src/machine/early.ts';
 import { linuxHost } from '../../src/machine/host.ts';
 import { withLock } from '../../src/machine/lock.ts';
-import { PATHS } from '../../src/machine/paths.ts';
 
 const [, , meanwhile = ''] = process.argv;
 const early = askEarly(linuxHost());
