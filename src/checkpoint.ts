@@ -1,11 +1,11 @@
 // What is to come back where a change is taken back. Pure.
 
 import { withWords } from './dialects/foreign.ts';
-import { profileUuid, type Renderer } from './dialects/renderer.ts';
 import type { Checkpoint } from './machine/checkpoint.ts';
 import type { Machine } from './machine/observe.ts';
 import { usedNics } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
+import { profileUuid, type Renderer } from './network/renderer.ts';
 import { type Left, ourRoutes, withStayed } from './network/return.ts';
 import {
   type Address,

@@ -4,7 +4,6 @@ import { AgentError } from './base/errors.ts';
 import { PATHS } from './base/paths.ts';
 import { NOTHING } from './config/config.ts';
 import type { Return } from './convergence.ts';
-import type { Renderer } from './dialects/renderer.ts';
 import type { Checkpoint } from './machine/checkpoint.ts';
 import { setAside } from './machine/damaged.ts';
 import { forgetRefusal, promote, readRefusal, refuse } from './machine/history.ts';
@@ -19,6 +18,7 @@ import {
   removePending,
   writePending,
 } from './machine/pending.ts';
+import type { Renderer } from './network/renderer.ts';
 import { isOurFile } from './network/state.ts';
 import type { Step } from './network/step.ts';
 import type { Scope } from './survey.ts';

@@ -6,6 +6,7 @@ import { hostPart, type Network, parseCidr } from './base/ipv4.ts';
 import { PATHS } from './base/paths.ts';
 import { visible } from './base/visible.ts';
 import { type Config, uplinkOf } from './config/config.ts';
+import { WIDEST } from './config/inside.ts';
 import { parseForward } from './dialects/chains.ts';
 import { defaultsFile } from './dialects/defaults.ts';
 import { ifcfgRenderer } from './dialects/ifcfg.ts';
@@ -13,8 +14,6 @@ import { parseWays } from './dialects/iproute.ts';
 import { parseNatRules } from './dialects/iptables.ts';
 import { keyfileRenderer } from './dialects/keyfile.ts';
 import { heldByMaps } from './dialects/nft.ts';
-import type { ProfileKeys } from './dialects/profile-keys.ts';
-import { noRenderer, type Renderer } from './dialects/renderer.ts';
 import { MANAGER_FOLDER, UNMANAGED_PATH, unmanagedFiles } from './dialects/unmanaged.ts';
 import { hearingOf } from './machine/hearing.ts';
 import type { Host } from './machine/host.ts';
@@ -47,7 +46,6 @@ import { type Abilities, desiredAddresses, desiredState, onIpLink } from './netw
 import { elasticAddresses } from './network/elastic.ts';
 import { type FlowModel, type Former, waysOf } from './network/flows.ts';
 import { type Exemptions, exemptions } from './network/foreign-nat.ts';
-import { WIDEST } from './network/inside.ts';
 import { waitingForIpv6 } from './network/ipv6.ts';
 import { allowedOn } from './network/kept.ts';
 import { holds, managerOf } from './network/kinds.ts';
@@ -64,6 +62,8 @@ import { movedKey, type Observation, type ObservedAddress } from './network/obse
 import { forwardObstacles } from './network/obstacles.ts';
 import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';
+import type { ProfileKeys } from './network/profile-keys.ts';
+import { noRenderer, type Renderer } from './network/renderer.ts';
 import { ourRoutes } from './network/return.ts';
 import {
   type Address,

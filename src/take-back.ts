@@ -8,7 +8,6 @@ import { NOTHING } from './config/config.ts';
 import type { Convergence, Return } from './convergence.ts';
 import { type Cut, NO_CUT } from './cut.ts';
 import { parseForeignAddresses, withWords } from './dialects/foreign.ts';
-import type { Renderer } from './dialects/renderer.ts';
 import { endFlows } from './flow-ends.ts';
 import { applySteps, type Outcome } from './machine/apply.ts';
 import type { Checkpoint } from './machine/checkpoint.ts';
@@ -36,6 +35,7 @@ import { aged } from './network/foreign.ts';
 import { holds } from './network/kinds.ts';
 import type { Observation } from './network/observation.ts';
 import { planSteps } from './network/plan.ts';
+import type { Renderer } from './network/renderer.ts';
 import { type Standing, settingsToReturn, toReturn } from './network/return.ts';
 import {
   type Address,

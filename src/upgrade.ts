@@ -2,9 +2,9 @@
 
 import { formatNetwork, ipv4, networkOf } from './base/ipv4.ts';
 import { type Config, uplinkOf } from './config/config.ts';
+import { insideNetworks } from './config/inside.ts';
 import { waysInForce } from './machine/flow-record.ts';
 import type { Host } from './machine/host.ts';
-import { insideNetworks } from './network/inside.ts';
 import { sourceRuleFor, sourceRules } from './network/translation.ts';
 
 /** One line each; none where the rules of today are in force already. */

@@ -1,8 +1,8 @@
 // What is wrong between routes, and between routes and NICs.
 
 import { contains, formatNetwork, ipv4, type Network, parseCidr, withinAny } from '../base/ipv4.ts';
-import { insideNetworks } from '../network/inside.ts';
 import { byAddress, configOf, type Draft, destOf, issue, named, own, type Rule, repeats, usedBefore } from './draft.ts';
+import { insideNetworks } from './inside.ts';
 
 export const ROUTE_RULES: readonly Rule[] = [
   { severity: 'errors', find: destTwice },

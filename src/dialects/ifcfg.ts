@@ -3,8 +3,7 @@
 // nics.ts only plain device names). Pure.
 
 import type { BoundNic } from '../network/nics.ts';
-import type { File } from '../network/state.ts';
-import { type FoundKeys, takenKeys } from './profile-keys.ts';
+import { type FoundKeys, takenKeys } from '../network/profile-keys.ts';
 import {
   NOT_AT_BOOT,
   PROFILE_HEADER,
@@ -12,7 +11,8 @@ import {
   profileUuid,
   type Renderer,
   type Rendering,
-} from './renderer.ts';
+} from '../network/renderer.ts';
+import type { File } from '../network/state.ts';
 
 const FOLDER = '/etc/sysconfig/network-scripts';
 

@@ -2,8 +2,7 @@
 // ignored). Pure.
 
 import type { BoundNic } from '../network/nics.ts';
-import type { File } from '../network/state.ts';
-import { type FoundKeys, takenKeys, withoutIpv6 } from './profile-keys.ts';
+import { type FoundKeys, takenKeys, withoutIpv6 } from '../network/profile-keys.ts';
 import {
   NOT_AT_BOOT,
   PROFILE_HEADER,
@@ -12,7 +11,8 @@ import {
   profileUuid,
   type Renderer,
   type Rendering,
-} from './renderer.ts';
+} from '../network/renderer.ts';
+import type { File } from '../network/state.ts';
 
 const FOLDER = '/etc/NetworkManager/system-connections';
 

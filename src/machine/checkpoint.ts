@@ -1,7 +1,7 @@
 // What a run found before its first change, as it is kept.
 
-import type { Renderer } from '../dialects/renderer.ts';
 import type { BoundNic } from '../network/nics.ts';
+import type { Renderer } from '../network/renderer.ts';
 import type { Left, Standing } from '../network/return.ts';
 import type { NetworkState } from '../network/state.ts';
 import type { Ways } from '../network/translation.ts';

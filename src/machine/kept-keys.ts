@@ -2,9 +2,9 @@
 // replaces. Nothing of it is kept elsewhere: who takes a line out of our file has it out.
 
 import { basename, dirname } from 'node:path';
-import { type FoundKeys, keysText, nothingKept, type ProfileKeys } from '../dialects/profile-keys.ts';
-import type { Renderer } from '../dialects/renderer.ts';
 import type { BoundNic } from '../network/nics.ts';
+import { type FoundKeys, keysText, nothingKept, type ProfileKeys } from '../network/profile-keys.ts';
+import type { Renderer } from '../network/renderer.ts';
 import type { File } from '../network/state.ts';
 import { TEMPORARY_SUFFIX } from './host.ts';
 import { claimedBy, folderOf, splitFiles } from './profile-files.ts';

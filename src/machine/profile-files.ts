@@ -6,10 +6,10 @@ import { PATHS } from '../base/paths.ts';
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
 import { ifcfgRenderer } from '../dialects/ifcfg.ts';
 import { keyfileRenderer, keyfilesOfBoot } from '../dialects/keyfile.ts';
-import type { ProfileFolder } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH } from '../dialects/unmanaged.ts';
 import type { BoundNic } from '../network/nics.ts';
 import type { Claim } from '../network/observation.ts';
+import type { ProfileFolder } from '../network/renderer.ts';
 import { type File, isOurFile } from '../network/state.ts';
 import { type Host, TEMPORARY_SUFFIX } from './host.ts';
 

@@ -3,13 +3,13 @@
 import { AgentError, EXIT } from '../base/errors.ts';
 import { contains, ipv4, networkOf } from '../base/ipv4.ts';
 import { type Config, uplinkOf } from '../config/config.ts';
-import type { ProfileKeys } from '../dialects/profile-keys.ts';
-import { profileUuid, type Renderer } from '../dialects/renderer.ts';
 import { elasticAddresses } from './elastic.ts';
 import type { Guarding } from './guard.ts';
 import { filterRules } from './nat.ts';
 import { type BoundNic, ipLinkOf, type NicBinding } from './nics.ts';
 import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from './ports.ts';
+import type { ProfileKeys } from './profile-keys.ts';
+import { profileUuid, type Renderer } from './renderer.ts';
 import {
   type Address,
   type Bridge,

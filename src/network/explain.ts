@@ -3,8 +3,8 @@
 
 import { contains, formatNetwork, ipv4, type Network, networkOf, parseCidr } from '../base/ipv4.ts';
 import { type Config, type Nic, uplinkOf } from '../config/config.ts';
+import { insideNetworks } from '../config/inside.ts';
 import { elasticAddresses } from './elastic.ts';
-import { insideNetworks } from './inside.ts';
 import { sourceRuleFor, sourceRules } from './translation.ts';
 
 /** `port` for tcp and udp. */

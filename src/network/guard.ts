@@ -12,8 +12,8 @@
 
 import { contains, coverOf, formatNetwork, ipv4, type Network, networkOf, parseCidr, withinAny } from '../base/ipv4.ts';
 import type { Config, Nic } from '../config/config.ts';
+import { insideNetworks, outward } from '../config/inside.ts';
 import type { Exemptions } from './foreign-nat.ts';
-import { insideNetworks, outward } from './inside.ts';
 import type { BoundNic } from './nics.ts';
 import { CHAIN_PREFIX, type Chain, type FilterRules } from './state.ts';
 import { sourceRuleFor, type Translation } from './translation.ts';

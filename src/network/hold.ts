@@ -2,8 +2,8 @@
 // lead where they led until they are cut. What guards an uplink meanwhile, or gives a source, stays as long. Pure.
 
 import { contains, type Network, overlap, parseCidr } from '../base/ipv4.ts';
+import { WIDEST } from '../config/inside.ts';
 import { LEAVING, NOWHERE, UNTRANSLATED, UPLINK } from './guard.ts';
-import { WIDEST } from './inside.ts';
 import type { Observation } from './observation.ts';
 import {
   addressKey,

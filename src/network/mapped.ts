@@ -3,9 +3,9 @@
 
 import { contains, ipv4, lastOf, type Network } from '../base/ipv4.ts';
 import type { Config, Eip, Forward } from '../config/config.ts';
+import { insideNetworks } from '../config/inside.ts';
 import type { Courses, Passing } from './course.ts';
 import { waysInside } from './explain.ts';
-import { insideNetworks } from './inside.ts';
 import { type BoundNic, ipLinkOf } from './nics.ts';
 import { MOST_SINGLE_PORTS } from './ports.ts';
 import type { TableName } from './state.ts';

@@ -13,10 +13,10 @@
 
 import { coverOf, formatNetwork, ipv4, networkOf, withinAny } from '../base/ipv4.ts';
 import type { Config } from '../config/config.ts';
+import { insideNetworks } from '../config/inside.ts';
 import { dispatchChains, LAST_LEVEL, type Leaf } from './dispatch.ts';
 import { elasticAddresses } from './elastic.ts';
 import { type Guarding, guardRules } from './guard.ts';
-import { insideNetworks } from './inside.ts';
 import type { BoundNic } from './nics.ts';
 import { portChains, portsChainName } from './ports.ts';
 import { CHAIN_PREFIX, type Chain, type FilterRules } from './state.ts';

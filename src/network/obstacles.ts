@@ -3,7 +3,7 @@
 
 import { ipv4, lastOf, type Network, networkOf } from '../base/ipv4.ts';
 import type { Config } from '../config/config.ts';
-import { insideNetworks } from './inside.ts';
+import { insideNetworks } from '../config/inside.ts';
 import { type BoundNic, ipLinkOf, type ObservedLink } from './nics.ts';
 import { mayStop, type Probe, stopOf, type Walk } from './walk.ts';
 

@@ -2,13 +2,13 @@
 // again. Pure.
 
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
-import { asManagerReads, profileUuid } from '../dialects/renderer.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
 import type { Foreign } from './foreign.ts';
 import { isAdvertised } from './hearing.ts';
 import { linkOf, managerOf, type StepWith } from './kinds.ts';
 import type { Observation } from './observation.ts';
 import { hasPlace } from './plan-ports.ts';
+import { asManagerReads, profileUuid } from './renderer.ts';
 import {
   addressKey,
   bridgeKey,

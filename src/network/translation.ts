@@ -3,7 +3,7 @@
 
 import { contains, ipv4, type Network, networkOf, parseCidr } from '../base/ipv4.ts';
 import type { Config, Eip, Forward, Nic, Snat } from '../config/config.ts';
-import { type Inside, insideNetworks } from './inside.ts';
+import { type Inside, insideNetworks } from '../config/inside.ts';
 import type { BoundNic } from './nics.ts';
 
 /**

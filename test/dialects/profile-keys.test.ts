@@ -5,9 +5,9 @@ import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { ifcfgRenderer } from '../../src/dialects/ifcfg.ts';
 import { keyfileRenderer } from '../../src/dialects/keyfile.ts';
-import { keysText, type ProfileKeys } from '../../src/dialects/profile-keys.ts';
-import type { Renderer } from '../../src/dialects/renderer.ts';
 import { keptKeys } from '../../src/machine/kept-keys.ts';
+import { keysText, type ProfileKeys } from '../../src/network/profile-keys.ts';
+import type { Renderer } from '../../src/network/renderer.ts';
 import type { File } from '../../src/network/state.ts';
 import { bind, config, desired, UPLINK } from '../network/fixtures.ts';
 

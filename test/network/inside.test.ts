@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { formatNetwork } from '../../src/base/ipv4.ts';
 import type { Config } from '../../src/config/config.ts';
-import { insideNetworks } from '../../src/network/inside.ts';
+import { insideNetworks } from '../../src/config/inside.ts';
 import { config, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 
 /** A is 192.0.2.0/26, B is 192.0.2.64/26, the uplink is in 203.0.113.0/24. */

@@ -2,8 +2,8 @@
 // and elastic IPs have such addresses, too. Pure.
 
 import { contains, ipv4, lastOf, type Network, networkOf, overlap, parseCidr } from '../base/ipv4.ts';
-import type { Config, Nic } from '../config/config.ts';
-import { countBefore } from '../config/search.ts';
+import type { Config, Nic } from './config.ts';
+import { countBefore } from './search.ts';
 
 /** A network whose hosts are inside, and the NIC that leads to them. */
 export type Inside = { network: Network; subnet: Nic };

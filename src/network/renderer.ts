@@ -1,9 +1,9 @@
 // A renderer turns the desired state of the NICs into persistent files of one format. Pure.
 
 import { sha1Of } from '../base/hash.ts';
-import type { BoundNic } from '../network/nics.ts';
-import { type Address, FILE_MARK, type File, type Route } from '../network/state.ts';
+import type { BoundNic } from './nics.ts';
 import type { FoundKeys, ProfileKeys } from './profile-keys.ts';
+import { type Address, FILE_MARK, type File, type Route } from './state.ts';
 
 export type Rendering = {
   nics: readonly BoundNic[];
