@@ -6,7 +6,6 @@ import type { Machine } from './machine/observe.ts';
 import { usedNics } from './network/nics.ts';
 import type { Observation } from './network/observation.ts';
 import { profileUuid, type Renderer } from './network/renderer.ts';
-import { type Left, ourRoutes, withStayed } from './network/return.ts';
 import {
   type Address,
   addressKey,
@@ -16,6 +15,7 @@ import {
   routeTargetKey,
 } from './network/state.ts';
 import type { Ways } from './network/translation.ts';
+import { type Left, ourRoutes, withStayed } from './planning/return.ts';
 import type { Survey } from './survey.ts';
 
 export function checkpointOf(first: Survey, renderer: Renderer, ways: Ways): Checkpoint {

@@ -22,10 +22,10 @@ import { countRemovals, forgetGone } from './machine/resisting.ts';
 import { foreignKey } from './network/foreign.ts';
 import { holds, toolOf } from './network/kinds.ts';
 import { onBridges, usedNics } from './network/nics.ts';
-import { toReturn } from './network/return.ts';
 import { type Address, addressKey } from './network/state.ts';
 import { isLate, type Step } from './network/step.ts';
 import { readOthers, takenFrom } from './others.ts';
+import { toReturn } from './planning/return.ts';
 import {
   asError,
   cannotComeBack,

@@ -17,8 +17,8 @@ import { orphaned } from './machine/networkmanager.ts';
 import { type Foreign, foreignKey } from './network/foreign.ts';
 import { holds } from './network/kinds.ts';
 import type { Observation } from './network/observation.ts';
-import { goneSince, type Standing, wayKey, withoutDevices } from './network/return.ts';
 import type { StepOf } from './network/step.ts';
+import { goneSince, type Standing, wayKey, withoutDevices } from './planning/return.ts';
 import type { Survey } from './survey.ts';
 
 /** Before the first change. What only adds takes nothing from others, and is not kept waiting by two commands. */

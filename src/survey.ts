@@ -42,7 +42,6 @@ import {
   type Waiting,
   worksWarnings,
 } from './network/bridges.ts';
-import { type Abilities, desiredAddresses, desiredState, onIpLink } from './network/desired.ts';
 import { elasticAddresses } from './network/elastic.ts';
 import { type FlowModel, type Former, waysOf } from './network/flows.ts';
 import { type Exemptions, exemptions } from './network/foreign-nat.ts';
@@ -60,11 +59,9 @@ import {
 } from './network/nics.ts';
 import { movedKey, type Observation, type ObservedAddress } from './network/observation.ts';
 import { forwardObstacles } from './network/obstacles.ts';
-import { planSteps } from './network/plan.ts';
 import { isShiftedRange } from './network/ports.ts';
 import type { ProfileKeys } from './network/profile-keys.ts';
 import { noRenderer, type Renderer } from './network/renderer.ts';
-import { ourRoutes } from './network/return.ts';
 import {
   type Address,
   addressKey,
@@ -82,6 +79,9 @@ import {
 } from './network/state.ts';
 import type { Step } from './network/step.ts';
 import { type Translation, translationOf, type Ways } from './network/translation.ts';
+import { type Abilities, desiredAddresses, desiredState, onIpLink } from './planning/desired.ts';
+import { planSteps } from './planning/plan.ts';
+import { ourRoutes } from './planning/return.ts';
 
 export type Survey = {
   machine: Machine;

@@ -34,9 +34,7 @@ import { bridgesOf, isSilent } from './network/bridges.ts';
 import { aged } from './network/foreign.ts';
 import { holds } from './network/kinds.ts';
 import type { Observation } from './network/observation.ts';
-import { planSteps } from './network/plan.ts';
 import type { Renderer } from './network/renderer.ts';
-import { type Standing, settingsToReturn, toReturn } from './network/return.ts';
 import {
   type Address,
   addressKey,
@@ -53,6 +51,8 @@ import {
 import { isLate, type Step } from './network/step.ts';
 import type { Ways } from './network/translation.ts';
 import { returnOthers } from './others.ts';
+import { planSteps } from './planning/plan.ts';
+import { type Standing, settingsToReturn, toReturn } from './planning/return.ts';
 import {
   asError,
   cannotComeBack,

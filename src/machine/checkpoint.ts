@@ -2,9 +2,9 @@
 
 import type { BoundNic } from '../network/nics.ts';
 import type { Renderer } from '../network/renderer.ts';
-import type { Left, Standing } from '../network/return.ts';
 import type { NetworkState } from '../network/state.ts';
 import type { Ways } from '../network/translation.ts';
+import type { Left, Standing } from '../planning/return.ts';
 import type { Lost } from './foreign.ts';
 import type { Owned } from './recorded.ts';
 

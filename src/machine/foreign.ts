@@ -17,8 +17,8 @@ import {
 import { parsePrinted } from '../dialects/json.ts';
 import { byNumbers } from '../dialects/route-numbers.ts';
 import { type Foreign, foreignKey, foreignPlace, hopDevices } from '../network/foreign.ts';
-import type { Standing } from '../network/return.ts';
 import { ROUTE_PROTOCOL } from '../network/state.ts';
+import type { Standing } from '../planning/return.ts';
 import type { Host } from './host.ts';
 import { fitting, lost as lostShape } from './kept-shapes.ts';
 

@@ -2,13 +2,13 @@
 // subnets A and B, eth3 is a second uplink where a test gives it a gateway. Documentation addresses only.
 
 import { type Config, type Forward, type Nic, uplinkOf } from '../../src/config/config.ts';
-import { desiredState } from '../../src/network/desired.ts';
 import type { Guarding } from '../../src/network/guard.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
 import type { ProfileKeys } from '../../src/network/profile-keys.ts';
 import { noRenderer, type Renderer } from '../../src/network/renderer.ts';
 import type { NetworkState } from '../../src/network/state.ts';
 import type { Ways } from '../../src/network/translation.ts';
+import { desiredState } from '../../src/planning/desired.ts';
 
 export const UPLINK: Nic = { mac: '02:00:00:00:00:00', ipaddr: '203.0.113.10', prefix: 24, gateway: '203.0.113.1' };
 export const SUBNET_A: Nic = { mac: '02:00:00:00:00:01', ipaddr: '192.0.2.1', prefix: 26 };

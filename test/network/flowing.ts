@@ -2,13 +2,13 @@
 
 import { hostPart } from '../../src/base/ipv4.ts';
 import { type Config, uplinkOf } from '../../src/config/config.ts';
-import { onIpLink } from '../../src/network/desired.ts';
 import type { Flow } from '../../src/network/flow.ts';
 import { type FlowModel, type Former, type Way, waysOf } from '../../src/network/flows.ts';
 import type { NatRules } from '../../src/network/foreign-nat.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
 import type { NetworkState } from '../../src/network/state.ts';
 import { translationOf, type Ways } from '../../src/network/translation.ts';
+import { onIpLink } from '../../src/planning/desired.ts';
 import { desired, LINKS } from './fixtures.ts';
 import { type Course, courseOf, type Packet } from './packet-trace.ts';
 

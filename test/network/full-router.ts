@@ -2,9 +2,8 @@
 
 import type { Config } from '../../src/config/config.ts';
 import { renderRestore } from '../../src/dialects/iptables.ts';
-
-import { planSteps } from '../../src/network/plan.ts';
 import type { NetworkState } from '../../src/network/state.ts';
+import { planSteps } from '../../src/planning/plan.ts';
 import { config, forward, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 import { emptyObservation, isFirewallStep } from './machine.ts';
 

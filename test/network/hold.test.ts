@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Config } from '../../src/config/config.ts';
 import { describe as line } from '../../src/network/kinds.ts';
-import { planSteps } from '../../src/network/plan.ts';
 import { addressKey } from '../../src/network/state.ts';
 import { isLate, type Step } from '../../src/network/step.ts';
+import { planSteps } from '../../src/planning/plan.ts';
 import { config, desired, LINKS, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 import { Machine } from './machine.ts';
 

@@ -7,7 +7,6 @@ import fc from 'fast-check';
 import type { Config, Eip, Forward, Nic, Snat } from '../../src/config/config.ts';
 import { ifcfgRenderer } from '../../src/dialects/ifcfg.ts';
 import { describe as line } from '../../src/network/kinds.ts';
-import { planSteps } from '../../src/network/plan.ts';
 import {
   addressKey,
   chainKey,
@@ -18,6 +17,7 @@ import {
   routeKey,
 } from '../../src/network/state.ts';
 import type { Step } from '../../src/network/step.ts';
+import { planSteps } from '../../src/planning/plan.ts';
 import { runs } from '../quick.ts';
 import { config, desired, forward, LINKS, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 import { Machine } from './machine.ts';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { describe as line } from '../../src/network/kinds.ts';
-import { planSteps } from '../../src/network/plan.ts';
 import { type Address, FILE_MARK, type File, type NetworkState } from '../../src/network/state.ts';
 import type { Step } from '../../src/network/step.ts';
+import { planSteps } from '../../src/planning/plan.ts';
 import { config, desired, LINKS, link } from './fixtures.ts';
 import { isFirewallStep, Machine } from './machine.ts';
 import { address, plan, route, state } from './planning.ts';

@@ -2,7 +2,6 @@
 
 import { describe as line } from '../../src/network/kinds.ts';
 import type { Observation } from '../../src/network/observation.ts';
-import { planSteps } from '../../src/network/plan.ts';
 import {
   type Address,
   addressKey,
@@ -12,6 +11,7 @@ import {
   type Route,
   routeTargetKey,
 } from '../../src/network/state.ts';
+import { planSteps } from '../../src/planning/plan.ts';
 import { emptyObservation } from './machine.ts';
 
 export const state = (change: Partial<NetworkState> = {}): NetworkState => ({ ...emptyState, ...change });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { goneSince, type Left, ourRoutes, settingsToReturn, toReturn, withStayed } from '../../src/network/return.ts';
 import { type Address, emptyState, type Route } from '../../src/network/state.ts';
+import { goneSince, type Left, ourRoutes, settingsToReturn, toReturn, withStayed } from '../../src/planning/return.ts';
 
 const NONE = { owned: new Set<string>(), ownedRoutes: new Set<string>() };
 const foreign = (spec: string, device = 'eth2'): Address => ({ device, spec, foreign: true });

@@ -3,13 +3,13 @@
 import { AgentError, EXIT } from '../base/errors.ts';
 import { contains, ipv4, networkOf } from '../base/ipv4.ts';
 import { type Config, uplinkOf } from '../config/config.ts';
-import { elasticAddresses } from './elastic.ts';
-import type { Guarding } from './guard.ts';
-import { filterRules } from './nat.ts';
-import { type BoundNic, ipLinkOf, type NicBinding } from './nics.ts';
-import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from './ports.ts';
-import type { ProfileKeys } from './profile-keys.ts';
-import { profileUuid, type Renderer } from './renderer.ts';
+import { elasticAddresses } from '../network/elastic.ts';
+import type { Guarding } from '../network/guard.ts';
+import { filterRules } from '../network/nat.ts';
+import { type BoundNic, ipLinkOf, type NicBinding } from '../network/nics.ts';
+import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from '../network/ports.ts';
+import type { ProfileKeys } from '../network/profile-keys.ts';
+import { profileUuid, type Renderer } from '../network/renderer.ts';
 import {
   type Address,
   type Bridge,
@@ -21,8 +21,8 @@ import {
   ROUTE_PROTOCOL,
   type Route,
   type Sysctl,
-} from './state.ts';
-import type { Ways } from './translation.ts';
+} from '../network/state.ts';
+import type { Ways } from '../network/translation.ts';
 
 /** What the machine can do. */
 export type Abilities = {

@@ -3,12 +3,11 @@
 
 import { DEFAULTS_PATH } from '../dialects/defaults.ts';
 import { UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
-import type { Foreign } from './foreign.ts';
-import { isAdvertised } from './hearing.ts';
-import { linkOf, managerOf, type StepWith } from './kinds.ts';
-import type { Observation } from './observation.ts';
-import { hasPlace } from './plan-ports.ts';
-import { asManagerReads, profileUuid } from './renderer.ts';
+import type { Foreign } from '../network/foreign.ts';
+import { isAdvertised } from '../network/hearing.ts';
+import { linkOf, managerOf, type StepWith } from '../network/kinds.ts';
+import type { Observation } from '../network/observation.ts';
+import { asManagerReads, profileUuid } from '../network/renderer.ts';
 import {
   addressKey,
   bridgeKey,
@@ -18,8 +17,9 @@ import {
   portKey,
   ROUTE_PROTOCOL,
   routeTargetKey,
-} from './state.ts';
-import type { MoveStep, Step, StepOf } from './step.ts';
+} from '../network/state.ts';
+import type { MoveStep, Step, StepOf } from '../network/step.ts';
+import { hasPlace } from './plan-ports.ts';
 
 /**
  * A port and its bridge are nothing for NetworkManager: let alone, they keep all that is on them, and the rest is `ip`'s.

@@ -1,10 +1,10 @@
 // Addresses that go, and routes as they are to be and as they are → what goes early and late, what comes, and what is announced. Pure.
 
 import { hostPart } from '../base/ipv4.ts';
-import { bySomeOther, type Foreign } from './foreign.ts';
-import { gateDevices } from './hold.ts';
-import type { ObservedLink } from './nics.ts';
-import type { Observation } from './observation.ts';
+import { bySomeOther, type Foreign } from '../network/foreign.ts';
+import { gateDevices } from '../network/hold.ts';
+import type { ObservedLink } from '../network/nics.ts';
+import type { Observation } from '../network/observation.ts';
 import {
   type Address,
   addressKey,
@@ -18,8 +18,8 @@ import {
   type Route,
   routeKey,
   routeTargetKey,
-} from './state.ts';
-import type { MoveStep, Step } from './step.ts';
+} from '../network/state.ts';
+import type { MoveStep, Step } from '../network/step.ts';
 
 /** With an address of a link the kernel takes the routes of the table main that have it as their source, by whatever link. */
 export function goesWithSource({ words }: Foreign, going: readonly Address[]): boolean {

@@ -2,8 +2,15 @@
 
 import { hostPart } from '../base/ipv4.ts';
 import { parseForeignNeighbours, parseForeignRoutes } from '../dialects/foreign.ts';
-import { type Foreign, foreignKey, foreignPlace, hopDevices } from './foreign.ts';
-import { type Address, addressKey, isOurRoute, type NetworkState, ROUTE_PROTOCOL, type Route } from './state.ts';
+import { type Foreign, foreignKey, foreignPlace, hopDevices } from '../network/foreign.ts';
+import {
+  type Address,
+  addressKey,
+  isOurRoute,
+  type NetworkState,
+  ROUTE_PROTOCOL,
+  type Route,
+} from '../network/state.ts';
 
 export type Found = {
   state: NetworkState;

@@ -1,12 +1,12 @@
 // Bridges and ports as they are to be, and as they are → the steps between, and what of others goes along. Pure.
 
-import { byHop, type Foreign, isByObject } from './foreign.ts';
-import { advertisedRoutes, isAdvertised } from './hearing.ts';
-import { roomForIpv6 } from './ipv6.ts';
-import { movedKey, type Observation } from './observation.ts';
-import { coursesOf } from './route-moves.ts';
-import { type Bridge, bridgeKey, compare, type NetworkState, type Port, portKey } from './state.ts';
-import type { Step } from './step.ts';
+import { byHop, type Foreign, isByObject } from '../network/foreign.ts';
+import { advertisedRoutes, isAdvertised } from '../network/hearing.ts';
+import { roomForIpv6 } from '../network/ipv6.ts';
+import { movedKey, type Observation } from '../network/observation.ts';
+import { coursesOf } from '../network/route-moves.ts';
+import { type Bridge, bridgeKey, compare, type NetworkState, type Port, portKey } from '../network/state.ts';
+import type { Step } from '../network/step.ts';
 
 /** What is made before addresses, what then decides which link is used, and what goes in the end. */
 export function planPorts(desired: NetworkState, observation: Observation) {

@@ -1,10 +1,22 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
 import { canGo } from '../dialects/nft.ts';
-import { asLate, holdBack } from './hold.ts';
-import { neighbourMoves } from './neighbour-moves.ts';
-import { asksForAddress, nexthopMoves } from './nexthop-moves.ts';
-import type { Claim, Observation } from './observation.ts';
+import { asLate, holdBack } from '../network/hold.ts';
+import { neighbourMoves } from '../network/neighbour-moves.ts';
+import { asksForAddress, nexthopMoves } from '../network/nexthop-moves.ts';
+import type { Claim, Observation } from '../network/observation.ts';
+import { losesAll, routeMoves, routesBehind } from '../network/route-moves.ts';
+import {
+  type Address,
+  addressKey,
+  bridgeKey,
+  compare,
+  type File,
+  type Link,
+  type NetworkState,
+  type Sysctl,
+} from '../network/state.ts';
+import type { Step, StepOf } from '../network/step.ts';
 import { goesWithSource, onLink, planAnnouncements, planRoutes, splitRemovals } from './plan-addresses.ts';
 import {
   type Doer,
@@ -19,18 +31,6 @@ import {
 } from './plan-managed.ts';
 import { hasPlace, planPorts } from './plan-ports.ts';
 import { keepGuards, planChains, planJumps } from './plan-rules.ts';
-import { losesAll, routeMoves, routesBehind } from './route-moves.ts';
-import {
-  type Address,
-  addressKey,
-  bridgeKey,
-  compare,
-  type File,
-  type Link,
-  type NetworkState,
-  type Sysctl,
-} from './state.ts';
-import type { Step, StepOf } from './step.ts';
 
 /**
  * The order never cuts what stays:
