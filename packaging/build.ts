@@ -80,8 +80,8 @@ const PACKS: Readonly<Record<string, readonly string[]>> = {
   host: ['src/machine/host.ts', 'src/machine/early.ts'],
   run: ['src/commands/reload.ts'],
   configuration: ['src/config/load.ts'],
-  change: ['src/bring-in-line.ts'],
-  flows: ['src/stale.ts'],
+  change: ['src/run/bring-in-line.ts'],
+  flows: ['src/run/stale.ts'],
 };
 
 /** Output → its pack. */

@@ -8,7 +8,7 @@ import { PATHS } from './base/paths.ts';
 import { TRIGGERS } from './base/trigger.ts';
 import { type Shown, shown, shownLines } from './base/visible.ts';
 import { type Context, DEFAULTS, failureReport, printJson } from './commands/context.ts';
-import { translateLegacyArgs } from './legacy-args.ts';
+import { translateLegacyArgs } from './commands/legacy-args.ts';
 import { atPriority, leadsToJournal } from './machine/journal.ts';
 import { createLogger, type LogOptions } from './machine/log.ts';
 

@@ -5,7 +5,7 @@ import { runCli } from './cli.ts';
 import type { Context } from './commands/context.ts';
 import { type Host, linuxHost, runFed } from './machine/host.ts';
 import { createLogger } from './machine/log.ts';
-import { run } from './reconcile.ts';
+import { run } from './run/reconcile.ts';
 
 const CONFIG = `if_list:
   - ipaddr: 203.0.113.37

@@ -12,14 +12,14 @@ import { inLine, ofFile } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import type { NounName } from '../config/nouns.ts';
 import { LARGEST } from '../config/position.ts';
-import { pendingChange } from '../confirmation.ts';
 import { readAnyones, readTrusted } from '../machine/config-file.ts';
 import { readLastGood, readRefusal } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { keepMeaning, readConfig } from '../machine/parsed.ts';
 import { hasLapsed } from '../machine/pending.ts';
-import type { RunRequest } from '../order.ts';
-import { type Report, run } from '../reconcile.ts';
+import { pendingChange } from '../run/confirmation.ts';
+import type { RunRequest } from '../run/order.ts';
+import { type Report, run } from '../run/reconcile.ts';
 import { type Context, type GlobalOptions, needRoot, printJson, refuseFile } from './context.ts';
 import { confirmationOf, runInTurn, triggerOf } from './reload.ts';
 

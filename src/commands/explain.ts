@@ -14,7 +14,7 @@ import type { Host } from '../machine/host.ts';
 import { findStops } from '../machine/obstacles.ts';
 import { type Explanation, explain as explainPacket, type Packet } from '../network/explain.ts';
 import { faultyNics, ipLinkOf } from '../network/nics.ts';
-import { chooseRenderer, type Survey, survey } from '../survey.ts';
+import { chooseRenderer, type Survey, survey } from '../run/survey.ts';
 import { type Context, count, type GlobalOptions, needRoot, painter, printJson, refuseFile } from './context.ts';
 
 export type ExplainOptions = GlobalOptions & { from: string; to: string; live: boolean };

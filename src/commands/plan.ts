@@ -10,9 +10,9 @@ import { readConfig } from '../machine/parsed.ts';
 import { describe } from '../network/kinds.ts';
 import { faultyNics } from '../network/nics.ts';
 import { spoken } from '../network/spoken.ts';
-import { plannedCuts } from '../stale.ts';
-import { type Aim, chooseRenderer, flowModelOf, survey } from '../survey.ts';
-import { newWays } from '../upgrade.ts';
+import { plannedCuts } from '../run/stale.ts';
+import { type Aim, chooseRenderer, flowModelOf, survey } from '../run/survey.ts';
+import { newWays } from '../run/upgrade.ts';
 import {
   type Context,
   count,

@@ -15,8 +15,8 @@ import { fitting, report as reportShape } from '../machine/kept-shapes.ts';
 import { describeHolder } from '../machine/lock.ts';
 import type { Logger } from '../machine/log.ts';
 import { takeTurn } from '../machine/turn.ts';
-import { type RunRequest, settle } from '../order.ts';
-import { type Report, run, summaryOf } from '../reconcile.ts';
+import { type RunRequest, settle } from '../run/order.ts';
+import { type Report, run, summaryOf } from '../run/reconcile.ts';
 import {
   type Context,
   count,

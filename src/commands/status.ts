@@ -5,11 +5,11 @@ import { EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
 import { joined, own, type Shown, shown, shownLines, visible } from '../base/visible.ts';
 import { NO_NICS } from '../config/config.ts';
 import { firstOf } from '../config/issue.ts';
-import { prometheusText } from '../dialects/prometheus.ts';
 import { keysText } from '../network/profile-keys.ts';
 import type { State } from '../network/reach.ts';
 import { spoken } from '../network/spoken.ts';
-import { type Counters, readStatus, type Status } from '../status.ts';
+import { prometheusText } from '../run/prometheus.ts';
+import { type Counters, readStatus, type Status } from '../run/status.ts';
 import {
   type Context,
   count,

@@ -5,7 +5,6 @@ import { AgentError, EXIT, type ExitStatus, LockedError, UsageError } from '../b
 import { PATHS } from '../base/paths.ts';
 import { shown } from '../base/visible.ts';
 import { parseConfig } from '../config/parse.ts';
-import { converge } from '../converge.ts';
 import { type Change, planUninstall } from '../installation/plan.ts';
 import { ABSENT, enablingLinks, FILES, type TreeEntry, UNIT_FOLDER } from '../installation/tree.ts';
 import { forgetHistory } from '../machine/history.ts';
@@ -16,7 +15,8 @@ import { readPending, removePending } from '../machine/pending.ts';
 import { takeProfilesBack } from '../machine/profiles.ts';
 import { carryOut, readEntry, readRecord, type Tree, treeOf } from '../machine/tree.ts';
 import { describe } from '../network/kinds.ts';
-import { chooseRenderer } from '../survey.ts';
+import { converge } from '../run/converge.ts';
+import { chooseRenderer } from '../run/survey.ts';
 import { Progress, takeUp } from './changes.ts';
 import { type Context, type GlobalOptions, needRoot } from './context.ts';
 import { rootOf } from './install.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { translateLegacyArgs } from '../../src/legacy-args.ts';
+import { translateLegacyArgs } from '../../src/commands/legacy-args.ts';
 
 const cases: [string, string][] = [
   // 0.1

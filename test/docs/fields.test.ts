@@ -5,13 +5,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import type { Issue } from '../../src/config/issue.ts';
-import type { ForeignThing } from '../../src/foreign.ts';
 import type { LoggedRun } from '../../src/machine/log-file.ts';
 import type { Explanation } from '../../src/network/explain.ts';
 import type { ProfileKeys } from '../../src/network/profile-keys.ts';
 import type { Pushed } from '../../src/push/push.ts';
-import type { Report } from '../../src/reconcile.ts';
-import type { Counters, Status } from '../../src/status.ts';
+import type { ForeignThing } from '../../src/run/foreign.ts';
+import type { Report } from '../../src/run/reconcile.ts';
+import type { Counters, Status } from '../../src/run/status.ts';
 
 type Fields<T> = Record<keyof T, true>;
 

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { PATHS } from '../../src/base/paths.ts';
-import type { RunRequest } from '../../src/order.ts';
-import { type Report, run } from '../../src/reconcile.ts';
+import type { RunRequest } from '../../src/run/order.ts';
+import { type Report, run } from '../../src/run/reconcile.ts';
 import { Machine } from './machine.ts';
 import { ROUTER, yaml } from './scenes.ts';
 

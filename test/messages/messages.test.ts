@@ -18,7 +18,7 @@ const BUG = 'Error';
 /** Files whose texts are for programs (scripts, profiles, metrics, a schema) or help. */
 const FOR_PROGRAMS = [
   'src/commands/completion.ts',
-  'src/dialects/prometheus.ts',
+  'src/run/prometheus.ts',
   'src/config/json-schema.ts',
   'src/config/nouns.ts',
   'src/base/statuses.ts',

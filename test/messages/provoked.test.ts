@@ -13,7 +13,7 @@ import { triggerOf } from '../../src/commands/reload.ts';
 import { parseAddresses } from '../../src/dialects/iproute.ts';
 import { linuxHost } from '../../src/machine/host.ts';
 import { stateInWords } from '../../src/machine/process.ts';
-import { chooseRenderer } from '../../src/survey.ts';
+import { chooseRenderer } from '../../src/run/survey.ts';
 import { fileOf, kylinVr } from '../cli/program.ts';
 import { createLab, type Lab, NICS, PROGRAM } from '../lab/lab.ts';
 import type { RunResult } from '../lab/namespace.ts';

@@ -386,7 +386,7 @@ const isJson = (content: string): boolean => {
   }
 };
 
-/** src/quiet.ts: a line of JSON, and texts of the lengths that it names. */
+/** src/run/quiet.ts: a line of JSON, and texts of the lengths that it names. */
 const isWholeMemory = (content: string): boolean => {
   const end = content.indexOf('\n') + 1;
   if (!isJson(content.slice(0, end))) return false;

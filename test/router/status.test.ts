@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
-import type { Status } from '../../src/status.ts';
+import type { Status } from '../../src/run/status.ts';
 import { ADDRESSES, createLab, type Lab, PROGRAM } from '../lab/lab.ts';
 import { EIPS, elastic, NEAR } from '../lab/table.ts';
 import { createTraffic } from '../lab/traffic.ts';

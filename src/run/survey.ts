@@ -1,24 +1,24 @@
 // Host, Config → what the configuration wants of this machine, what is there, and the steps between. Changes nothing.
 // `plan`, `status` and `reload` all stand on this, so that what `plan` shows is what `reload` does.
 
-import { AgentError, CommandError, EXIT, UsageError } from './base/errors.ts';
-import { hostPart, type Network, parseCidr } from './base/ipv4.ts';
-import { PATHS } from './base/paths.ts';
-import { visible } from './base/visible.ts';
-import { type Config, uplinkOf } from './config/config.ts';
-import { WIDEST } from './config/inside.ts';
-import { parseForward } from './dialects/chains.ts';
-import { defaultsFile } from './dialects/defaults.ts';
-import { ifcfgRenderer } from './dialects/ifcfg.ts';
-import { parseWays } from './dialects/iproute.ts';
-import { parseNatRules } from './dialects/iptables.ts';
-import { keyfileRenderer } from './dialects/keyfile.ts';
-import { heldByMaps } from './dialects/nft.ts';
-import { MANAGER_FOLDER, UNMANAGED_PATH, unmanagedFiles } from './dialects/unmanaged.ts';
-import { hearingOf } from './machine/hearing.ts';
-import type { Host } from './machine/host.ts';
-import { keptKeys } from './machine/kept-keys.ts';
-import { askManaged, canAsk } from './machine/networkmanager.ts';
+import { AgentError, CommandError, EXIT, UsageError } from '../base/errors.ts';
+import { hostPart, type Network, parseCidr } from '../base/ipv4.ts';
+import { PATHS } from '../base/paths.ts';
+import { visible } from '../base/visible.ts';
+import { type Config, uplinkOf } from '../config/config.ts';
+import { WIDEST } from '../config/inside.ts';
+import { parseForward } from '../dialects/chains.ts';
+import { defaultsFile } from '../dialects/defaults.ts';
+import { ifcfgRenderer } from '../dialects/ifcfg.ts';
+import { parseWays } from '../dialects/iproute.ts';
+import { parseNatRules } from '../dialects/iptables.ts';
+import { keyfileRenderer } from '../dialects/keyfile.ts';
+import { heldByMaps } from '../dialects/nft.ts';
+import { MANAGER_FOLDER, UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
+import { hearingOf } from '../machine/hearing.ts';
+import type { Host } from '../machine/host.ts';
+import { keptKeys } from '../machine/kept-keys.ts';
+import { askManaged, canAsk } from '../machine/networkmanager.ts';
 import {
   type Machine,
   observe,
@@ -27,11 +27,11 @@ import {
   readOwned,
   type Seen,
   withWholeJumps,
-} from './machine/observe.ts';
-import { leftAlone, type Owned, type RecordedPlace, stillThere, withoutPending } from './machine/recorded.ts';
-import { addressWarnings, rivalWarnings } from './machine/rivals.ts';
-import { speaksOfIpv6 } from './machine/sysctl-d.ts';
-import { refuseTaken } from './machine/taken-names.ts';
+} from '../machine/observe.ts';
+import { leftAlone, type Owned, type RecordedPlace, stillThere, withoutPending } from '../machine/recorded.ts';
+import { addressWarnings, rivalWarnings } from '../machine/rivals.ts';
+import { speaksOfIpv6 } from '../machine/sysctl-d.ts';
+import { refuseTaken } from '../machine/taken-names.ts';
 import {
   bindBridges,
   bridgeIds,
@@ -41,13 +41,13 @@ import {
   portsOf,
   type Waiting,
   worksWarnings,
-} from './network/bridges.ts';
-import { elasticAddresses } from './network/elastic.ts';
-import { type FlowModel, type Former, waysOf } from './network/flows.ts';
-import { type Exemptions, exemptions } from './network/foreign-nat.ts';
-import { waitingForIpv6 } from './network/ipv6.ts';
-import { allowedOn } from './network/kept.ts';
-import { holds, managerOf } from './network/kinds.ts';
+} from '../network/bridges.ts';
+import { elasticAddresses } from '../network/elastic.ts';
+import { type FlowModel, type Former, waysOf } from '../network/flows.ts';
+import { type Exemptions, exemptions } from '../network/foreign-nat.ts';
+import { waitingForIpv6 } from '../network/ipv6.ts';
+import { allowedOn } from '../network/kept.ts';
+import { holds, managerOf } from '../network/kinds.ts';
 import {
   type BoundNic,
   bindNics,
@@ -56,12 +56,12 @@ import {
   type LinkBefore,
   type NicBinding,
   usedNics,
-} from './network/nics.ts';
-import { movedKey, type Observation, type ObservedAddress } from './network/observation.ts';
-import { forwardObstacles } from './network/obstacles.ts';
-import { isShiftedRange } from './network/ports.ts';
-import type { ProfileKeys } from './network/profile-keys.ts';
-import { noRenderer, type Renderer } from './network/renderer.ts';
+} from '../network/nics.ts';
+import { movedKey, type Observation, type ObservedAddress } from '../network/observation.ts';
+import { forwardObstacles } from '../network/obstacles.ts';
+import { isShiftedRange } from '../network/ports.ts';
+import type { ProfileKeys } from '../network/profile-keys.ts';
+import { noRenderer, type Renderer } from '../network/renderer.ts';
 import {
   type Address,
   addressKey,
@@ -76,12 +76,12 @@ import {
   ROUTE_PROTOCOL,
   type Sysctl,
   type TableName,
-} from './network/state.ts';
-import type { Step } from './network/step.ts';
-import { type Translation, translationOf, type Ways } from './network/translation.ts';
-import { type Abilities, desiredAddresses, desiredState, onIpLink } from './planning/desired.ts';
-import { planSteps } from './planning/plan.ts';
-import { ourRoutes } from './planning/return.ts';
+} from '../network/state.ts';
+import type { Step } from '../network/step.ts';
+import { type Translation, translationOf, type Ways } from '../network/translation.ts';
+import { type Abilities, desiredAddresses, desiredState, onIpLink } from '../planning/desired.ts';
+import { planSteps } from '../planning/plan.ts';
+import { ourRoutes } from '../planning/return.ts';
 
 export type Survey = {
   machine: Machine;
@@ -381,7 +381,7 @@ async function withDropIns(
 /** Where our drop-in has nothing to say nobody has it say otherwise. */
 async function stillManaged(host: Host, { files, released }: NetworkState, { links }: Machine): Promise<string[]> {
   if (!files.some(({ path }) => path === UNMANAGED_PATH)) return [];
-  const { unmanagedWarnings } = await import('./machine/unmanaged.ts');
+  const { unmanagedWarnings } = await import('../machine/unmanaged.ts');
   return unmanagedWarnings(host, released, links);
 }
 

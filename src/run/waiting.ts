@@ -1,13 +1,11 @@
 // What a run does about a change that waits for its confirmation: begins one, keeps it, takes it back.
 
-import { AgentError, EXIT, UsageError } from './base/errors.ts';
-import { hashOf, sameBytes } from './base/hash.ts';
-import { isAutomatic } from './base/trigger.ts';
-import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
-import type { Convergence } from './convergence.ts';
-import type { Checkpoint } from './machine/checkpoint.ts';
-import { readLastGood, readRefusal } from './machine/history.ts';
-import type { Host } from './machine/host.ts';
+import { AgentError, EXIT, UsageError } from '../base/errors.ts';
+import { hashOf, sameBytes } from '../base/hash.ts';
+import { isAutomatic } from '../base/trigger.ts';
+import type { Checkpoint } from '../machine/checkpoint.ts';
+import { readLastGood, readRefusal } from '../machine/history.ts';
+import type { Host } from '../machine/host.ts';
 import {
   armTimer,
   beginPending,
@@ -15,7 +13,9 @@ import {
   pendingBytes,
   secondsLeft,
   startWaiting,
-} from './machine/pending.ts';
+} from '../machine/pending.ts';
+import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
+import type { Convergence } from './convergence.ts';
 import type { Order, RunRequest } from './order.ts';
 import { addSteps, type End, fail, GOES_ON, type Report } from './reconcile.ts';
 import { chooseRenderer, scopeOf } from './survey.ts';

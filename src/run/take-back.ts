@@ -2,20 +2,17 @@
 // confirmation (confirmation.ts).
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AgentError, EXIT } from './base/errors.ts';
-import { PATHS } from './base/paths.ts';
-import { NOTHING } from './config/config.ts';
-import type { Convergence, Return } from './convergence.ts';
-import { type Cut, NO_CUT } from './cut.ts';
-import { parseForeignAddresses, withWords } from './dialects/foreign.ts';
-import { endFlows } from './flow-ends.ts';
-import { applySteps, type Outcome } from './machine/apply.ts';
-import type { Checkpoint } from './machine/checkpoint.ts';
-import { type FlowRecord, readFlowRecord } from './machine/flow-record.ts';
-import { readStanding } from './machine/foreign.ts';
-import { readLastGood } from './machine/history.ts';
-import type { Host } from './machine/host.ts';
-import { askManaged, readManagers } from './machine/networkmanager.ts';
+import { AgentError, EXIT } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { NOTHING } from '../config/config.ts';
+import { parseForeignAddresses, withWords } from '../dialects/foreign.ts';
+import { applySteps, type Outcome } from '../machine/apply.ts';
+import type { Checkpoint } from '../machine/checkpoint.ts';
+import { type FlowRecord, readFlowRecord } from '../machine/flow-record.ts';
+import { readStanding } from '../machine/foreign.ts';
+import { readLastGood } from '../machine/history.ts';
+import type { Host } from '../machine/host.ts';
+import { askManaged, readManagers } from '../machine/networkmanager.ts';
 import {
   type Machine,
   observe,
@@ -26,15 +23,15 @@ import {
   recordOwned,
   type Seen,
   withWholeJumps,
-} from './machine/observe.ts';
-import { readConfig } from './machine/parsed.ts';
-import { uptimeOf } from './machine/pending.ts';
-import { NOTHING_OWNED, renumbered, stillThere, withComing } from './machine/recorded.ts';
-import { bridgesOf, isSilent } from './network/bridges.ts';
-import { aged } from './network/foreign.ts';
-import { holds } from './network/kinds.ts';
-import type { Observation } from './network/observation.ts';
-import type { Renderer } from './network/renderer.ts';
+} from '../machine/observe.ts';
+import { readConfig } from '../machine/parsed.ts';
+import { uptimeOf } from '../machine/pending.ts';
+import { NOTHING_OWNED, renumbered, stillThere, withComing } from '../machine/recorded.ts';
+import { bridgesOf, isSilent } from '../network/bridges.ts';
+import { aged } from '../network/foreign.ts';
+import { holds } from '../network/kinds.ts';
+import type { Observation } from '../network/observation.ts';
+import type { Renderer } from '../network/renderer.ts';
 import {
   type Address,
   addressKey,
@@ -47,12 +44,15 @@ import {
   portKey,
   type Sysctl,
   type TableName,
-} from './network/state.ts';
-import { isLate, type Step } from './network/step.ts';
-import type { Ways } from './network/translation.ts';
+} from '../network/state.ts';
+import { isLate, type Step } from '../network/step.ts';
+import type { Ways } from '../network/translation.ts';
+import { planSteps } from '../planning/plan.ts';
+import { type Standing, settingsToReturn, toReturn } from '../planning/return.ts';
+import type { Convergence, Return } from './convergence.ts';
+import { type Cut, NO_CUT } from './cut.ts';
+import { endFlows } from './flow-ends.ts';
 import { returnOthers } from './others.ts';
-import { planSteps } from './planning/plan.ts';
-import { type Standing, settingsToReturn, toReturn } from './planning/return.ts';
 import {
   asError,
   cannotComeBack,

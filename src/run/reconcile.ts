@@ -10,17 +10,16 @@ import {
   LockedError,
   NotNowError,
   UsageError,
-} from './base/errors.ts';
-import { hashOf, sameBytes, shortName } from './base/hash.ts';
-import { PATHS } from './base/paths.ts';
-import { isAutomatic, type Trigger } from './base/trigger.ts';
-import type { Issue } from './config/issue.ts';
-import type { Convergence, Return } from './convergence.ts';
-import type { Checkpoint } from './machine/checkpoint.ts';
-import { readTrusted } from './machine/config-file.ts';
-import { putDamagedAside } from './machine/damaged.ts';
-import { forgetRefusal, promote, refuse, refuseForNow } from './machine/history.ts';
-import type { Host } from './machine/host.ts';
+} from '../base/errors.ts';
+import { hashOf, sameBytes, shortName } from '../base/hash.ts';
+import { PATHS } from '../base/paths.ts';
+import { isAutomatic, type Trigger } from '../base/trigger.ts';
+import type { Issue } from '../config/issue.ts';
+import type { Checkpoint } from '../machine/checkpoint.ts';
+import { readTrusted } from '../machine/config-file.ts';
+import { putDamagedAside } from '../machine/damaged.ts';
+import { forgetRefusal, promote, refuse, refuseForNow } from '../machine/history.ts';
+import type { Host } from '../machine/host.ts';
 import {
   disarmTimer,
   hasLapsed,
@@ -28,11 +27,12 @@ import {
   readPending,
   removePending,
   secondsLeft,
-} from './machine/pending.ts';
-import { monotonicMs } from './machine/process.ts';
-import { removePushed, removeTemporaries } from './machine/temporaries.ts';
-import type { Chain } from './network/state.ts';
-import type { Step, StepKind } from './network/step.ts';
+} from '../machine/pending.ts';
+import { monotonicMs } from '../machine/process.ts';
+import { removePushed, removeTemporaries } from '../machine/temporaries.ts';
+import type { Chain } from '../network/state.ts';
+import type { Step, StepKind } from '../network/step.ts';
+import type { Convergence, Return } from './convergence.ts';
 import {
   chooseBack,
   chooseOrder,
@@ -193,7 +193,7 @@ export const summaryOf = ({ steps, summary }: Pick<Report, 'steps' | 'summary'>)
 /** Steps that are none need no words. `found`: our chains before them. */
 export async function addSteps(report: Report, steps: readonly Step[], found?: readonly Chain[]): Promise<void> {
   if (steps.length === 0) return;
-  const [{ describe }, { spoken }] = await Promise.all([import('./network/kinds.ts'), import('./network/spoken.ts')]);
+  const [{ describe }, { spoken }] = await Promise.all([import('../network/kinds.ts'), import('../network/spoken.ts')]);
   if (found !== undefined || report.summary !== undefined)
     report.summary = [...summaryOf(report), ...(found === undefined ? steps.map(describe) : spoken(steps, found))];
   for (const step of steps) report.steps.push({ kind: step.kind, text: describe(step) });

@@ -1,31 +1,31 @@
 // Survey → a machine that is as desired, or as it was: apply, verify, and take back what could not be verified.
 
-import { AgentError, VerifyError } from './base/errors.ts';
-import { PATHS } from './base/paths.ts';
+import { AgentError, VerifyError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { applySteps } from '../machine/apply.ts';
+import type { Checkpoint } from '../machine/checkpoint.ts';
+import { clonedMacError, clonedMacs } from '../machine/cloned-macs.ts';
+import { setAside } from '../machine/damaged.ts';
+import { type Answers, knowing } from '../machine/early.ts';
+import { type FlowRecord, readFlowRecord, waysInForce } from '../machine/flow-record.ts';
+import { forgetForeign } from '../machine/foreign.ts';
+import type { Host } from '../machine/host.ts';
+import { isOwnedDamaged, recordOwned, type Seen } from '../machine/observe.ts';
+import { uptimeOf } from '../machine/pending.ts';
+import type { Owned } from '../machine/recorded.ts';
+import { countRemovals, forgetGone } from '../machine/resisting.ts';
+import { foreignKey } from '../network/foreign.ts';
+import { holds, toolOf } from '../network/kinds.ts';
+import { onBridges, usedNics } from '../network/nics.ts';
+import { type Address, addressKey } from '../network/state.ts';
+import { isLate, type Step } from '../network/step.ts';
+import { toReturn } from '../planning/return.ts';
 import { checkpointOf, leftBy } from './checkpoint.ts';
 import type { Convergence } from './convergence.ts';
 import { type Cut, joined } from './cut.ts';
 import { beginFlows, endFlows } from './flow-ends.ts';
 import { settleLeft } from './left.ts';
-import { applySteps } from './machine/apply.ts';
-import type { Checkpoint } from './machine/checkpoint.ts';
-import { clonedMacError, clonedMacs } from './machine/cloned-macs.ts';
-import { setAside } from './machine/damaged.ts';
-import { type Answers, knowing } from './machine/early.ts';
-import { type FlowRecord, readFlowRecord, waysInForce } from './machine/flow-record.ts';
-import { forgetForeign } from './machine/foreign.ts';
-import type { Host } from './machine/host.ts';
-import { isOwnedDamaged, recordOwned, type Seen } from './machine/observe.ts';
-import { uptimeOf } from './machine/pending.ts';
-import type { Owned } from './machine/recorded.ts';
-import { countRemovals, forgetGone } from './machine/resisting.ts';
-import { foreignKey } from './network/foreign.ts';
-import { holds, toolOf } from './network/kinds.ts';
-import { onBridges, usedNics } from './network/nics.ts';
-import { type Address, addressKey } from './network/state.ts';
-import { isLate, type Step } from './network/step.ts';
 import { readOthers, takenFrom } from './others.ts';
-import { toReturn } from './planning/return.ts';
 import {
   asError,
   cannotComeBack,

@@ -1,10 +1,10 @@
 // What was cut of the table of flows, and what is known of flows by the configuration that they were made by. Apart from the cutting
 // (stale.ts), which is loaded where there are flows. Pure.
 
-import { ipv4, type Network, withinAny } from './base/ipv4.ts';
-import { type Former, outerAddresses } from './network/flows.ts';
-import type { StepOf } from './network/step.ts';
-import type { Translation } from './network/translation.ts';
+import { ipv4, type Network, withinAny } from '../base/ipv4.ts';
+import { type Former, outerAddresses } from '../network/flows.ts';
+import type { StepOf } from '../network/step.ts';
+import type { Translation } from '../network/translation.ts';
 
 export type Cut = {
   steps: StepOf<'cut-flows'>[];

@@ -2,14 +2,14 @@
 // neighbour is no proof: it may have been heard before.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AgentError, CommandError, EXIT, UnsupportedError } from './base/errors.ts';
-import { contains, hostPart, ipv4, parseCidr } from './base/ipv4.ts';
-import type { Host } from './machine/host.ts';
-import { type Machine, readLinks } from './machine/observe.ts';
-import { monotonicMs } from './machine/process.ts';
-import { type BoundNic, ipLinkOf, type OnBridge, usedNics } from './network/nics.ts';
-import type { Bridge } from './network/state.ts';
-import type { Step } from './network/step.ts';
+import { AgentError, CommandError, EXIT, UnsupportedError } from '../base/errors.ts';
+import { contains, hostPart, ipv4, parseCidr } from '../base/ipv4.ts';
+import type { Host } from '../machine/host.ts';
+import { type Machine, readLinks } from '../machine/observe.ts';
+import { monotonicMs } from '../machine/process.ts';
+import { type BoundNic, ipLinkOf, type OnBridge, usedNics } from '../network/nics.ts';
+import type { Bridge } from '../network/state.ts';
+import type { Step } from '../network/step.ts';
 import { indexOf } from './settle.ts';
 import type { Survey } from './survey.ts';
 

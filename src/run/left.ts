@@ -1,17 +1,17 @@
 // Addresses that `start` leaves to initscripts, which bring them up and tell no neighbour (ARPUPDATE=no in dialects/ifcfg.ts): the
 // first reload that finds them there announces them. Only for the holder of the lock.
 
-import { AgentError } from './base/errors.ts';
-import { hostPart } from './base/ipv4.ts';
-import { PATHS } from './base/paths.ts';
-import { array, object, string } from './base/shape.ts';
-import { applySteps } from './machine/apply.ts';
-import type { Host } from './machine/host.ts';
-import { fitting } from './machine/kept-shapes.ts';
-import { readManagers } from './machine/networkmanager.ts';
-import { bootOf } from './machine/pending.ts';
-import { type Address, addressKey } from './network/state.ts';
-import type { Step } from './network/step.ts';
+import { AgentError } from '../base/errors.ts';
+import { hostPart } from '../base/ipv4.ts';
+import { PATHS } from '../base/paths.ts';
+import { array, object, string } from '../base/shape.ts';
+import { applySteps } from '../machine/apply.ts';
+import type { Host } from '../machine/host.ts';
+import { fitting } from '../machine/kept-shapes.ts';
+import { readManagers } from '../machine/networkmanager.ts';
+import { bootOf } from '../machine/pending.ts';
+import { type Address, addressKey } from '../network/state.ts';
+import type { Step } from '../network/step.ts';
 import type { Survey } from './survey.ts';
 
 const record = object({ boot: string, addresses: array(object({ device: string, spec: string })) });

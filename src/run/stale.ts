@@ -1,17 +1,17 @@
 // Flows that are under way, held against the file: entries of conntrack that it would translate otherwise are found, and cut. After a
 // change, and where somebody asks for a reload. Never a reason to take a change back.
 
-import { AgentError, UnsupportedError } from './base/errors.ts';
-import { ipv4, withinAny } from './base/ipv4.ts';
+import { AgentError, UnsupportedError } from '../base/errors.ts';
+import { ipv4, withinAny } from '../base/ipv4.ts';
+import { deleteFlowOptions, parseFlows } from '../dialects/conntrack.ts';
+import { foreignRules, localNetworks, mayMatch } from '../dialects/policy-rules.ts';
+import { hasNoFlows } from '../machine/flow-record.ts';
+import { deleteFlows, readFlows } from '../machine/flows.ts';
+import type { Host } from '../machine/host.ts';
+import { answersGone, displacedBy, type HeldPorts, hasOtherPort, hold, nothingHeld } from '../network/displaced.ts';
+import { type Flow, flowKey } from '../network/flow.ts';
+import { type FlowModel, hasMapping, type Judgement, judgeOf, outerAddresses } from '../network/flows.ts';
 import { type Cut, NO_CUT } from './cut.ts';
-import { deleteFlowOptions, parseFlows } from './dialects/conntrack.ts';
-import { foreignRules, localNetworks, mayMatch } from './dialects/policy-rules.ts';
-import { hasNoFlows } from './machine/flow-record.ts';
-import { deleteFlows, readFlows } from './machine/flows.ts';
-import type { Host } from './machine/host.ts';
-import { answersGone, displacedBy, type HeldPorts, hasOtherPort, hold, nothingHeld } from './network/displaced.ts';
-import { type Flow, flowKey } from './network/flow.ts';
-import { type FlowModel, hasMapping, type Judgement, judgeOf, outerAddresses } from './network/flows.ts';
 
 /** Together they bound how long the lock is held for it: what is left then is for the next run, which the timer brings. */
 const MOST_MS = 5_000;

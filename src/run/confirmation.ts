@@ -1,13 +1,12 @@
 // A change that waits for its confirmation: kept, or taken back, whoever decides it. For the holder of the lock.
 
-import { AgentError } from './base/errors.ts';
-import { PATHS } from './base/paths.ts';
-import { NOTHING } from './config/config.ts';
-import type { Return } from './convergence.ts';
-import type { Checkpoint } from './machine/checkpoint.ts';
-import { setAside } from './machine/damaged.ts';
-import { forgetRefusal, promote, readRefusal, refuse } from './machine/history.ts';
-import type { Host } from './machine/host.ts';
+import { AgentError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { NOTHING } from '../config/config.ts';
+import type { Checkpoint } from '../machine/checkpoint.ts';
+import { setAside } from '../machine/damaged.ts';
+import { forgetRefusal, promote, readRefusal, refuse } from '../machine/history.ts';
+import type { Host } from '../machine/host.ts';
 import {
   disarmTimer,
   isOfThisBoot,
@@ -17,10 +16,11 @@ import {
   readPending,
   removePending,
   writePending,
-} from './machine/pending.ts';
-import type { Renderer } from './network/renderer.ts';
-import { isOurFile } from './network/state.ts';
-import type { Step } from './network/step.ts';
+} from '../machine/pending.ts';
+import type { Renderer } from '../network/renderer.ts';
+import { isOurFile } from '../network/state.ts';
+import type { Step } from '../network/step.ts';
+import type { Return } from './convergence.ts';
 import type { Scope } from './survey.ts';
 
 /** The change that waits, if one does. A confirmation that was killed half way is completed. */

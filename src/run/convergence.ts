@@ -1,10 +1,10 @@
 // How a run ended.
 
-import type { Checkpoint } from './machine/checkpoint.ts';
-import type { Seen } from './machine/observe.ts';
-import type { FlowModel } from './network/flows.ts';
-import type { OnBridge } from './network/nics.ts';
-import type { Step } from './network/step.ts';
+import type { Checkpoint } from '../machine/checkpoint.ts';
+import type { Seen } from '../machine/observe.ts';
+import type { FlowModel } from '../network/flows.ts';
+import type { OnBridge } from '../network/nics.ts';
+import type { Step } from '../network/step.ts';
 
 export type Convergence = {
   result: 'unchanged' | 'changed' | 'rolled-back' | 'failed';

@@ -2,21 +2,21 @@
 // and on these answers alone, so where all are the same there is nothing to do again, and nothing need be read out of them.
 // At 1,000 EIPs that saves half of a run, at 4,000 two thirds; and what is asked early is answered while the program loads.
 
-import { BUNDLE } from './base/bundle.ts';
-import { AgentError } from './base/errors.ts';
-import { PATHS } from './base/paths.ts';
-import { anything, array, boolean, object, oneOf, optional, string, whole } from './base/shape.ts';
-import { isAutomatic } from './base/trigger.ts';
-import type { Issue } from './config/issue.ts';
+import { BUNDLE } from '../base/bundle.ts';
+import { AgentError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import { anything, array, boolean, object, oneOf, optional, string, whole } from '../base/shape.ts';
+import { isAutomatic } from '../base/trigger.ts';
+import type { Issue } from '../config/issue.ts';
+import { readKept } from '../machine/config-file.ts';
+import { askAgain, type Conversation, isConversation } from '../machine/conversation.ts';
+import { type Answers, askFirst, noting } from '../machine/early.ts';
+import { hasNoFlows, readFlowRecord, writeFlowRecord } from '../machine/flow-record.ts';
+import type { Host } from '../machine/host.ts';
+import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShape } from '../machine/kept-shapes.ts';
+import { MOST_READ } from '../machine/regular-file.ts';
+import type { FlowModel } from '../network/flows.ts';
 import type { Convergence } from './convergence.ts';
-import { readKept } from './machine/config-file.ts';
-import { askAgain, type Conversation, isConversation } from './machine/conversation.ts';
-import { type Answers, askFirst, noting } from './machine/early.ts';
-import { hasNoFlows, readFlowRecord, writeFlowRecord } from './machine/flow-record.ts';
-import type { Host } from './machine/host.ts';
-import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShape } from './machine/kept-shapes.ts';
-import { MOST_READ } from './machine/regular-file.ts';
-import type { FlowModel } from './network/flows.ts';
 import type { RunRequest } from './order.ts';
 
 /** Of one program, of what it was asked for, and of a configuration. */

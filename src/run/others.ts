@@ -1,8 +1,8 @@
 // What others have on NICs of ours beside addresses: read before a change, and brought back with it where it is taken back, in the
 // words of `ip`. What they have changed meanwhile is theirs.
 
-import { parseForeignNeighbours, parseForeignRoutes } from './dialects/foreign.ts';
-import type { Others } from './machine/checkpoint.ts';
+import { parseForeignNeighbours, parseForeignRoutes } from '../dialects/foreign.ts';
+import type { Others } from '../machine/checkpoint.ts';
 import {
   keepLost,
   type Lost,
@@ -11,14 +11,14 @@ import {
   readStandingAgain,
   stillMissing,
   withBeside,
-} from './machine/foreign.ts';
-import type { Host } from './machine/host.ts';
-import { orphaned } from './machine/networkmanager.ts';
-import { type Foreign, foreignKey } from './network/foreign.ts';
-import { holds } from './network/kinds.ts';
-import type { Observation } from './network/observation.ts';
-import type { StepOf } from './network/step.ts';
-import { goneSince, type Standing, wayKey, withoutDevices } from './planning/return.ts';
+} from '../machine/foreign.ts';
+import type { Host } from '../machine/host.ts';
+import { orphaned } from '../machine/networkmanager.ts';
+import { type Foreign, foreignKey } from '../network/foreign.ts';
+import { holds } from '../network/kinds.ts';
+import type { Observation } from '../network/observation.ts';
+import type { StepOf } from '../network/step.ts';
+import { goneSince, type Standing, wayKey, withoutDevices } from '../planning/return.ts';
 import type { Survey } from './survey.ts';
 
 /** Before the first change. What only adds takes nothing from others, and is not kept waiting by two commands. */

@@ -1,14 +1,14 @@
 // Waits for what does not come at once: what NetworkManager was asked for, and the carrier of a port.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AgentError, EXIT } from './base/errors.ts';
-import type { Answers } from './machine/early.ts';
-import type { Machine } from './machine/observe.ts';
-import { monotonicMs } from './machine/process.ts';
-import { deadPorts, mtusApart } from './network/bridges.ts';
-import { linkOf } from './network/kinds.ts';
-import type { Port } from './network/state.ts';
-import type { Step } from './network/step.ts';
+import { AgentError, EXIT } from '../base/errors.ts';
+import type { Answers } from '../machine/early.ts';
+import type { Machine } from '../machine/observe.ts';
+import { monotonicMs } from '../machine/process.ts';
+import { deadPorts, mtusApart } from '../network/bridges.ts';
+import { linkOf } from '../network/kinds.ts';
+import type { Port } from '../network/state.ts';
+import type { Step } from '../network/step.ts';
 import type { Survey } from './survey.ts';
 
 /**

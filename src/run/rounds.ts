@@ -1,14 +1,14 @@
 // What a change and the way back have in common: rounds of steps until nothing is left to do, and what is left all the same.
 
-import { AgentError } from './base/errors.ts';
-import { PATHS } from './base/paths.ts';
+import { AgentError } from '../base/errors.ts';
+import { PATHS } from '../base/paths.ts';
+import type { Host } from '../machine/host.ts';
+import { recordOwned } from '../machine/observe.ts';
+import type { Owned } from '../machine/recorded.ts';
+import { foreignKey, foreignText } from '../network/foreign.ts';
+import { describe } from '../network/kinds.ts';
+import { isLate, type Step, type StepOf } from '../network/step.ts';
 import type { Convergence } from './convergence.ts';
-import type { Host } from './machine/host.ts';
-import { recordOwned } from './machine/observe.ts';
-import type { Owned } from './machine/recorded.ts';
-import { foreignKey, foreignText } from './network/foreign.ts';
-import { describe } from './network/kinds.ts';
-import { isLate, type Step, type StepOf } from './network/step.ts';
 
 /**
  * What others did may call for other steps than those that were tried (NetworkManager stopped; a foreign route goes before its

@@ -1,10 +1,10 @@
 // The table of flows around a change: not known to be right from before the first step on, cut after the last.
 
+import { type FlowRecord, hasNoFlows, writeFlowRecord } from '../machine/flow-record.ts';
+import type { Host } from '../machine/host.ts';
+import { holds } from '../network/kinds.ts';
+import type { Step } from '../network/step.ts';
 import { type Cut, NO_CUT, spentOn, united, worldOf } from './cut.ts';
-import { type FlowRecord, hasNoFlows, writeFlowRecord } from './machine/flow-record.ts';
-import type { Host } from './machine/host.ts';
-import { holds } from './network/kinds.ts';
-import type { Step } from './network/step.ts';
 import { type Aim, flowModelOf, recordedWorld, type Survey, translationIn } from './survey.ts';
 
 /** Before the first change: entries are not known to be right from here on, whoever ends this run. */

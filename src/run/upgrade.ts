@@ -1,11 +1,11 @@
 // What an explicit reload changes of the ways that a 1.0 served: an upgrade alone changes none of them.
 
-import { formatNetwork, ipv4, networkOf } from './base/ipv4.ts';
-import { type Config, uplinkOf } from './config/config.ts';
-import { insideNetworks } from './config/inside.ts';
-import { waysInForce } from './machine/flow-record.ts';
-import type { Host } from './machine/host.ts';
-import { sourceRuleFor, sourceRules } from './network/translation.ts';
+import { formatNetwork, ipv4, networkOf } from '../base/ipv4.ts';
+import { type Config, uplinkOf } from '../config/config.ts';
+import { insideNetworks } from '../config/inside.ts';
+import { waysInForce } from '../machine/flow-record.ts';
+import type { Host } from '../machine/host.ts';
+import { sourceRuleFor, sourceRules } from '../network/translation.ts';
 
 /** One line each; none where the rules of today are in force already. */
 export async function newWays(host: Host, config: Config): Promise<string[]> {

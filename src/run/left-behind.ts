@@ -1,14 +1,14 @@
 // What is others' and does not go along where a NIC becomes a port of a bridge, or is none any more: policy rules that name it, routes
 // and objects of next hops that stay with an address of theirs, and those whose source goes.
 
-import type { Host } from './machine/host.ts';
-import { orphaned } from './machine/networkmanager.ts';
-import { foreignText } from './network/foreign.ts';
-import { nexthopMoves } from './network/nexthop-moves.ts';
-import type { Observation } from './network/observation.ts';
-import { coursesOf, routeMoves } from './network/route-moves.ts';
-import type { NetworkState } from './network/state.ts';
-import type { Step } from './network/step.ts';
+import type { Host } from '../machine/host.ts';
+import { orphaned } from '../machine/networkmanager.ts';
+import { foreignText } from '../network/foreign.ts';
+import { nexthopMoves } from '../network/nexthop-moves.ts';
+import type { Observation } from '../network/observation.ts';
+import { coursesOf, routeMoves } from '../network/route-moves.ts';
+import type { NetworkState } from '../network/state.ts';
+import type { Step } from '../network/step.ts';
 
 export async function leftBehind(
   host: Host,

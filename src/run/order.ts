@@ -1,14 +1,14 @@
 // Which configuration a run carries out: the file, the last good one, one that waits for its confirmation, or an earlier one.
 
-import { AgentError, NotNowError, UsageError } from './base/errors.ts';
-import { hashOf, sameBytes } from './base/hash.ts';
-import { PATHS } from './base/paths.ts';
-import { isAutomatic, type Trigger } from './base/trigger.ts';
-import type { Config } from './config/config.ts';
-import { firstOf, type Issue, inLine } from './config/issue.ts';
-import { LARGEST } from './config/position.ts';
-import { readSettled, readTrusted } from './machine/config-file.ts';
-import type { Early } from './machine/early.ts';
+import { AgentError, NotNowError, UsageError } from '../base/errors.ts';
+import { hashOf, sameBytes } from '../base/hash.ts';
+import { PATHS } from '../base/paths.ts';
+import { isAutomatic, type Trigger } from '../base/trigger.ts';
+import type { Config } from '../config/config.ts';
+import { firstOf, type Issue, inLine } from '../config/issue.ts';
+import { LARGEST } from '../config/position.ts';
+import { readSettled, readTrusted } from '../machine/config-file.ts';
+import type { Early } from '../machine/early.ts';
 import {
   type HistoryEntry,
   pauseLeft,
@@ -18,10 +18,10 @@ import {
   readLastGood,
   readRefusal,
   triesOf,
-} from './machine/history.ts';
-import type { Host } from './machine/host.ts';
-import { readConfig } from './machine/parsed.ts';
-import { type PendingChange, pendingBytes, readPending } from './machine/pending.ts';
+} from '../machine/history.ts';
+import type { Host } from '../machine/host.ts';
+import { readConfig } from '../machine/parsed.ts';
+import { type PendingChange, pendingBytes, readPending } from '../machine/pending.ts';
 import type { Ahead, Quiet } from './quiet.ts';
 
 export type RunRequest = {

@@ -1,7 +1,7 @@
 // The status in Prometheus' text format, for node_exporter's textfile collector. Pure.
 
 import type { State } from '../network/reach.ts';
-import type { Status } from '../status.ts';
+import type { Status } from './status.ts';
 
 type Sample = { labels?: Record<string, string>; value: number };
 

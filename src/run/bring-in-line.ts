@@ -1,16 +1,16 @@
 // What a run does that has to look closely: the machine brought in line with a configuration. Apart from the rest of a run, since one
 // that finds what the last one found loads none of it.
 
-import { sameBytes } from './base/hash.ts';
-import { isAutomatic } from './base/trigger.ts';
-import { NO_NICS, NOTHING } from './config/config.ts';
+import { sameBytes } from '../base/hash.ts';
+import { isAutomatic } from '../base/trigger.ts';
+import { NO_NICS, NOTHING } from '../config/config.ts';
+import type { Checkpoint } from '../machine/checkpoint.ts';
+import { attentive } from '../machine/conversation.ts';
+import { waysFor } from '../machine/flow-record.ts';
+import { readLastGood } from '../machine/history.ts';
+import type { Host } from '../machine/host.ts';
 import { converge } from './converge.ts';
 import type { Convergence } from './convergence.ts';
-import type { Checkpoint } from './machine/checkpoint.ts';
-import { attentive } from './machine/conversation.ts';
-import { waysFor } from './machine/flow-record.ts';
-import { readLastGood } from './machine/history.ts';
-import type { Host } from './machine/host.ts';
 import type { Order, RunRequest } from './order.ts';
 import { rememberQuiet, silences } from './quiet.ts';
 import type { Known } from './reconcile.ts';

@@ -1,11 +1,11 @@
 // What is to come back where a change is taken back. Pure.
 
-import { withWords } from './dialects/foreign.ts';
-import type { Checkpoint } from './machine/checkpoint.ts';
-import type { Machine } from './machine/observe.ts';
-import { usedNics } from './network/nics.ts';
-import type { Observation } from './network/observation.ts';
-import { profileUuid, type Renderer } from './network/renderer.ts';
+import { withWords } from '../dialects/foreign.ts';
+import type { Checkpoint } from '../machine/checkpoint.ts';
+import type { Machine } from '../machine/observe.ts';
+import { usedNics } from '../network/nics.ts';
+import type { Observation } from '../network/observation.ts';
+import { profileUuid, type Renderer } from '../network/renderer.ts';
 import {
   type Address,
   addressKey,
@@ -13,9 +13,9 @@ import {
   type NetworkState,
   type Profile,
   routeTargetKey,
-} from './network/state.ts';
-import type { Ways } from './network/translation.ts';
-import { type Left, ourRoutes, withStayed } from './planning/return.ts';
+} from '../network/state.ts';
+import type { Ways } from '../network/translation.ts';
+import { type Left, ourRoutes, withStayed } from '../planning/return.ts';
 import type { Survey } from './survey.ts';
 
 export function checkpointOf(first: Survey, renderer: Renderer, ways: Ways): Checkpoint {
