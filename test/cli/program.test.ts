@@ -48,7 +48,17 @@ describe('help and version', () => {
         .map(([option]) => option)
         .filter((option) => option !== '--exit-code')
         .sort(),
-      ['--config', '--help', '--json', '--lock-timeout', '--log-format', '--log-level', '--renderer', '--version'],
+      [
+        '--config',
+        '--help',
+        '--json',
+        '--lock-timeout',
+        '--log-format',
+        '--log-level',
+        '--renderer',
+        '--verbose',
+        '--version',
+      ],
     );
   });
 
