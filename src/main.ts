@@ -24,7 +24,7 @@ let linuxHost: Context['host'] | undefined;
 
 const context: Context = {
   ready: async () => {
-    ({ linuxHost } = await import('./machine/host.ts'));
+    ({ linuxHost } = await import('./machine/linux-host.ts'));
   },
   askEarly: async () => {
     if (!context.isRoot) return undefined;

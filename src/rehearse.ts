@@ -3,7 +3,8 @@
 
 import { runCli } from './cli.ts';
 import type { Context } from './commands/context.ts';
-import { type Host, linuxHost, runFed } from './machine/host.ts';
+import type { Host } from './machine/host.ts';
+import { linuxHost, runFed } from './machine/linux-host.ts';
 import { createLogger } from './machine/log.ts';
 import { run } from './run/reconcile.ts';
 

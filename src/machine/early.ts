@@ -3,7 +3,8 @@
 import { lstatSync } from 'node:fs';
 import { PATHS } from '../base/paths.ts';
 import { runCommand, standardFiles } from './command.ts';
-import { COMMAND_TIMEOUT_MS, ENVIRONMENT, type Host } from './host.ts';
+import type { Host } from './host.ts';
+import { COMMAND_TIMEOUT_MS, ENVIRONMENT } from './linux-host.ts';
 
 /** Answers of this run, by question (a reading call of Host with its arguments, JSON). */
 export type Answers = Map<string, Promise<unknown>>;

@@ -34,7 +34,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { HostError, NotNowError, UsageError } from '../base/errors.ts';
-import { type Files, infoOf, LARGEST_FILE, temporaryName } from './host.ts';
+import { infoOf, temporaryName } from './files.ts';
+import { type Files, LARGEST_FILE } from './host.ts';
 import { tolerate } from './process.ts';
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;

@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import type { TestContext } from 'node:test';
 import { runCli } from '../../src/cli.ts';
 import type { Context } from '../../src/commands/context.ts';
-import { linuxHost } from '../../src/machine/host.ts';
+import { linuxHost } from '../../src/machine/linux-host.ts';
 
 export const PROGRAM = resolve(import.meta.dirname, '../../dist/kylin-vr.js');
 

@@ -3,7 +3,7 @@
 import { text } from 'node:stream/consumers';
 import { AgentError } from '../../src/base/errors.ts';
 import { type CutGroup, deleteFlows, readFlows } from '../../src/machine/flows.ts';
-import { linuxHost } from '../../src/machine/host.ts';
+import { linuxHost } from '../../src/machine/linux-host.ts';
 import type { Flow } from '../../src/network/flow.ts';
 
 export type Task = { read: true } | { flows: readonly Flow[]; groups?: readonly CutGroup[]; deadlineMs: number };

@@ -10,7 +10,7 @@ import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { parseBounded } from '../../src/base/bounded-json.ts';
 import { push } from '../../src/commands/push.ts';
-import { linuxHost } from '../../src/machine/host.ts';
+import { linuxHost } from '../../src/machine/linux-host.ts';
 import { fitted, kept } from '../../src/push/kept.ts';
 import { type Pushed, pushTo } from '../../src/push/push.ts';
 import { inProcessContext, PROGRAM } from '../cli/program.ts';

@@ -23,7 +23,7 @@ import { PATHS } from '../../src/base/paths.ts';
 import { digest } from '../../src/installation/plan.ts';
 import { ABSENT, FILES } from '../../src/installation/tree.ts';
 import type { Files, Host } from '../../src/machine/host.ts';
-import { linuxHost } from '../../src/machine/host.ts';
+import { linuxHost } from '../../src/machine/linux-host.ts';
 import { places } from '../../src/machine/tree.ts';
 import { program, run } from '../install/image.ts';
 

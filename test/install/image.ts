@@ -17,7 +17,8 @@ import type { TestContext } from 'node:test';
 import { AgentError } from '../../src/base/errors.ts';
 import { runCli } from '../../src/cli.ts';
 import type { Context } from '../../src/commands/context.ts';
-import { type Host, linuxHost } from '../../src/machine/host.ts';
+import type { Host } from '../../src/machine/host.ts';
+import { linuxHost } from '../../src/machine/linux-host.ts';
 
 export type Files = Readonly<Record<string, string | { content: string; mode: number }>>;
 

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Context, GlobalOptions } from '../../src/commands/context.ts';
 import { triggerOf } from '../../src/commands/reload.ts';
 import { parseAddresses } from '../../src/dialects/iproute.ts';
-import { linuxHost } from '../../src/machine/host.ts';
+import { linuxHost } from '../../src/machine/linux-host.ts';
 import { stateInWords } from '../../src/machine/process.ts';
 import { chooseRenderer } from '../../src/run/survey.ts';
 import { fileOf, kylinVr } from '../cli/program.ts';

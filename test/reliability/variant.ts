@@ -11,7 +11,7 @@ type Change = { file: string; replace: readonly (readonly [from: string, to: str
 
 const VARIANTS = {
   'no rename': {
-    file: 'src/machine/host.ts',
+    file: 'src/machine/linux-host.ts',
     replace: [
       [
         '    async write(path, content, mode, gid) {',
@@ -29,7 +29,7 @@ const VARIANTS = {
   },
   /** A minute is long for a test. */
   impatient: {
-    file: 'src/machine/host.ts',
+    file: 'src/machine/linux-host.ts',
     replace: [['COMMAND_TIMEOUT_MS = 60_000', 'COMMAND_TIMEOUT_MS = 2_000']],
   },
 } as const satisfies Record<string, Change>;
