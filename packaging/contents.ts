@@ -10,15 +10,11 @@ import type { Context } from '../src/commands/context.ts';
 import { FILES, firstLine, PROGRAM } from '../src/installation/tree.ts';
 import { payload } from '../src/machine/payload.ts';
 import { manPages } from './man.ts';
+import type { Content } from './stage.ts';
 import { run } from './stage.ts';
 
 export type Format = 'deb' | 'rpm';
 export type Flavour = 'kylin-vr' | 'kylin-vr-standalone';
-
-export type Content =
-  | { kind: 'file'; path: string; mode: number; bytes: Uint8Array }
-  | { kind: 'link'; path: string; target: string }
-  | { kind: 'folder'; path: string; mode: number };
 
 export type Release = {
   version: string;

@@ -2,9 +2,9 @@
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { type Content, contentsOf, type Flavour, PACKAGER, PRIVATE_NODE, type Release } from './contents.ts';
+import { contentsOf, type Flavour, PACKAGER, PRIVATE_NODE, type Release } from './contents.ts';
 import { DESCRIPTIONS, script } from './package-texts.ts';
-import { run, stage } from './stage.ts';
+import { type Content, run, stage } from './stage.ts';
 
 const TOOLS = ['iproute2', 'iptables', 'conntrack', 'iputils-arping'];
 

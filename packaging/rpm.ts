@@ -2,9 +2,9 @@
 
 import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Content, contentsOf, dateOf, docFolder, type Flavour, PACKAGER, type Release } from './contents.ts';
+import { contentsOf, dateOf, docFolder, type Flavour, PACKAGER, type Release } from './contents.ts';
 import { DESCRIPTIONS, script } from './package-texts.ts';
-import { run, stage } from './stage.ts';
+import { type Content, run, stage } from './stage.ts';
 
 const TOOLS = ['iproute', 'iptables', 'conntrack-tools', 'iputils', 'logrotate'];
 

@@ -3,7 +3,11 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, lutimesSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Content } from './contents.ts';
+
+export type Content =
+  | { kind: 'file'; path: string; mode: number; bytes: Uint8Array }
+  | { kind: 'link'; path: string; target: string }
+  | { kind: 'folder'; path: string; mode: number };
 
 /** Everything with its mode and at one time, whatever the umask and the clock are. */
 export function stage(root: string, contents: readonly Content[], epoch: number): void {

@@ -1,7 +1,6 @@
 // What is refused for characters of input methods: one error for each line that has one, which names it, and none of what follows from it.
 
-import type { ParsedConfig } from './interpret.ts';
-import { byPlace, type Issue, type Place } from './issue.ts';
+import { byPlace, type Issue, type ParsedConfig, type Place } from './issue.ts';
 import { locator } from './position.ts';
 import { allTyped, type Mistyped } from './typed.ts';
 

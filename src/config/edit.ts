@@ -6,7 +6,8 @@ import { type Accepted, knownFrom, PART_OF, type Spans, spansOf } from './accept
 import type { Config } from './config.ts';
 import { readDocument, type SourceDocument } from './document.ts';
 import { type NamedEntry, NOUNS } from './entries.ts';
-import { interpret, type ParsedConfig } from './interpret.ts';
+import { interpret } from './interpret.ts';
+import type { ParsedConfig } from './issue.ts';
 import { editList, type Obstacle, type Written } from './list-text.ts';
 import type { NounName } from './nouns.ts';
 import { readPlain } from './plain.ts';

@@ -2,9 +2,10 @@
 
 import type * as z from 'zod/mini';
 import type { KnownEntries } from './accepted.ts';
-import { type Config, NOTHING } from './config.ts';
+import { NOTHING } from './config.ts';
 import type { Field, Mapping, SourceDocument, Value } from './document.ts';
 import { configOf, type Draft, type Entry } from './draft.ts';
+import type { ParsedConfig } from './issue.ts';
 import { byPlace, type Issue, quoted } from './issue.ts';
 import { nearest } from './nearest.ts';
 import { RULES } from './rules.ts';
@@ -22,10 +23,6 @@ import {
   snatSchema,
 } from './schema.ts';
 import { typedIn } from './typed.ts';
-
-export type ParsedConfig =
-  | { ok: true; config: Config; warnings: Issue[]; notes: Issue[] }
-  | { ok: false; errors: Issue[]; warnings: Issue[] };
 
 export function interpret(document: SourceDocument, known?: KnownEntries): ParsedConfig {
   const draft = readDraft(document, known);

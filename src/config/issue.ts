@@ -1,7 +1,7 @@
 // What is wrong with a configuration file, and how it is shown.
 
 import { columnsOf, visible } from '../base/visible.ts';
-import type { ParsedConfig } from './interpret.ts';
+import type { Config } from './config.ts';
 
 /** A place in the file; line and columns count characters, from 1. */
 export type Place = {
@@ -23,6 +23,11 @@ export type Issue = Partial<Place> & {
    */
   message: string;
 };
+
+/** What a file says, or what is wrong with it. */
+export type ParsedConfig =
+  | { ok: true; config: Config; warnings: Issue[]; notes: Issue[] }
+  | { ok: false; errors: Issue[]; warnings: Issue[] };
 
 /** Both kinds of issue, as they are found. */
 export type Issues = { errors: Issue[]; warnings: Issue[] };

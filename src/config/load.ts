@@ -1,7 +1,8 @@
 // As parse.ts, for the way of a run: yaml is loaded only for a file that is not plainly written (13 ms).
 
 import { type Accepted, knownFrom, type Spans, spansOf } from './accepted.ts';
-import { interpret, type ParsedConfig } from './interpret.ts';
+import { interpret } from './interpret.ts';
+import type { ParsedConfig } from './issue.ts';
 import { readPlain } from './plain.ts';
 import { typedInCode } from './typed.ts';
 

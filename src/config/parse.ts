@@ -2,10 +2,11 @@
 
 import { blameTyped } from './blame.ts';
 import { readDocument } from './document.ts';
-import { interpret, type ParsedConfig } from './interpret.ts';
+import { interpret } from './interpret.ts';
+import type { ParsedConfig } from './issue.ts';
 import { readPlain } from './plain.ts';
 
-export type { ParsedConfig } from './interpret.ts';
+export type { ParsedConfig } from './issue.ts';
 
 export function parseConfig(input: Uint8Array | string): ParsedConfig {
   const document = readPlain(input) ?? readDocument(input);

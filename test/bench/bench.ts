@@ -10,8 +10,8 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Curve, svgOf } from './curves.ts';
-import { ROWS, type Sizes } from './rows.ts';
-import { type Outcome, tableOf } from './table.ts';
+import { ROWS } from './rows.ts';
+import { type Outcome, type Sizes, tableOf } from './table.ts';
 
 const RESULTS = join(import.meta.dirname, 'results');
 const DOCS = join(import.meta.dirname, '../../docs');

@@ -14,8 +14,7 @@ import {
   type Stopwatch,
   stopwatch,
 } from './router.ts';
-import type { Sizes } from './rows.ts';
-import { type Outcome, shown, spreadText } from './table.ts';
+import { type Outcome, type Sizes, shown, spreadText } from './table.ts';
 
 const BACKENDS = ['nft', 'legacy'] as const;
 const PORT = 7;

@@ -6,8 +6,7 @@ import { join } from 'node:path';
 import { NICS } from '../lab/lab.ts';
 import { ratios, rounds, spreadOf } from './measure.ts';
 import { BARE_NODE, configOf, createBench, kylinVr, ONE_MORE, type Pair, pairsOf } from './router.ts';
-import type { Sizes } from './rows.ts';
-import { type Outcome, shown, spreadText } from './table.ts';
+import { type Outcome, type Sizes, shown, spreadText } from './table.ts';
 
 const DEVICE = NICS.public.device;
 

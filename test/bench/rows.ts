@@ -20,13 +20,8 @@ import {
   pairsOf,
   UNWATCHED,
 } from './router.ts';
+import type { Sizes } from './table.ts';
 import { type Outcome, shown, spreadText } from './table.ts';
-
-export type Sizes = {
-  rounds: number;
-  /** Numbers of EIPs are divided by this. */
-  divisor: number;
-};
 
 export type Row = { name: string; run: (sizes: Sizes) => Promise<Outcome[]> };
 

@@ -2,6 +2,12 @@
 
 import type { Spread } from './measure.ts';
 
+export type Sizes = {
+  rounds: number;
+  /** Numbers of EIPs are divided by this. */
+  divisor: number;
+};
+
 export type Outcome = {
   row: string;
   work: string;

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
-import { type Captures, captures } from './captures.ts';
-import { blocksOf, DOCUMENTS, MANUAL, PICTURE, README, read } from './documents.ts';
+import { captures } from './captures.ts';
+import { blocksOf, type Captures, DOCUMENTS, MANUAL, PICTURE, README, read } from './documents.ts';
 import { steady } from './terminal.ts';
 
 describe('what the documents show (npm run capture writes it anew)', () => {

@@ -5,16 +5,10 @@ import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createLab, type Lab, NICS } from '../lab/lab.ts';
+import type { Captures } from './documents.ts';
 import { read } from './documents.ts';
 import { pictureOf } from './picture.ts';
 import { PATH, plain, putProgram, type Screen, steady, type } from './terminal.ts';
-
-export type Captures = {
-  /** The text between the fences, by the name in the mark before them. */
-  blocks: Readonly<Record<string, string>>;
-  /** An SVG. */
-  picture: string;
-};
 
 const EIP = '  - { eip: 203.0.113.51, vm-ip: 192.168.100.191 }\n';
 const ROUTE = 'route_list:\n  - { dest: 172.16.0.0/16, via: 192.168.100.1 }\n';

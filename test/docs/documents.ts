@@ -2,7 +2,13 @@
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Captures } from './captures.ts';
+
+export type Captures = {
+  /** The text between the fences, by the name in the mark before them. */
+  blocks: Readonly<Record<string, string>>;
+  /** An SVG. */
+  picture: string;
+};
 
 const REPOSITORY = join(import.meta.dirname, '../..');
 

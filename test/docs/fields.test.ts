@@ -10,7 +10,7 @@ import type { Explanation } from '../../src/network/explain.ts';
 import type { ProfileKeys } from '../../src/network/profile-keys.ts';
 import type { Pushed } from '../../src/push/push.ts';
 import type { ForeignThing } from '../../src/run/foreign.ts';
-import type { Report } from '../../src/run/reconcile.ts';
+import type { Report } from '../../src/run/report.ts';
 import type { Counters, Status } from '../../src/run/status.ts';
 
 type Fields<T> = Record<keyof T, true>;
