@@ -18,8 +18,9 @@ import type { Host } from '../machine/host.ts';
 import { keepMeaning, readConfig } from '../machine/parsed.ts';
 import { hasLapsed } from '../machine/pending.ts';
 import { pendingChange } from '../run/confirmation.ts';
-import type { RunRequest } from '../run/order.ts';
-import { type Report, run } from '../run/reconcile.ts';
+import { run } from '../run/reconcile.ts';
+import type { Report } from '../run/report.ts';
+import type { RunRequest } from '../run/request.ts';
 import { type Context, type GlobalOptions, needRoot, printJson, refuseFile } from './context.ts';
 import { confirmationOf, runInTurn, triggerOf } from './reload.ts';
 

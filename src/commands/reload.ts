@@ -15,8 +15,10 @@ import { fitting, report as reportShape } from '../machine/kept-shapes.ts';
 import { describeHolder } from '../machine/lock.ts';
 import type { Logger } from '../machine/log.ts';
 import { takeTurn } from '../machine/turn.ts';
-import { type RunRequest, settle } from '../run/order.ts';
-import { type Report, run, summaryOf } from '../run/reconcile.ts';
+import { settle } from '../run/order.ts';
+import { run } from '../run/reconcile.ts';
+import { type Report, summaryOf } from '../run/report.ts';
+import type { RunRequest } from '../run/request.ts';
 import {
   type Context,
   count,

@@ -10,12 +10,15 @@ import { waysFor } from '../machine/flow-record.ts';
 import { readLastGood } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { converge } from './converge.ts';
-import type { Convergence } from './convergence.ts';
-import type { Order, RunRequest } from './order.ts';
-import { rememberQuiet, silences } from './quiet.ts';
-import type { Known } from './reconcile.ts';
+import type { Convergence, Return } from './convergence.ts';
+import type { Order } from './order.ts';
+import { type Ahead, rememberQuiet, silences } from './quiet.ts';
+import type { RunRequest } from './request.ts';
 import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
 import { newWays } from './upgrade.ts';
+
+/** What is known of the machine before a run looks at it. */
+export type Known = { ahead?: Ahead | undefined; seen?: Return['seen'] };
 
 export async function bringInLine(
   host: Host,

@@ -3,12 +3,11 @@
 import { AgentError, NotNowError, UsageError } from '../base/errors.ts';
 import { hashOf, sameBytes } from '../base/hash.ts';
 import { PATHS } from '../base/paths.ts';
-import { isAutomatic, type Trigger } from '../base/trigger.ts';
+import { isAutomatic } from '../base/trigger.ts';
 import type { Config } from '../config/config.ts';
 import { firstOf, type Issue, inLine } from '../config/issue.ts';
 import { LARGEST } from '../config/position.ts';
 import { readSettled, readTrusted } from '../machine/config-file.ts';
-import type { Early } from '../machine/early.ts';
 import {
   type HistoryEntry,
   pauseLeft,
@@ -23,26 +22,7 @@ import type { Host } from '../machine/host.ts';
 import { readConfig } from '../machine/parsed.ts';
 import { type PendingChange, pendingBytes, readPending } from '../machine/pending.ts';
 import type { Ahead, Quiet } from './quiet.ts';
-
-export type RunRequest = {
-  command: 'start' | 'reload' | 'confirm' | 'rollback' | 'edit';
-  trigger: Trigger;
-  configPath: string;
-  /** Asked for with --renderer. */
-  renderer?: string;
-  /** For automatic runs: the hash that two reads of the file agreed on, `last good` where it is that, or `unsettled`. */
-  settled?: string;
-  /** For start and reload: what was asked before the turn of this run. */
-  early?: Early;
-  /** For reload: seconds until the change is taken back, and the command line that does it. */
-  confirmWithin?: { seconds: number; takeBack: (run: string) => [string, ...string[]] };
-  /** For confirm: when it was asked for, in seconds since boot; the wait for its turn counts not. */
-  asked?: number;
-  /** For rollback: the number in the history; the one before the last good one where there is none. */
-  to?: number;
-  /** For rollback: only the change of that run, and only when its time has run out. */
-  unconfirmed?: string;
-};
+import type { RunRequest } from './request.ts';
 
 /**
  * For `settled` of a request: what an automatic run may take as whole. Waits two seconds where the file is none of those

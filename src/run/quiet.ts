@@ -17,7 +17,7 @@ import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShap
 import { MOST_READ } from '../machine/regular-file.ts';
 import type { FlowModel } from '../network/flows.ts';
 import type { Convergence } from './convergence.ts';
-import type { RunRequest } from './order.ts';
+import type { RunRequest } from './request.ts';
 
 /** Of one program, of what it was asked for, and of a configuration. */
 type Memory = {

@@ -2,19 +2,10 @@
 // stages, on a screen.
 
 import { basename, dirname } from 'node:path';
-import {
-  AgentError,
-  EXIT,
-  type ExitStatus,
-  isOfTheMoment,
-  LockedError,
-  NotNowError,
-  UsageError,
-} from '../base/errors.ts';
+import { AgentError, EXIT, isOfTheMoment, LockedError, NotNowError, UsageError } from '../base/errors.ts';
 import { hashOf, sameBytes, shortName } from '../base/hash.ts';
 import { PATHS } from '../base/paths.ts';
-import { isAutomatic, type Trigger } from '../base/trigger.ts';
-import type { Issue } from '../config/issue.ts';
+import { isAutomatic } from '../base/trigger.ts';
 import type { Checkpoint } from '../machine/checkpoint.ts';
 import { readTrusted } from '../machine/config-file.ts';
 import { putDamagedAside } from '../machine/damaged.ts';
@@ -31,39 +22,12 @@ import {
 import { monotonicMs } from '../machine/process.ts';
 import { removePushed, removeTemporaries } from '../machine/temporaries.ts';
 import type { Chain } from '../network/state.ts';
-import type { Step, StepKind } from '../network/step.ts';
-import type { Convergence, Return } from './convergence.ts';
-import {
-  chooseBack,
-  chooseOrder,
-  chooseWaiting,
-  type Order,
-  type RunRequest,
-  rememberInvalid,
-  targetOf,
-} from './order.ts';
-import { type Ahead, askAhead, cutQuietly } from './quiet.ts';
-
-/** What a run did: printed by --json, kept as the last run, logged. Survives JSON. */
-export type Report = {
-  id: string;
-  command: RunRequest['command'];
-  trigger: Trigger;
-  /** When it began, ISO 8601 UTC. */
-  time: string;
-  result: 'unchanged' | 'changed' | 'rolled-back' | 'failed';
-  steps: { kind: StepKind; text: string }[];
-  /** The steps in an operator's words, where those are others. */
-  summary?: string[];
-  warnings: Issue[];
-  errors: Issue[];
-  durationMs: number;
-  exitStatus: ExitStatus;
-  /** The change waits for its confirmation. */
-  pending?: { secondsLeft: number; deadline: string };
-  /** What to do now. */
-  advice?: string;
-};
+import type { Known } from './bring-in-line.ts';
+import type { Convergence } from './convergence.ts';
+import { chooseBack, chooseOrder, chooseWaiting, type Order, rememberInvalid, targetOf } from './order.ts';
+import { askAhead, cutQuietly } from './quiet.ts';
+import { addSteps, fail, GOES_ON, type Report } from './report.ts';
+import type { RunRequest } from './request.ts';
 
 /**
  * Holds the lock already. Bugs are thrown, and what the command makes no sense for now (UsageError, NotNowError, LockedError), before
@@ -125,11 +89,6 @@ async function changeUnderWay(host: Host, request: RunRequest, report: Report): 
   }
 }
 
-export function fail(report: Report, message: string): void {
-  report.errors.push({ message });
-  report.exitStatus = EXIT.failed;
-}
-
 async function bringAbout(
   host: Host,
   request: RunRequest,
@@ -158,9 +117,6 @@ async function bringAbout(
   }
 }
 
-/** What is known of the machine before a run looks at it. */
-export type Known = { ahead?: Ahead | undefined; seen?: Return['seen'] };
-
 async function obey(
   host: Host,
   request: RunRequest,
@@ -181,23 +137,6 @@ async function obey(
 
 const isDue = async (host: Host, change: PendingChange | undefined, run: string): Promise<boolean> =>
   change?.run === run && (await hasLapsed(host, change));
-
-export type End = { goesOn: boolean; seen?: Return['seen'] };
-
-export const GOES_ON: End = { goesOn: true };
-
-/** What an operator reads of it. */
-export const summaryOf = ({ steps, summary }: Pick<Report, 'steps' | 'summary'>): readonly string[] =>
-  summary ?? steps.map(({ text }) => text);
-
-/** Steps that are none need no words. `found`: our chains before them. */
-export async function addSteps(report: Report, steps: readonly Step[], found?: readonly Chain[]): Promise<void> {
-  if (steps.length === 0) return;
-  const [{ describe }, { spoken }] = await Promise.all([import('../network/kinds.ts'), import('../network/spoken.ts')]);
-  if (found !== undefined || report.summary !== undefined)
-    report.summary = [...summaryOf(report), ...(found === undefined ? steps.map(describe) : spoken(steps, found))];
-  for (const step of steps) report.steps.push({ kind: step.kind, text: describe(step) });
-}
 
 /** Of what failed, how the network is now. */
 const ENDS: Readonly<Record<Convergence['result'], string>> = {

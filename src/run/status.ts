@@ -30,7 +30,7 @@ import type { ProfileKeys } from '../network/profile-keys.ts';
 import { reachOf, type State } from '../network/reach.ts';
 import type { Cut } from './cut.ts';
 import { type ForeignThing, foreignThings } from './foreign.ts';
-import type { Report } from './reconcile.ts';
+import type { Report } from './report.ts';
 import { plannedCuts } from './stale.ts';
 import { type Aim, chooseRenderer, flowModelOf, type Survey, survey } from './survey.ts';
 

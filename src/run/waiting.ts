@@ -16,8 +16,9 @@ import {
 } from '../machine/pending.ts';
 import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
 import type { Convergence } from './convergence.ts';
-import type { Order, RunRequest } from './order.ts';
-import { addSteps, type End, fail, GOES_ON, type Report } from './reconcile.ts';
+import type { Order } from './order.ts';
+import { addSteps, type End, fail, GOES_ON, type Report } from './report.ts';
+import type { RunRequest } from './request.ts';
 import { chooseRenderer, scopeOf } from './survey.ts';
 
 export async function confirm(
