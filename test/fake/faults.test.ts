@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { hashOf } from '../../src/base/hash.ts';
 import { PATHS } from '../../src/base/paths.ts';
-import type { RunRequest } from '../../src/run/order.ts';
+import type { RunRequest } from '../../src/run/request.ts';
 import { isQuick } from '../quick.ts';
 import { failAt, killAt, type Place, placesOf } from './faults.ts';
 import type { Machine } from './machine.ts';

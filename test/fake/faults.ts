@@ -2,8 +2,9 @@
 
 import { CommandError, HostError } from '../../src/base/errors.ts';
 import type { RunOptions } from '../../src/machine/host.ts';
-import type { RunRequest } from '../../src/run/order.ts';
-import { type Report, run } from '../../src/run/reconcile.ts';
+import { run } from '../../src/run/reconcile.ts';
+import type { Report } from '../../src/run/report.ts';
+import type { RunRequest } from '../../src/run/request.ts';
 import { errno } from './files.ts';
 import type { Call, Machine } from './machine.ts';
 import { Killed, Refused } from './refused.ts';

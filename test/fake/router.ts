@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { PATHS } from '../../src/base/paths.ts';
-import type { RunRequest } from '../../src/run/order.ts';
-import { type Report, run } from '../../src/run/reconcile.ts';
+import { run } from '../../src/run/reconcile.ts';
+import type { Report } from '../../src/run/report.ts';
+import type { RunRequest } from '../../src/run/request.ts';
 import { Machine } from './machine.ts';
 import { ROUTER, yaml } from './scenes.ts';
 

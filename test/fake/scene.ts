@@ -5,8 +5,8 @@ import { PATHS } from '../../src/base/paths.ts';
 import { parseAnswers } from '../../src/dialects/ctnetlink.ts';
 import type { Host } from '../../src/machine/host.ts';
 import { readMachine } from '../../src/machine/observe.ts';
-import type { RunRequest } from '../../src/run/order.ts';
 import { run } from '../../src/run/reconcile.ts';
+import type { RunRequest } from '../../src/run/request.ts';
 import { readStatus } from '../../src/run/status.ts';
 
 /** `folder`, `file`: of somebody's. `refused`: the status that the command ends with. `wait`: seconds. */
