@@ -113,6 +113,23 @@ describe('a bridge that nothing passes through', { concurrency: 2 }, () => {
       assert.deepEqual([await addressed(lab), await reached(lab)], ['br-ex', true]);
     });
 
+  it('one after the other, and after a bridge of ours of that name: each move is taken back', async (t) => {
+    const lab = await labOf(t, ovs);
+    await reload(lab, elastic.config);
+    await reload(lab, onBridge(ovs));
+    await reload(lab, elastic.config);
+    for (const [what, , make] of CLOSED) {
+      await shell(lab, make);
+      const found = await networkOf(lab.router);
+      const [status, result] = await refused(lab, onBridge(ovs));
+      assert.deepEqual([status, result], [69, 'rolled-back'], what);
+      assert.equal(await shell(lab, 'ovs-vsctl --timeout=10 list-ports br-ex'), '');
+      assert.equal(await networkOf(lab.router), found);
+      assert.equal(await reached(lab), true);
+      await shell(lab, 'ovs-vsctl --timeout=10 del-br br-ex');
+    }
+  });
+
   for (const [times, end] of [
     [1, 'rolled-back'],
     [99, 'failed'],

@@ -8,7 +8,7 @@ import { deadLinks, documentsIn } from '../packages/links.ts';
 
 const REPOSITORY = join(import.meta.dirname, '../..');
 const DECISIONS = join(REPOSITORY, 'docs/decisions');
-const ROOT = ['README.md', 'README.zh-CN.md', 'RELIABILITY.md', 'SECURITY.md', 'test/README.md'];
+const ROOT = ['README.md', 'README.zh-CN.md', 'RELIABILITY.md', 'SECURITY.md', 'CONTRIBUTING.md', 'test/README.md'];
 const MOST_LINES = 40;
 
 it('links between documents lead somewhere', () => {

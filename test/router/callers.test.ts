@@ -98,8 +98,8 @@ describe('callers', { concurrency: false }, () => {
 
   it('reload and plan in words, on standard output; warnings on standard error', async () => {
     await lab.configure(config);
-    const planned = (await lab.kylin('plan')).stdout;
-    const done = await lab.kylin('reload');
+    const planned = (await lab.kylin('plan', '--verbose')).stdout;
+    const done = await lab.kylin('reload', '--verbose');
     const steps = planned.split('\n').slice(0, -2);
     assert.equal(planned, `${steps.join('\n')}\nplan: ${steps.length} steps\n`);
     assert.equal(
