@@ -41,9 +41,9 @@ export async function bringInLine(
   // What was seen before was not asked.
   if (configWarnings !== undefined && seen === undefined)
     await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
-  // Later: another run is not to say it again where it holds no more.
-  if (isAsked) warnings.push(...(await silences(host, convergence)));
-  return { ...convergence, warnings: [...warnings, ...convergence.warnings] };
+  // Later, since another run is not to say it again where it holds no more; and behind what may be its cause.
+  const silent = isAsked ? await silences(host, convergence) : [];
+  return { ...convergence, warnings: [...warnings, ...convergence.warnings, ...silent] };
 }
 
 async function isLastGood(host: Host, bytes: Uint8Array): Promise<boolean> {
