@@ -69,9 +69,9 @@ export function watched(host: Host, { live, show }: ProgressLine): Host {
       show(`${argv.join(' ')}${lines === undefined ? '' : ` (${count(lines, 'line')})`}`);
       return host.run(argv, options);
     },
-    write(path, content, mode) {
+    write(path, ...rest) {
       show(`writing ${path}`);
-      return host.write(path, content, mode);
+      return host.write(path, ...rest);
     },
   };
 }
