@@ -32,8 +32,8 @@ describe('the source', () => {
     const starting = sources.filter(({ text }) => /from '(node:child_process|execa)'|import\('execa'\)/.test(text));
     assert.deepEqual(starting.map(({ name }) => name).sort(), [
       'machine/command.ts',
-      'machine/host.ts',
       'machine/journal.ts',
+      'machine/linux-host.ts',
     ]);
     for (const { name, text } of sources) {
       assert.doesNotMatch(
