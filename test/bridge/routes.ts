@@ -61,10 +61,14 @@ export function routesGo(kind: Kind): void {
   const onBridge = bridged(plain, kind.type);
   const keeping = (config: string) =>
     config.replace(`mac: '${NICS.public.mac}'`, `mac: '${NICS.public.mac}', keep-addresses: [192.0.2.99/24]`);
-  const router = async (t: { after(run: () => unknown): void }) => {
+  const plainLab = async (t: { after(run: () => unknown): void }) => {
     const lab = await kind.createLab();
     t.after(() => lab.close());
     await reload(lab, plain);
+    return lab;
+  };
+  const router = async (t: { after(run: () => unknown): void }) => {
+    const lab = await plainLab(t);
     await shell(lab, ADD_ROUTES);
     return { lab, found: await routesOf(lab) };
   };
@@ -171,9 +175,7 @@ export function routesGo(kind: Kind): void {
     });
 
     it('of which one has lost its source: that one ends, there and back twice', async (t) => {
-      const lab = await kind.createLab();
-      t.after(() => lab.close());
-      await reload(lab, plain);
+      const lab = await plainLab(t);
       await shell(
         lab,
         `ip address add 203.0.113.99/24 dev ${NIC}
@@ -200,9 +202,7 @@ export function routesGo(kind: Kind): void {
     });
 
     it('by objects of next hops, and groups of them, go along with these, of both families, and all is back where it is taken back', async (t) => {
-      const lab = await kind.createLab();
-      t.after(() => lab.close());
-      await reload(lab, plain);
+      const lab = await plainLab(t);
       await shell(
         lab,
         `ip address add 2001:db8::5/64 dev ${NIC} nodad
@@ -355,9 +355,7 @@ export function routesGo(kind: Kind): void {
     });
 
     it('of IPv6 go along in every table', async (t) => {
-      const lab = await kind.createLab();
-      t.after(() => lab.close());
-      await reload(lab, plain);
+      const lab = await plainLab(t);
       await shell(
         lab,
         `ip address add 2001:db8::5/64 dev ${NIC} nodad
@@ -382,9 +380,7 @@ export function routesGo(kind: Kind): void {
     });
 
     it('of IPv6, default routes of several makers, go along as they are', async (t) => {
-      const lab = await kind.createLab();
-      t.after(() => lab.close());
-      await reload(lab, plain);
+      const lab = await plainLab(t);
       await shell(
         lab,
         `ip addr add 2001:db8::5/64 dev ${NIC} nodad
