@@ -1,5 +1,6 @@
 // What install and uninstall share: one line for everything done, and the calls that make the running system see it.
 
+import { count } from '../base/count.ts';
 import { CommandError, EXIT, type ExitStatus, UnsupportedError } from '../base/errors.ts';
 import { PATHS } from '../base/paths.ts';
 import { shown } from '../base/visible.ts';
@@ -7,7 +8,7 @@ import { QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
 import { type Change, kindOf } from '../installation/plan.ts';
 import { FIREWALLD_POLICY, NETWORKMANAGER_FILE, UNIT_FOLDER } from '../installation/tree.ts';
 import type { Host } from '../machine/host.ts';
-import { type Context, count, type GlobalOptions, painter, paintStep, printJson, problem } from './context.ts';
+import { type Context, type GlobalOptions, painter, paintStep, printJson, problem } from './context.ts';
 import { type ProgressLine, progressLine } from './progress.ts';
 
 export type ChangeReport = {

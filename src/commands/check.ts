@@ -1,6 +1,7 @@
 // `check`: is the file right? Touches nothing, needs no root and no network.
 
 import { resolve } from 'node:path';
+import { count } from '../base/count.ts';
 import { EXIT, type ExitStatus } from '../base/errors.ts';
 import { PATHS } from '../base/paths.ts';
 import { type Shown, shown } from '../base/visible.ts';
@@ -8,7 +9,7 @@ import type { Issue } from '../config/issue.ts';
 import { firstOf, ofFile } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { readAnyones, readTrusted } from '../machine/config-file.ts';
-import { type Context, count, type GlobalOptions, issueText, painter, printJson } from './context.ts';
+import { type Context, type GlobalOptions, issueText, painter, printJson } from './context.ts';
 
 export async function check(
   context: Context,

@@ -111,6 +111,3 @@ export function paintStep(paint: Painter, text: string | Shown): Shown {
 export function problem(context: Context, kind: 'warning' | 'error'): Shown {
   return painter({ ...context, colour: context.colour && context.terminal })(kind, kind === 'error' ? 'red' : 'yellow');
 }
-
-/** `1 step`, `2 steps` */
-export const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;

@@ -1,5 +1,6 @@
 // `explain`: what happens to a packet, in words; with --live also whether the kernel agrees. Touches nothing.
 
+import { count } from '../base/count.ts';
 import { CommandError, EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
 import { parseIpv4 } from '../base/ipv4.ts';
 import { shown } from '../base/visible.ts';
@@ -15,7 +16,7 @@ import { findStops } from '../machine/obstacles.ts';
 import { type Explanation, explain as explainPacket, type Packet } from '../network/explain.ts';
 import { faultyNics, ipLinkOf } from '../network/nics.ts';
 import { chooseRenderer, type Survey, survey } from '../run/survey.ts';
-import { type Context, count, type GlobalOptions, needRoot, painter, printJson, refuseFile } from './context.ts';
+import { type Context, type GlobalOptions, needRoot, painter, printJson, refuseFile } from './context.ts';
 
 export type ExplainOptions = GlobalOptions & { from: string; to: string; live: boolean };
 

@@ -1,20 +1,12 @@
 // `log`: the last runs, each with who asked, what it did and what was wrong. For "the reload failed: how do I see why?"
 
+import { count } from '../base/count.ts';
 import { EXIT, type ExitStatus } from '../base/errors.ts';
 import { PATHS } from '../base/paths.ts';
 import { shown, shownJson } from '../base/visible.ts';
 import { inLine } from '../config/issue.ts';
 import { followRuns, type LoggedRun, readRuns } from '../machine/log-file.ts';
-import {
-  type Context,
-  count,
-  type GlobalOptions,
-  needRoot,
-  painter,
-  paintStep,
-  printJson,
-  problem,
-} from './context.ts';
+import { type Context, type GlobalOptions, needRoot, painter, paintStep, printJson, problem } from './context.ts';
 
 export type LogCommandOptions = GlobalOptions & { number: number; follow: boolean };
 

@@ -1,5 +1,6 @@
 // `plan`: what reload would do, step by step. Touches nothing.
 
+import { count } from '../base/count.ts';
 import { EXIT, type ExitStatus } from '../base/errors.ts';
 import { shown } from '../base/visible.ts';
 import type { Issue } from '../config/issue.ts';
@@ -15,7 +16,6 @@ import { type Aim, chooseRenderer, flowModelOf, survey } from '../run/survey.ts'
 import { newWays } from '../run/upgrade.ts';
 import {
   type Context,
-  count,
   type GlobalOptions,
   issueText,
   needRoot,

@@ -1,9 +1,10 @@
 // What is being done, on one line of a terminal, while it takes long; erased when it is done. Nothing where standard error is
 // no terminal.
 
+import { count } from '../base/count.ts';
 import { own, type Shown, shown, visible } from '../base/visible.ts';
 import type { Host } from '../machine/host.ts';
-import { type Context, count } from './context.ts';
+import type { Context } from './context.ts';
 
 export type ProgressLine = {
   /** Somebody sees it. */

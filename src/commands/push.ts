@@ -1,6 +1,7 @@
 // `push`, on the hypervisor host: a configuration into guests, and what their kylin-vr made of it.
 
 import { v8 } from '../base/builtin.ts';
+import { count } from '../base/count.ts';
 import { AgentError, EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
 import { own, shown, shownJson, visible, wrapped } from '../base/visible.ts';
 import { firstOf, type Issue, inLine, ofFile } from '../config/issue.ts';
@@ -11,16 +12,7 @@ import { nameOf } from '../machine/guest-agent.ts';
 import type { Host } from '../machine/host.ts';
 import { fitted, type Kept, kept, told } from '../push/kept.ts';
 import { type Pushed, type PushOrder, pushTo } from '../push/push.ts';
-import {
-  type Context,
-  count,
-  type GlobalOptions,
-  issueText,
-  painter,
-  paintStep,
-  printJson,
-  problem,
-} from './context.ts';
+import { type Context, type GlobalOptions, issueText, painter, paintStep, printJson, problem } from './context.ts';
 import { progressLine } from './progress.ts';
 
 export type PushOptions = GlobalOptions & {

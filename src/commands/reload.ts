@@ -2,6 +2,7 @@
 // and shown is here for `confirm` and `rollback` too.
 
 import { resolve } from 'node:path';
+import { count } from '../base/count.ts';
 import { EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
 import { PATHS } from '../base/paths.ts';
 import { anything, each, type Shape } from '../base/shape.ts';
@@ -21,7 +22,6 @@ import { type Report, summaryOf } from '../run/report.ts';
 import type { RunRequest } from '../run/request.ts';
 import {
   type Context,
-  count,
   type GlobalOptions,
   issueText,
   needRoot,

@@ -1,6 +1,7 @@
 // `status`: what is, as people and machines read it. Touches nothing.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { count } from '../base/count.ts';
 import { EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
 import { joined, own, type Shown, shown, shownLines, visible } from '../base/visible.ts';
 import { NO_NICS } from '../config/config.ts';
@@ -10,16 +11,7 @@ import type { State } from '../network/reach.ts';
 import { spoken } from '../network/spoken.ts';
 import { prometheusText } from '../run/prometheus.ts';
 import { type Counters, readStatus, type Status } from '../run/status.ts';
-import {
-  type Context,
-  count,
-  type GlobalOptions,
-  issueText,
-  needRoot,
-  painter,
-  paintStep,
-  printJson,
-} from './context.ts';
+import { type Context, type GlobalOptions, issueText, needRoot, painter, paintStep, printJson } from './context.ts';
 
 export type StatusOptions = GlobalOptions & {
   format: 'text' | 'prometheus';

@@ -1,6 +1,7 @@
 // What there is to know of each kind of step, in one table: what carries it out, how it is said, and what those ask who look at steps that
 // are done or still to do. A kind is complete, or this does not compile. Pure.
 
+import { count } from '../base/count.ts';
 import { type Foreign, foreignText } from './foreign.ts';
 import type { Address, Bridge, Port, Route, SubnetRoute } from './state.ts';
 import type { Step, StepKind, StepOf } from './step.ts';
@@ -48,6 +49,8 @@ type Traits<S extends Step> = {
   mayTake: YesOrNo<S>;
   /** What others entered is between a NIC and its bridge then. */
   parts: boolean;
+  /** A part of our packet filter: an operator reads what such steps do together (spoken.ts). */
+  filters: boolean;
   /** It takes away what flows went by. */
   endsFlows: YesOrNo<S>;
   /** What it brings may have gone along with what other steps take back: then it is done once more. */
@@ -68,18 +71,20 @@ const isByManager = ({ by }: ByManager) => by !== undefined;
 
 // What several kinds have in common, each of it whole: nothing is so because nobody said otherwise.
 
-const ofFile = {
-  by: 'files',
+const ofNoLink = {
   link: none,
-  manager: 'knows',
+  manager: 'nothing',
   faults: false,
   bars: false,
   mayLead: true,
   mayTake: true,
   parts: false,
+  filters: false,
   endsFlows: false,
   goesAlong: false,
 } as const;
+
+const ofFile = { ...ofNoLink, by: 'files', manager: 'knows' } as const;
 
 const ofLink = {
   by: 'ip',
@@ -90,6 +95,7 @@ const ofLink = {
   mayLead: true,
   mayTake: true,
   parts: false,
+  filters: false,
   endsFlows: false,
   goesAlong: false,
 } as const;
@@ -116,33 +122,17 @@ const ofForeign = { ...ofLink, link: deviceOfForeign, faults: false } as const;
 
 const ofManager = { ...ofLink, by: 'networkmanager', faults: false } as const;
 
-const ofRules = {
-  by: 'iptables',
-  link: none,
-  manager: 'nothing',
-  faults: false,
-  bars: false,
-  mayLead: false,
-  mayTake: false,
-  parts: false,
-  endsFlows: false,
-  goesAlong: false,
-} as const;
+const ofRules = { ...ofNoLink, by: 'iptables', mayLead: false, mayTake: false, filters: true } as const;
 
 export const KINDS = {
   'set-sysctl': {
+    ...ofNoLink,
     manual: 'a kernel setting',
     line: ({ key, was, value }) => `~ ${key.replaceAll('/', '.')} ${was === '' ? 'unset' : was} → ${value}`,
     by: 'sysctl',
-    link: none,
-    manager: 'nothing',
-    faults: false,
     bars: true,
     mayLead: false,
     mayTake: false,
-    parts: false,
-    endsFlows: false,
-    goesAlong: false,
   },
   'write-file': {
     ...ofFile,
@@ -218,18 +208,11 @@ export const KINDS = {
     by: 'ip-force',
   },
   'ask-routers': {
+    ...ofNoLink,
     manual: 'routers are asked to advertise, where a link begins to hear them',
     line: (step) => `! routers asked on ${step.device} what they advertise`,
     by: 'solicitation',
     link: device,
-    manager: 'nothing',
-    faults: false,
-    bars: false,
-    mayLead: true,
-    mayTake: true,
-    parts: false,
-    endsFlows: false,
-    goesAlong: false,
   },
   'add-address': {
     ...ofAddress,
@@ -346,6 +329,7 @@ export const KINDS = {
     line: ({ stray }) => `- our chains in the other iptables backend (${stray.restore})`,
     by: 'other-iptables',
     mayTake: true,
+    filters: false,
   },
   'remove-unreadable-rules': {
     ...ofRules,
@@ -353,22 +337,16 @@ export const KINDS = {
     line: ({ unreadable }) => `- our chains in ${unreadable.table}, by nft`,
     by: 'nft',
     mayTake: true,
+    filters: false,
   },
   'cut-flows': {
+    ...ofNoLink,
     manual: 'established flows that the file translates otherwise now',
     line: (step) => `- ${count(step.count, 'established flow')} of ${step.of}`,
     by: 'conntrack',
-    link: none,
-    manager: 'nothing',
-    faults: false,
-    bars: false,
-    mayLead: true,
-    mayTake: true,
-    parts: false,
-    endsFlows: false,
-    goesAlong: false,
   },
   'announce-addresses': {
+    ...ofNoLink,
     manual: 'gratuitous ARP for addresses that are new, or that initscripts brought up at boot',
     line: (step) =>
       step.addresses.length > 4
@@ -376,13 +354,7 @@ export const KINDS = {
         : `! announce ${step.addresses.join(', ')} on ${step.device}`,
     by: 'arping',
     link: device,
-    manager: 'nothing',
-    faults: false,
-    bars: false,
-    mayLead: true,
     mayTake: false,
-    parts: false,
-    endsFlows: false,
     goesAlong: true,
   },
 } as const satisfies { readonly [Kind in StepKind]: Traits<StepOf<Kind>> };
@@ -392,8 +364,6 @@ const bridgeText = ({ name, type }: Bridge): string => `${name} (${type === 'ovs
 function routeText({ dest, via, device, metric }: Route): string {
   return `${dest} via ${via} on ${device}${metric === 0 ? '' : ` metric ${metric}`}`;
 }
-
-const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
 
 type Kinds = typeof KINDS;
 
@@ -440,7 +410,7 @@ export const linkOf = (step: Step): string | undefined => linkFor(step.kind, ste
 /** What NetworkManager has to do with it, where it manages the link. */
 export const managerOf = ({ kind }: Step) => TRAITS[kind].manager;
 
-type Trait = 'faults' | 'bars' | 'mayLead' | 'mayTake' | 'parts' | 'endsFlows' | 'goesAlong';
+type Trait = 'faults' | 'bars' | 'mayLead' | 'mayTake' | 'parts' | 'filters' | 'endsFlows' | 'goesAlong';
 
 function answer<Kind extends StepKind>(trait: Trait, kind: Kind, step: StepOf<Kind>): boolean {
   const said: YesOrNo<StepOf<Kind>> = TRAITS[kind][trait];

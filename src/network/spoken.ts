@@ -1,9 +1,10 @@
 // Steps in an operator's words: where chains of ours change, which EIPs, forwards and sources come, go or lead elsewhere by that. Pure.
 
+import { count } from '../base/count.ts';
 import { formatIpv4 } from '../base/ipv4.ts';
-import { describe } from './kinds.ts';
+import { describe, holds, type StepWith } from './kinds.ts';
 import { CHAIN_PREFIX, type Chain, chainKey } from './state.ts';
-import type { Step, StepKind } from './step.ts';
+import type { Step } from './step.ts';
 
 /** `found`: our chains before the first of these steps. A line for each step that changes no rule, and those of the rules together. */
 export function spoken(steps: readonly Step[], found: readonly Chain[]): string[] {
@@ -11,7 +12,7 @@ export function spoken(steps: readonly Step[], found: readonly Chain[]): string[
   if (at < 0) return steps.map(describe);
   const chains = new Map(found.map((chain) => [chainKey(chain), chain]));
   const touched = new Map<string, Chain | undefined>();
-  for (const step of steps) {
+  for (const step of steps.filter(isOfRules)) {
     const [key, chain] = after(step, chains) ?? [];
     if (key === undefined) continue;
     if (!touched.has(key)) touched.set(key, chains.get(key));
@@ -24,7 +25,7 @@ export function spoken(steps: readonly Step[], found: readonly Chain[]): string[
   return [
     ...steps.slice(0, at).map(describe),
     ...changes,
-    ...restOf(steps, changes.length > 0),
+    ...restOf(steps.filter(isOfRules), changes.length > 0),
     ...steps
       .slice(at)
       .filter((step) => !isOfRules(step))
@@ -32,19 +33,15 @@ export function spoken(steps: readonly Step[], found: readonly Chain[]): string[
   ];
 }
 
-const RULES: ReadonlySet<StepKind> = new Set<StepKind>([
-  'add-chain',
-  'replace-chain',
-  'edit-chain',
-  'remove-chain',
-  'add-jump',
-  'remove-jump',
-]);
+type FilterStep = StepWith<'filters', true>;
 
-const isOfRules = ({ kind }: Step): boolean => RULES.has(kind);
+const isOfRules = (step: Step): step is FilterStep => holds(step, 'filters');
 
 /** A chain as the step leaves it, by its key; without one it is gone. */
-function after(step: Step, chains: ReadonlyMap<string, Chain>): [key: string, chain: Chain | undefined] | undefined {
+function after(
+  step: FilterStep,
+  chains: ReadonlyMap<string, Chain>,
+): [key: string, chain: Chain | undefined] | undefined {
   switch (step.kind) {
     case 'add-chain':
     case 'replace-chain':
@@ -61,7 +58,8 @@ function after(step: Step, chains: ReadonlyMap<string, Chain>): [key: string, ch
       });
       return [chainKey(step), { table, name, ordered: false, rules: [...rules, ...step.add] }];
     }
-    default:
+    case 'add-jump':
+    case 'remove-jump':
       return undefined;
   }
 }
@@ -130,17 +128,18 @@ function changesBetween(was: Statements, is: Statements): string[] {
 /** Chains that lead to mappings need no words beside those of the mappings. */
 const LEADING = /^(?:[DSHI]\d|P-|(?:DNAT|SOURCE|OUTBOUND|OUTBOUND-OTHER|HAIRPIN|HAIRPIN-SOURCE|TRANSLATED|INPUT)$)/;
 
-function restOf(steps: readonly Step[], isSaid: boolean): string[] {
-  const names = steps.flatMap((step) => ('chain' in step && isOfRules(step) ? [chainKey(step.chain)] : nameIn(step)));
-  const isLeading = (key: string) => LEADING.test(key.slice(key.indexOf(CHAIN_PREFIX) + CHAIN_PREFIX.length));
-  const chains = new Set(names.filter((key) => !(isSaid && isLeading(key))));
-  const jumps = steps.filter(({ kind }) => kind === 'add-jump' || kind === 'remove-jump').length;
-  const counts = [counted(chains.size, 'chain'), counted(jumps, 'jump')].filter((text) => text !== '');
+function restOf(steps: readonly FilterStep[], isSaid: boolean): string[] {
+  const isLeading = (name: string) => LEADING.test(name.slice(CHAIN_PREFIX.length));
+  const chains = new Set<string>();
+  let jumps = 0;
+  for (const step of steps) {
+    const chain = 'chain' in step ? step.chain : 'name' in step ? step : undefined;
+    if (chain === undefined) jumps++;
+    else if (!(isSaid && isLeading(chain.name))) chains.add(chainKey(chain));
+  }
+  const counts = [
+    ...(chains.size === 0 ? [] : [count(chains.size, 'chain')]),
+    ...(jumps === 0 ? [] : [count(jumps, 'jump')]),
+  ];
   return counts.length === 0 ? [] : [`~ packet filter (${counts.join(', ')})`];
 }
-
-const nameIn = (step: Step): string[] =>
-  step.kind === 'edit-chain' || step.kind === 'remove-chain' ? [chainKey(step)] : [];
-
-const counted = (count: number, noun: string): string =>
-  count === 0 ? '' : `${count} ${noun}${count === 1 ? '' : 's'}`;
