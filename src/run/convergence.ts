@@ -4,6 +4,7 @@ import type { Checkpoint } from '../machine/checkpoint.ts';
 import type { Seen } from '../machine/observe.ts';
 import type { FlowModel } from '../network/flows.ts';
 import type { OnBridge } from '../network/nics.ts';
+import type { Chain } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
 
 export type Convergence = {
@@ -27,5 +28,5 @@ export type Convergence = {
   found?: () => Promise<Checkpoint>;
 };
 
-/** `seen`: by the last look, where nothing was changed since. */
-export type Return = Convergence & { seen?: Seen };
+/** `seen`: by the last look, where nothing was changed since. `chains`: ours, before the first of its steps. */
+export type Return = Convergence & { seen?: Seen; chains?: readonly Chain[] };

@@ -36,6 +36,7 @@ import {
   type Address,
   addressKey,
   bridgeKey,
+  type Chain,
   compare,
   emptyState,
   isOurRoute,
@@ -110,15 +111,16 @@ export async function restore(host: Host, checkpoint: Checkpoint): Promise<Retur
   // Without a place to write it down the network comes back all the same.
   const unrecorded = await recordOwned(host, union(owned, checkpoint.owned)).catch(asError);
   const renderer = await chooseRenderer(host, checkpoint.renderer);
-  const { whole, steps, warnings, seen } = await bringBack(host, renderer, there, { managers: new Map(), unread: [] });
+  const back = await bringBack(host, renderer, there, { managers: new Map(), unread: [] });
+  const { whole, steps, warnings, seen, chains } = back;
   warnings.push(...(await cutAfterwards(host, renderer, checkpoint, seen)).warnings);
   if (unrecorded !== undefined) warnings.push(unrecorded.message);
   if (whole) {
     const result = steps.length === 0 ? 'unchanged' : 'changed';
-    return { result, whole, steps, warnings, ...(seen !== undefined && { seen }) };
+    return { result, whole, steps, warnings, ...(seen !== undefined && { seen }), ...(chains && { chains }) };
   }
   const error = new AgentError('the network could not be brought back to what it was before', EXIT.failed);
-  return { result: 'failed', whole, steps, warnings, error };
+  return { result: 'failed', whole, steps, warnings, error, ...(chains && { chains }) };
 }
 
 /** What cannot be looked at now is left to the next run. */
@@ -173,14 +175,16 @@ async function bringBack(
   renderer: Renderer,
   checkpoint: Checkpoint,
   { managers, unread, seen }: Before,
-): Promise<Pick<Return, 'whole' | 'steps' | 'warnings' | 'seen'>> {
+): Promise<Pick<Return, 'whole' | 'steps' | 'warnings' | 'seen' | 'chains'>> {
   const warnings: string[] = [];
   let done: Step[] = [];
+  let chains: readonly Chain[] | undefined;
   try {
     const look = lookBack(host, renderer, checkpoint, { managers, unread });
     // Side by side with a look it costs no time.
     const [found, standing] = await Promise.all([look(seen), seen === undefined ? readStanding(host) : undefined]);
     let before: Standing | undefined;
+    ({ chains } = found.ours.state);
     let { steps: remaining, machine } = found;
     await recordComing(host, checkpoint, machine);
     let failed: Outcome['failed'];
@@ -224,14 +228,14 @@ async function bringBack(
     if (remaining.length === 0 && gone.length === 0 && hidden.length === 0) {
       const left = { ...NOTHING_OWNED, ...stillThere(machine, checkpoint.state) };
       await shrinkOwned(host, renumbered(union(checkpoint.owned, left), machine), warnings);
-      return { whole: true, steps: done, warnings, ...last };
+      return { whole: true, steps: done, warnings, chains, ...last };
     }
     if (failed !== undefined) warnings.push(`taking it back: ${failed.error.message}`);
     if (remaining.length > 0) warnings.push(`not taken back: ${shortList(remaining)}; the next reload tries again`);
   } catch (error) {
     warnings.push(`taking it back: ${asError(error).message}; the next reload tries again`);
   }
-  return { whole: false, steps: done, warnings };
+  return { whole: false, steps: done, warnings, ...(chains && { chains }) };
 }
 
 /** Bridges that are made anew have other numbers. Without a place to write it down the network comes back all the same. */

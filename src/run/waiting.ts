@@ -51,7 +51,7 @@ export async function end(host: Host, request: RunRequest, change: PendingChange
   const why = await reasonOf(host, change, asked);
   const renderer = await chooseRenderer(host, request.renderer);
   const back = await takeBack(host, change, renderer, scopeOf(request.command), why);
-  await addSteps(report, back.steps);
+  await addSteps(report, back.steps, back.chains);
   report.warnings.push(...back.warnings.map((message) => ({ message })));
   if (back.error === undefined) {
     report.warnings.push({ message: `the change of ${change.time} (run ${change.run}) was taken back: ${why}` });

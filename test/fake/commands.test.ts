@@ -69,6 +69,19 @@ test('plan shows what reload does', async (t) => {
   assert.equal((await kylin('plan', '--exit-code')).status, 0);
 });
 
+test('what a rollback of a change that waits takes back is in words, too', async (t) => {
+  const machine = machineWith();
+  const { kylin } = shellOf(t, machine);
+  await kylin('reload');
+  const changed = (machine.files.text(PATHS.config) ?? '').replace('203.0.113.50', '203.0.113.52');
+  machine.files.put(PATHS.config, changed);
+  const there = await kylin('reload', '--confirm-within', '600');
+  assert.match(there.stdout, /^- EIP 203\.0\.113\.50 → 10\.10\.1\.11\n\+ EIP 203\.0\.113\.52 → 10\.10\.1\.11$/m);
+  const back = await kylin('rollback');
+  assert.match(back.stdout, /^- EIP 203\.0\.113\.52 → 10\.10\.1\.11\n\+ EIP 203\.0\.113\.50 → 10\.10\.1\.11$/m);
+  assert.doesNotMatch(back.stdout, /KYLIN-VR/);
+});
+
 test('status and explain say what is in force, and see what somebody has changed', async (t) => {
   const machine = machineWith();
   const { kylin } = shellOf(t, machine);
