@@ -1,7 +1,7 @@
 // Commands as they are typed, in this process and on the machine in memory; only the lock is real, in a folder of its own.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -138,8 +138,9 @@ test('many who ask at once: one run serves all who waited for it', async (t) => 
   machine.before = ({ what }) => {
     questions += what === `read ${PATHS.pending}` ? 1 : 0;
   };
-  // They are registered before they wait.
-  await new Promise(setImmediate);
+  const registered = () =>
+    existsSync(join(lockFolder, 'waiting')) ? readdirSync(join(lockFolder, 'waiting')).length : 0;
+  while (registered() < asked.length) await new Promise(setImmediate);
   letGo();
   await holder;
   const ended = await Promise.all(asked);
