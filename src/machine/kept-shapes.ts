@@ -117,7 +117,7 @@ const heard = array(
     was: accepts,
     stead: optional(accepts),
     theirs: optional(
-      object({ bridge: device, settings: array(object({ name: like(/^[a-z][a-z_]{1,40}$/), value: sysctlValue })) }),
+      object({ bridge: device, settings: array(object({ name: like(/^[a-z][a-z\d_]{1,40}$/), value: sysctlValue })) }),
     ),
   }),
 );

@@ -2,7 +2,10 @@
 
 import { basename, dirname, join } from 'node:path';
 import { HostError, UnreadableError } from '../../src/base/errors.ts';
+import { PATHS } from '../../src/base/paths.ts';
+import type { Shape } from '../../src/base/shape.ts';
 import { DAMAGED_SUFFIX, type FileInfo, type Host, type ReadOptions } from '../../src/machine/host.ts';
+import { fitting, lost, owned, pending } from '../../src/machine/kept-shapes.ts';
 
 type Entry =
   | { kind: 'file'; bytes: Uint8Array; mode: number }
@@ -26,6 +29,12 @@ export type FileCalls = Pick<
   | 'putAside'
   | 'remove'
 >;
+
+const RECORDS: Readonly<Record<string, Shape<unknown>>> = {
+  [PATHS.owned]: owned,
+  [PATHS.pending]: pending,
+  [PATHS.foreign]: lost,
+};
 
 /** As Node throws what the kernel says. */
 export const errno = (code: string, words: string): Error => Object.assign(new Error(`${code}: ${words}`), { code });
@@ -103,6 +112,10 @@ export class Files implements FileCalls {
   }
 
   async write(path: string, content: string | Uint8Array, mode: number): Promise<boolean> {
+    const shape = RECORDS[path];
+    // The next run would take one that it refuses for none.
+    if (shape !== undefined && fitting(shape, Buffer.from(content).toString()) === undefined)
+      throw new Error(`${path} would not be read again: ${content}`);
     const bytes = Buffer.from(content);
     const there = this.entries.get(path);
     if (there?.kind === 'file' && there.mode === mode && bytes.equals(there.bytes)) return false;
