@@ -111,8 +111,10 @@ function onBridge(nic: BoundNic, { recorded, settings, byProgram, ours, placeOf 
   const ofPort = new Map([...port, [ACCEPTS, was]]);
   const stead = known?.stead ?? (byProgram.has(device) ? '2' : undefined);
   const own = hears(ofPort) ? ofPort : new Map([...ofPort, [ACCEPTS, stead ?? was]]);
-  // One of others that hears does so as they want it.
-  const taken = !isOurs && (hears(there) || !hears(own)) ? [] : takenOver(own, base);
+  const before = known?.theirs?.bridge === bridge.name ? known.theirs.settings : [];
+  // One of others that hears does so as they want it, but for what it has of us.
+  const isTheirs = !isOurs && (hears(there) || !hears(own));
+  const taken = takenOver(own, base).filter(([name]) => !isTheirs || before.some((each) => each.name === name));
   const changed = taken.filter(([name, value]) => base?.get(name) !== value);
   const theirs =
     known?.theirs ??

@@ -180,18 +180,29 @@ export function advertised(kind: Kind): void {
       await has(lab, NIC);
     });
 
-    it("a bridge of others that hears none hears in its port's stead, and none afterwards", async (t) => {
-      const lab = await labOf(t);
-      await advertise(lab, t);
-      await hears(lab);
-      await shell(lab, `${kind.make}; sysctl -qw net.ipv6.conf.br-ex.accept_ra=1; ip link set br-ex up`);
-      await reload(lab, onBridge);
-      await has(lab, 'br-ex');
-      await reload(lab, plain);
-      await has(lab, NIC, ADDRESS);
-      assert.deepEqual([await setting(lab, 'br-ex'), await setting(lab, NIC)], ['1', '2']);
-      assert.equal(await routesOn(lab, 'br-ex'), '');
-    });
+    for (const [how, name, before] of [
+      ['hears none', 'accept_ra', '1'],
+      ['has no IPv6', 'disable_ipv6', '1'],
+    ] as const)
+      it(`a bridge of others that ${how} hears in its port's stead, and is as before afterwards, or where it is taken back`, async (t) => {
+        const lab = await labOf(t);
+        await advertise(lab, t);
+        await hears(lab);
+        await shell(lab, `${kind.make}; sysctl -qw net.ipv6.conf.br-ex.${name}=${before}; ip link set br-ex up`);
+        await reload(lab, plain);
+        for (const isKept of [false, true]) {
+          await lab.configure(onBridge);
+          const { status, stderr } = await lab.kylin('reload', ...(isKept ? [] : ['--confirm-within', '60']));
+          assert.equal(status, 0, stderr);
+          await has(lab, 'br-ex');
+          if (isKept) await reload(lab, plain);
+          else assert.equal((await lab.kylin('rollback')).status, 0);
+          await has(lab, NIC, ADDRESS);
+          assert.deepEqual([await setting(lab, 'br-ex', name), await setting(lab, NIC)], [before, '2']);
+          assert.equal(await routesOn(lab, 'br-ex'), '');
+          assert.equal(await shell(lab, 'ip -4 -o address show dev br-ex'), '');
+        }
+      });
 
     it('a route that somebody entered goes along, by a gateway that only the advertised network leads to', async (t) => {
       const lab = await labOf(t);

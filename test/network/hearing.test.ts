@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseForeignAddresses, parseForeignRoutes } from '../../src/dialects/foreign.ts';
-import type { Owned } from '../../src/machine/recorded.ts';
-import { advertisedRoutes, hearing, isAdvertised, type Settings } from '../../src/network/hearing.ts';
+import { fitting, owned } from '../../src/machine/kept-shapes.ts';
+import { NOTHING_OWNED, type Owned } from '../../src/machine/recorded.ts';
+import { advertisedRoutes, hearing, isAdvertised, type Settings, TAKEN_OVER } from '../../src/network/hearing.ts';
 import type { BoundNic } from '../../src/network/nics.ts';
 import { UPLINK } from './fixtures.ts';
 
@@ -133,4 +134,20 @@ unicast 2001:db8:3::/64 via fe80::2 dev eth0 proto static scope global metric 10
     assert.deepEqual(address(more).map(isAdvertised), [true]);
   for (const more of [{ mngtmpaddr: true }, { dynamic: true }, { protocol: 'kernel_ll' }])
     assert.deepEqual(address(more).map(isAdvertised), [false]);
+});
+
+it('every setting of a bridge of others is read from the record again', () => {
+  const settings = TAKEN_OVER.map((name) => ({ name, value: name === 'stable_secret' ? '' : '1' }));
+  const heard = [{ ...place, was: '2', theirs: { bridge: 'br-ex', settings } }];
+  const record = { ...NOTHING_OWNED, heard };
+  assert.deepEqual(fitting(owned, JSON.stringify(record)), record);
+});
+
+it('what a bridge of others has of us stays wanted, so that a way back gives it up', () => {
+  const theirs = { bridge: 'br-ex', settings: [{ name: 'accept_ra', value: '1' }] };
+  const router = { ...ON, forwarding: '1', accept_ra: '2' };
+  const now = { port: { ...router, accept_ra: '0' }, bridge: router, by: { ...ON, forwarding: '1' } };
+  const recorded = [{ ...place, was: '2', theirs }];
+  assert.deepEqual(heard({ ...now, recorded }), [['eth0/accept_ra 0', 'br-ex/accept_ra 2'], recorded]);
+  assert.deepEqual(heard({ ...now, recorded: [{ ...place, was: '2' }] })[0], ['eth0/accept_ra 0']);
 });
