@@ -1,11 +1,12 @@
-// The uplink of a whole machine on a bridge of the kernel's Open vSwitch: what routers advertise goes along, there and back.
+// The uplink of a whole machine on a bridge of the kernel's Open vSwitch: what routers advertise goes along, there and back; onto one
+// that nothing passes through it does not go.
 
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ADDRESS, advertise, PREFIX } from '../bridge/advertised.ts';
 import { bridged } from '../bridge/moves.ts';
-import { NICS } from '../lab/lab.ts';
+import { ADDRESSES, NICS } from '../lab/lab.ts';
 import { EIPS, elastic } from '../lab/table.ts';
 import { CONFIG, createPromises, installed } from './guest.ts';
 import { eventually } from './lab/eventually.ts';
@@ -75,7 +76,38 @@ async function goesThereAndBack(machine: Machine, t: TestContext): Promise<void>
   }
 }
 
-test("what a router advertises goes along onto a bridge of the kernel's Open vSwitch, and back", async (t) => {
+/** What makes a bridge that nothing passes through. */
+const CLOSED = {
+  'fail_mode=secure without flows': 'set-fail-mode br-ex secure',
+  'the tag of another VLAN': 'set port br-ex tag=100',
+};
+
+async function isTakenBack(machine: Machine, reaches: () => Promise<string>, t: TestContext): Promise<void> {
+  const placed = async () =>
+    (
+      await run(
+        machine,
+        `ip -4 -o address | awk '$4 == "${ADDRESSES.router}/24" { print "address on", $2 }'
+         ip -o link show dev ${NIC} | grep -o 'master [^ ]*' || true
+         ovs-vsctl --timeout=60 list-ports br-ex`,
+      )
+    ).stdout.trim();
+  for (const [what, close] of Object.entries(CLOSED)) {
+    await run(machine, `ovs-vsctl --timeout=60 add-br br-ex -- ${close}`);
+    const { status, said } = await reload(machine, ON_BRIDGE);
+    assert.equal(status, 69, said);
+    assert.match(said, /"result": ?"rolled-back"/, what);
+    assert.match(said, new RegExp(`the gateway ${ADDRESSES.out} answered by ARP before, and does not on br-ex within`));
+    assert.equal(await placed(), `address on ${NIC}`, what);
+    await eventually(reaches, 'v', IN_VM_MS);
+    await run(machine, 'ovs-vsctl --timeout=60 del-br br-ex');
+    t.diagnostic(`the move onto a bridge with ${what} is taken back`);
+  }
+  const { status, said } = await reload(machine, PLAIN);
+  assert.equal(status, 0, said);
+}
+
+test("onto a bridge of the kernel's Open vSwitch what a router advertises goes along, there and back; a closed one gets nothing", async (t) => {
   await withVm({ nics: [NICS.public, NICS.a], ...withOvs(installed(PLAIN)) }, async (machine) => {
     const { traffic } = await createPromises(machine, { ownNamespace: false });
     const reaches = async () => {
@@ -85,5 +117,6 @@ test("what a router advertises goes along onto a bridge of the kernel's Open vSw
     await eventually(reaches, 'v', IN_VM_MS);
     await goesThereAndBack(machine, t);
     await eventually(reaches, 'v', IN_VM_MS);
+    await isTakenBack(machine, reaches, t);
   });
 });
