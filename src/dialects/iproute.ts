@@ -155,7 +155,6 @@ export function parseWays(json: string): Way[] {
 
 const withPrefix = (dest: string): string => (dest === 'default' || dest.includes('/') ? dest : `${dest}/32`);
 
-/** Throws UnsupportedError: an older ip takes -json for some commands and prints plain text for others. */
 const led = object({
   dst: string,
   type: optional(string),
@@ -182,7 +181,7 @@ function parseList<T>(json: string, item: Shape<T>): T[] {
 
 function notUnderstood(cause: unknown): UnsupportedError {
   const words = cause instanceof Error ? cause.message : String(cause);
-  const message = `ip -json printed something that is not understood (${words}); needs iproute2 4.18 or later`;
+  const message = `ip printed something that is not understood (${words}): please report it, with ip -V`;
   return new UnsupportedError(message, { cause });
 }
 

@@ -39,6 +39,12 @@ import { infoOf, temporaryName } from './files.ts';
 import { DAMAGED_SUFFIX, type Host, type ReadOptions } from './host.ts';
 import { readRegular } from './regular-file.ts';
 
+/** Before 4.13 it refuses -json, before 4.18 it prints some things in words all the same. */
+const isOldIp = ({ exitCode, stdout, stderr }: Ended): boolean =>
+  exitCode === 255
+    ? /^Option "-j(son)?" is unknown/.test(stderr)
+    : exitCode === 0 && /^\w/.test(stdout.slice(stdout.trimEnd().lastIndexOf('\n') + 1));
+
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 /** Of every command. */
 export const ENVIRONMENT = { PATH, LC_ALL: 'C' } as const;
@@ -61,9 +67,17 @@ const PACKAGE_OF: Record<string, string> = {
  */
 export function linuxHost(environment: Readonly<Record<string, string>> = {}): Host {
   const env = { ...ENVIRONMENT, ...environment };
+  /** Once `ip` has been seen to know no -json. */
+  let isInWords = false;
+  const inWords = async (...question: Parameters<Host['run']>) => {
+    isInWords = true;
+    return (await import('./old-ip.ts')).askInWords(host.run, ...question);
+  };
   const host: Host = {
     async run(argv, options = {}) {
       const [command, ...args] = argv;
+      const wantsJson = command === 'ip' && args.some((word) => word === '-json' || word === '-j');
+      if (wantsJson && isInWords) return inWords(argv, options);
       const timeoutMs = options.timeoutMs ?? COMMAND_TIMEOUT_MS;
       const { input, encoding } = options;
       const streams = standardFiles(input, encoding) ?? pipes(input);
@@ -71,6 +85,7 @@ export function linuxHost(environment: Readonly<Record<string, string>> = {}): H
         streams === undefined
           ? await runFed(command, args, { env, timeoutMs, input: input ?? '', encoding })
           : await runCommand(command, args, { env, timeoutMs, streams, encoding });
+      if (wantsJson && isOldIp(result)) return inWords(argv, options);
       return { stdout: result.stdout, status: statusOf(argv, result, timeoutMs, options.accept) };
     },
 

@@ -148,7 +148,7 @@ describe('what is not the output of ip', () => {
       assert.throws(() => parseAddresses(text), {
         name: 'UnsupportedError',
         status: 69,
-        message: /^ip -json printed something that is not understood \(.+\); needs iproute2 4\.18 or later$/,
+        message: /^ip printed something that is not understood \(.+\): please report it, with ip -V$/,
       });
     });
 
@@ -156,7 +156,7 @@ describe('what is not the output of ip', () => {
     it(`is refused where it is not addresses and routes: ${JSON.stringify(text)}`, () => {
       assert.deepEqual(parseNics('[{}]\n[]\n'), { addresses: '[{}]', routes: '[]\n' });
       assert.throws(() => parseNics(text), {
-        message: `ip -json printed something that is not understood (is ${text.length} characters, and not two lines); needs iproute2 4.18 or later`,
+        message: `ip printed something that is not understood (is ${text.length} characters, and not two lines): please report it, with ip -V`,
       });
     });
 

@@ -11,7 +11,7 @@
 // `═` is a bridge in a namespace of its own, so that the hosts of one segment share one L2. `out` is the provider's
 // gateway and reaches the EIPs on the segment itself, by ARP; `far` is behind it. Nothing of the lab is visible outside it.
 
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { createNamespace, type Namespace, type RunResult } from './namespace.ts';
 import { underPromise, type Watch, type Witness, watchUplinks } from './witness.ts';
 
@@ -22,6 +22,8 @@ export type Nic = { segment: Segment; device: string; mac: string };
 export type LabOptions = {
   /** Which iptables the router has; nft when absent. */
   iptables?: 'nft' | 'legacy';
+  /** `4.11`: an `ip` as that of CentOS 7 in the router (old-ip.sh), else the machine's own; as KYLIN_VR_IPROUTE says when absent. */
+  iproute?: '4.11' | 'own';
   /** The router's NICs at first; all of `NICS` when absent. */
   nics?: readonly Nic[];
   /** Whether the router has /etc/sysconfig/network-scripts. */
@@ -162,7 +164,8 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
  * /mnt only carries the tmpfs into the overlays: they keep it when it is unmounted.
  * A new namespace takes its IPv4 settings from the machine's first one: back to the kernel's defaults.
  */
-function routerSetup({ iptables = 'nft', networkScripts = false }: LabOptions): string {
+function routerSetup({ iptables = 'nft', networkScripts = false, iproute }: LabOptions): string {
+  const isOld = (iproute ?? process.env.KYLIN_VR_IPROUTE) === '4.11';
   return `
     mount -t sysfs sysfs /sys
     mount -t tmpfs tmpfs /mnt
@@ -170,6 +173,7 @@ function routerSetup({ iptables = 'nft', networkScripts = false }: LabOptions): 
       mkdir -p /mnt/$top/upper /mnt/$top/work
       mount -t overlay overlay -o lowerdir=/$top,upperdir=/mnt/$top/upper,workdir=/mnt/$top/work /$top
     done
+    ${isOld ? WITH_OLD_IP : ''}
     umount /mnt
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir /run/lock
@@ -183,6 +187,12 @@ function routerSetup({ iptables = 'nft', networkScripts = false }: LabOptions): 
       echo 0 > /proc/sys/net/ipv4/conf/default/$setting
     done`;
 }
+
+const WITH_OLD_IP = `
+    mkdir -p /mnt/sbin/upper /mnt/sbin/work
+    mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=/mnt/sbin/upper,workdir=/mnt/sbin/work /usr/sbin
+    rm /usr/sbin/ip
+    install -m 755 '${join(import.meta.dirname, 'old-ip.sh')}' /usr/sbin/ip`;
 
 const wire = (segment: string, port: string, peer: string) =>
   `link add name ${port} master ${segment} up type veth peer name ${peer}`;

@@ -325,14 +325,14 @@ for (const iptables of ['nft', 'legacy'] as const)
         () => broken('ip', 'echo rubbish; exit 0'),
         69,
         'old',
-        /^ip -json printed something that is not understood/,
+        /^ip printed something that is not understood/,
       ],
       [
         'ip prints half',
         () => broken('ip', writing('*json*-b*', `/bin/ip "$@" | head -c 700; exit 0`)),
         69,
         'old',
-        /^ip -json printed something that is not understood/,
+        /^ip printed something that is not understood/,
       ],
       [
         'iptables-save prints rubbish',
