@@ -24,6 +24,7 @@ import {
   UNIT_PATH,
   type Wanted,
 } from '../installation/tree.ts';
+import { foldersFor, ONLY_OLD, parseSystemd, textFor, type UnitSet, unitSetFor } from '../installation/units.ts';
 import type { Host } from '../machine/host.ts';
 import { oldClientsHint } from '../machine/old-clients.ts';
 import { payload } from '../machine/payload.ts';
@@ -47,7 +48,8 @@ export async function install(context: Context, options: InstallOptions): Promis
   for (const message of lacking) progress.warn(message);
 
   const record = (await readRecord(tree)) ?? [];
-  const wanted = withFolders(await wantedOn(context, tree, options, record, progress));
+  const units = live ? await unitsOf(host) : await unitsOfImage(tree);
+  const wanted = withFolders(await wantedOn(context, tree, units, options, record, progress));
   const observed = new Map<string, TreeEntry>();
   for (const { path, entry } of wanted)
     observed.set(path, await (entry.kind === 'folder' ? readFolder : readEntry)(tree, path));
@@ -112,6 +114,7 @@ async function takeUpUnits(host: Host, progress: Progress, options: InstallOptio
 async function wantedOn(
   context: Context,
   tree: Tree,
+  set: UnitSet,
   options: InstallOptions,
   record: readonly Recorded[],
   progress: Progress,
@@ -122,7 +125,10 @@ async function wantedOn(
     path,
     entry: { kind: 'file', content: contentOf(text), mode },
   });
-  const wanted: Wanted[] = FILES.map(({ path, mode, source }) => file(path, mode, payload[source]));
+  const wanted: Wanted[] = FILES.map(({ path, mode, source }) =>
+    file(path, mode, textFor(set, source, payload[source])),
+  );
+  wanted.push(...foldersFor(set));
 
   const program = await read(PROGRAM);
   if (context.program === undefined) {
@@ -179,6 +185,16 @@ async function wantedOn(
       );
   } else if (options.firewalld) progress.warn('firewalld is not here: install it first, or leave --firewalld out');
   return wanted;
+}
+
+async function unitsOf(host: Host): Promise<UnitSet> {
+  if ((await host.which('systemctl')) === undefined) return 'today';
+  return unitSetFor(parseSystemd((await host.run(['systemctl', '--version'])).stdout));
+}
+
+async function unitsOfImage(tree: Tree): Promise<UnitSet> {
+  for (const path of ONLY_OLD) if ((await tree.info(path)) !== undefined) return '219';
+  return 'today';
 }
 
 /** What `start` sets now. What an operator has written beside it is his, and ours does not come back to it when we go. */
