@@ -245,8 +245,6 @@ const TOOL_PACKAGES = {
 
 const NO_NODE = `node is not in ${UNIT_PATH.join(':')}, where units look for it: install Node 20, or link it there`;
 
-const HAVE_IT = 'as EL 8, Kylin V10, Debian 11 and later have it';
-
 /** What is missing on this machine, or too old: without it no configuration could be applied. */
 async function lackingTools(host: Host, tree: Tree): Promise<string[]> {
   const lacking: string[] = [];
@@ -260,16 +258,31 @@ async function lackingTools(host: Host, tree: Tree): Promise<string[]> {
         throw error;
       },
     );
-  if ((await host.which('ip')) && (await refuses(['ip', '-json', 'link', 'show', 'dev', 'lo'])))
-    lacking.push(`iproute2 is too old (${await firstWords(host, ['ip', '-V'])}): ip -json needs 4.18, ${HAVE_IT}`);
-  if (await host.which('iptables-restore')) {
+  if (
+    (await host.which('ip')) &&
+    (await refuses(['ip', '-json', 'link', 'show', 'dev', 'lo'])) &&
+    !(await saysLinks(host))
+  )
+    lacking.push(
+      `iproute2 is too old (${await firstWords(host, ['ip', '-V'])}): it knows no -json, which came with 4.18, and what it prints is not as that of 4.11`,
+    );
+  // Not by the version: EL 7's 1.4.21 knows the option.
+  if (
+    (await host.which('iptables-restore')) &&
+    (await refuses(['iptables-restore', '--wait', '1', '--test', '--noflush']))
+  ) {
     const version = await firstWords(host, ['iptables-restore', '--version']);
-    const [, major = '0', minor = '0', patch = '0'] = /v(\d+)\.(\d+)\.(\d+)/.exec(version) ?? [];
-    if (Number(major) * 10_000 + Number(minor) * 100 + Number(patch) < 10_602)
-      lacking.push(`iptables is too old (${version}): iptables-restore --wait needs 1.6.2, ${HAVE_IT}`);
+    lacking.push(
+      `iptables is too old (${version}): iptables-restore knows no --wait, which came with 1.6.2, and with the 1.4.21 of EL 7`,
+    );
   }
   if (!(await hasNode(tree))) lacking.push(NO_NODE);
   return lacking;
+}
+
+/** As it is read where -json is unknown. */
+async function saysLinks(host: Host): Promise<boolean> {
+  return /^\d+: lo: <.*\\/m.test(await wordsOf(host, ['ip', '-o', '-d', 'link', 'show', 'dev', 'lo']));
 }
 
 async function missingFromImage(tree: Tree): Promise<string[]> {
@@ -287,9 +300,11 @@ async function hasNode(tree: Tree): Promise<boolean> {
   return named.startsWith('/') ? (await tree.info(named)) !== undefined : isThere(tree, ['node'], UNIT_PATH);
 }
 
-async function firstWords(host: Host, argv: [string, ...string[]]): Promise<string> {
-  return (await host.run(argv, { accept: [1, 2, 255] })).stdout.split('\n')[0] ?? '';
-}
+const wordsOf = async (host: Host, argv: [string, ...string[]]): Promise<string> =>
+  (await host.run(argv, { accept: [1, 2, 255] })).stdout;
+
+const firstWords = async (host: Host, argv: [string, ...string[]]): Promise<string> =>
+  (await wordsOf(host, argv)).split('\n')[0] ?? '';
 
 async function isThere(
   tree: Tree,
