@@ -26,6 +26,7 @@ import {
 } from '../installation/tree.ts';
 import { foldersFor, ONLY_OLD, parseSystemd, textFor, type UnitSet, unitSetFor } from '../installation/units.ts';
 import type { Host } from '../machine/host.ts';
+import { missingModules } from '../machine/modules.ts';
 import { oldClientsHint } from '../machine/old-clients.ts';
 import { payload } from '../machine/payload.ts';
 import { carryOut, readEntry, readFolder, readRecord, type Tree, treeOf, writeRecord } from '../machine/tree.ts';
@@ -46,6 +47,8 @@ export async function install(context: Context, options: InstallOptions): Promis
   const lacking = live ? await lackingTools(host, tree) : await missingFromImage(tree);
   if (live && lacking.length > 0) throw new UnsupportedError(`nothing was installed: ${lacking.join('; ')}`);
   for (const message of lacking) progress.warn(message);
+  const missing = live ? await missingModules(host) : undefined;
+  if (missing !== undefined) progress.warn(missing);
 
   const record = (await readRecord(tree)) ?? [];
   const units = live ? await unitsOf(host) : await unitsOfImage(tree);
