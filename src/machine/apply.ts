@@ -235,7 +235,8 @@ async function restore(host: Host, command: string, input: string): Promise<void
   } catch (error) {
     if (!(error instanceof CommandError) || error.exitCode === undefined) throw error;
     const { missingModules } = await import('./modules.ts');
-    const missing = await missingModules(host);
+    // What iptables said counts, whatever this can find out.
+    const missing = await missingModules(host).catch(() => undefined);
     if (missing === undefined) throw error;
     throw new AgentError(`${missing} (${error.message})`, error.status, { cause: error });
   }
