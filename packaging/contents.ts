@@ -79,6 +79,8 @@ const DOCUMENTS = [
   'SECURITY.md',
   'docs/manual.md',
   'docs/manual.zh-CN.md',
+  'docs/guests.md',
+  'docs/guests.zh-CN.md',
   'docs/control-plane.md',
   'docs/migration.md',
   'docs/terminal.svg',

@@ -32,6 +32,8 @@ export const PATHS = {
   flows: '/run/kylin-vr/flows.json',
   /** How often addresses of others were removed, JSON. */
   removed: '/run/kylin-vr/removed.json',
+  /** MACs of NICs that the PCI bus was looked at for in this boot, JSON. */
+  rescanned: '/run/kylin-vr/rescanned.json',
   /** Addresses that start left to initscripts, and that nobody has announced since that boot, JSON. */
   left: '/run/kylin-vr/left.json',
   /** What the last run with nothing to do was told by the machine. */

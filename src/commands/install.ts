@@ -24,7 +24,9 @@ import {
   UNIT_PATH,
   type Wanted,
 } from '../installation/tree.ts';
+import { foldersFor, ONLY_OLD, parseSystemd, textFor, type UnitSet, unitSetFor } from '../installation/units.ts';
 import type { Host } from '../machine/host.ts';
+import { missingModules } from '../machine/modules.ts';
 import { oldClientsHint } from '../machine/old-clients.ts';
 import { payload } from '../machine/payload.ts';
 import { carryOut, readEntry, readFolder, readRecord, type Tree, treeOf, writeRecord } from '../machine/tree.ts';
@@ -45,9 +47,12 @@ export async function install(context: Context, options: InstallOptions): Promis
   const lacking = live ? await lackingTools(host, tree) : await missingFromImage(tree);
   if (live && lacking.length > 0) throw new UnsupportedError(`nothing was installed: ${lacking.join('; ')}`);
   for (const message of lacking) progress.warn(message);
+  const missing = live ? await missingModules(host) : undefined;
+  if (missing !== undefined) progress.warn(missing);
 
   const record = (await readRecord(tree)) ?? [];
-  const wanted = withFolders(await wantedOn(context, tree, options, record, progress));
+  const units = live ? await unitsOf(host) : await unitsOfImage(tree);
+  const wanted = withFolders(await wantedOn(context, tree, units, options, record, progress));
   const observed = new Map<string, TreeEntry>();
   for (const { path, entry } of wanted)
     observed.set(path, await (entry.kind === 'folder' ? readFolder : readEntry)(tree, path));
@@ -112,6 +117,7 @@ async function takeUpUnits(host: Host, progress: Progress, options: InstallOptio
 async function wantedOn(
   context: Context,
   tree: Tree,
+  set: UnitSet,
   options: InstallOptions,
   record: readonly Recorded[],
   progress: Progress,
@@ -122,7 +128,10 @@ async function wantedOn(
     path,
     entry: { kind: 'file', content: contentOf(text), mode },
   });
-  const wanted: Wanted[] = FILES.map(({ path, mode, source }) => file(path, mode, payload[source]));
+  const wanted: Wanted[] = FILES.map(({ path, mode, source }) =>
+    file(path, mode, textFor(set, source, payload[source])),
+  );
+  wanted.push(...foldersFor(set));
 
   const program = await read(PROGRAM);
   if (context.program === undefined) {
@@ -181,6 +190,16 @@ async function wantedOn(
   return wanted;
 }
 
+async function unitsOf(host: Host): Promise<UnitSet> {
+  if ((await host.which('systemctl')) === undefined) return 'today';
+  return unitSetFor(parseSystemd((await host.run(['systemctl', '--version'])).stdout));
+}
+
+async function unitsOfImage(tree: Tree): Promise<UnitSet> {
+  for (const path of ONLY_OLD) if ((await tree.info(path)) !== undefined) return '219';
+  return 'today';
+}
+
 /** What `start` sets now. What an operator has written beside it is his, and ours does not come back to it when we go. */
 async function withoutSettings(tree: Tree): Promise<Wanted[]> {
   const wanted: Wanted[] = [];
@@ -229,8 +248,6 @@ const TOOL_PACKAGES = {
 
 const NO_NODE = `node is not in ${UNIT_PATH.join(':')}, where units look for it: install Node 20, or link it there`;
 
-const HAVE_IT = 'as EL 8, Kylin V10, Debian 11 and later have it';
-
 /** What is missing on this machine, or too old: without it no configuration could be applied. */
 async function lackingTools(host: Host, tree: Tree): Promise<string[]> {
   const lacking: string[] = [];
@@ -244,16 +261,31 @@ async function lackingTools(host: Host, tree: Tree): Promise<string[]> {
         throw error;
       },
     );
-  if ((await host.which('ip')) && (await refuses(['ip', '-json', 'link', 'show', 'dev', 'lo'])))
-    lacking.push(`iproute2 is too old (${await firstWords(host, ['ip', '-V'])}): ip -json needs 4.18, ${HAVE_IT}`);
-  if (await host.which('iptables-restore')) {
+  if (
+    (await host.which('ip')) &&
+    (await refuses(['ip', '-json', 'link', 'show', 'dev', 'lo'])) &&
+    !(await saysLinks(host))
+  )
+    lacking.push(
+      `iproute2 is too old (${await firstWords(host, ['ip', '-V'])}): it knows no -json, which came with 4.18, and what it prints is not as that of 4.11`,
+    );
+  // Not by the version: EL 7's 1.4.21 knows the option.
+  if (
+    (await host.which('iptables-restore')) &&
+    (await refuses(['iptables-restore', '--wait', '1', '--test', '--noflush']))
+  ) {
     const version = await firstWords(host, ['iptables-restore', '--version']);
-    const [, major = '0', minor = '0', patch = '0'] = /v(\d+)\.(\d+)\.(\d+)/.exec(version) ?? [];
-    if (Number(major) * 10_000 + Number(minor) * 100 + Number(patch) < 10_602)
-      lacking.push(`iptables is too old (${version}): iptables-restore --wait needs 1.6.2, ${HAVE_IT}`);
+    lacking.push(
+      `iptables is too old (${version}): iptables-restore knows no --wait, which came with 1.6.2, and with the 1.4.21 of EL 7`,
+    );
   }
   if (!(await hasNode(tree))) lacking.push(NO_NODE);
   return lacking;
+}
+
+/** As it is read where -json is unknown. */
+async function saysLinks(host: Host): Promise<boolean> {
+  return /^\d+: lo: <.*\\/m.test(await wordsOf(host, ['ip', '-o', '-d', 'link', 'show', 'dev', 'lo']));
 }
 
 async function missingFromImage(tree: Tree): Promise<string[]> {
@@ -271,9 +303,11 @@ async function hasNode(tree: Tree): Promise<boolean> {
   return named.startsWith('/') ? (await tree.info(named)) !== undefined : isThere(tree, ['node'], UNIT_PATH);
 }
 
-async function firstWords(host: Host, argv: [string, ...string[]]): Promise<string> {
-  return (await host.run(argv, { accept: [1, 2, 255] })).stdout.split('\n')[0] ?? '';
-}
+const wordsOf = async (host: Host, argv: [string, ...string[]]): Promise<string> =>
+  (await host.run(argv, { accept: [1, 2, 255] })).stdout;
+
+const firstWords = async (host: Host, argv: [string, ...string[]]): Promise<string> =>
+  (await wordsOf(host, argv)).split('\n')[0] ?? '';
 
 async function isThere(
   tree: Tree,

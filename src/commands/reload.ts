@@ -40,6 +40,7 @@ export async function reload(
 ): Promise<ExitStatus> {
   needRoot(context, command);
   const trigger = await triggerOf(context, options, command);
+  const found = command === 'reload' && !isAutomatic(trigger) ? await lookedAnew(context, options) : undefined;
   const request: RunRequest = {
     command,
     trigger,
@@ -47,9 +48,20 @@ export async function reload(
     ...(options.renderer !== undefined && { renderer: options.renderer }),
     ...(isAutomatic(trigger) && trigger !== 'boot' && { settled: await settle(context.host(), options.config) }),
     ...confirmationOf(options, trigger),
-    ...(early && { early }),
+    // What was asked before the bus was looked at is old.
+    ...(early && !found?.looked && { early }),
   };
-  return runInTurn(context, options, request);
+  return runInTurn(context, options, request, undefined, found?.warnings);
+}
+
+/** Elsewhere a NIC that is plugged is seen, and no module is loaded for this. */
+async function lookedAnew(
+  context: Context,
+  { config }: GlobalOptions,
+): Promise<{ looked: boolean; warnings: string[] } | undefined> {
+  if (process.arch !== 'arm64') return undefined;
+  const { rescan } = await import('../run/rescan.ts');
+  return rescan(context.host(), config);
 }
 
 /** That part of a request: what `--confirm-within` asks for. */
@@ -69,6 +81,7 @@ export async function runInTurn(
   options: GlobalOptions,
   request: RunRequest,
   carryOut: (host: Host) => Promise<Report> = (host) => run(host, request),
+  warnings: readonly string[] = [],
 ): Promise<ExitStatus> {
   // Once the event loop comes round, so pino loads while the first commands run, and not before them.
   const logger = new Promise(setImmediate).then(() => context.logger(options, 'file'));
@@ -100,6 +113,7 @@ export async function runInTurn(
   const unit =
     isAutomatic(request.trigger) || request.command !== 'reload' ? undefined : await unitFaultOf(context.host());
   if (unit !== undefined) report.warnings.push({ message: unit });
+  report.warnings.push(...warnings.map((message) => ({ message })));
   for (const [path, why] of left) report.warnings.push({ message: `${path} is in the way, and stays: ${why.message}` });
   if (unrecorded !== undefined) report.warnings.push({ message: unrecorded.message });
   const show = await issuePrinter(context, options, report);

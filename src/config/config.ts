@@ -49,6 +49,8 @@ export type Config = {
   snats: Snat[] | undefined;
   /** Whether hosts on an uplink's segment may open connections to VMs by their private addresses. */
   fromUplink: 'drop' | 'forward';
+  /** Where it is false, no run looks on the PCI bus for a NIC that is missing. */
+  pciRescan?: false;
 };
 
 /** As the packaged file has it, until somebody writes one. */

@@ -17,11 +17,12 @@ export function differences(before: Config, after: Config): string[] {
 
 /** All that it says, one saying for each entry and setting. */
 function sayingsOf(config: Config): string[] {
-  const { snats, fromUplink } = config;
+  const { snats, fromUplink, pciRescan = true } = config;
   return [
     ...Object.entries(NOUNS).flatMap(([noun, { entriesOf }]) => entriesOf(config).map(({ text }) => `${noun} ${text}`)),
     ...(snats === undefined ? [] : [snats.length === 0 ? 'snat_list: []' : 'snat_list']),
     ...(snats ?? []).map(({ source, to }) => `snat ${source}=${typeof to === 'string' ? to : to.address}`),
     `from-uplink: ${fromUplink}`,
+    `pci-rescan: ${pciRescan}`,
   ];
 }

@@ -22,6 +22,7 @@ export type Draft = {
   routes: readonly Entry<StaticRoute>[];
   snats: readonly Entry<Snat>[] | undefined;
   fromUplink: Config['fromUplink'];
+  pciRescan?: false;
   /** No NIC and no route was refused. */
   whole: boolean;
   at: (list: ListName) => Place;
@@ -36,7 +37,7 @@ export type Rule = {
 };
 
 /** What the entries mean. */
-export function configOf({ nics, eips, forwards, routes, snats, fromUplink }: Draft): Config {
+export function configOf({ nics, eips, forwards, routes, snats, fromUplink, pciRescan }: Draft): Config {
   const values = <T>(entries: readonly Entry<T>[]): T[] => entries.map((entry) => entry.value);
   return {
     nics: values(nics),
@@ -45,6 +46,7 @@ export function configOf({ nics, eips, forwards, routes, snats, fromUplink }: Dr
     routes: values(routes),
     snats: snats && values(snats),
     fromUplink,
+    ...(pciRescan === false && { pciRescan }),
   };
 }
 

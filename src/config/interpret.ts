@@ -17,6 +17,7 @@ import {
   fromUplinkSchema,
   type ListName,
   nicSchema,
+  pciRescanSchema,
   routeSchema,
   type SettingName,
   SPELLINGS,
@@ -61,6 +62,7 @@ function readDraft(document: SourceDocument, known?: KnownEntries): Draft | unde
     routes: routes?.entries ?? [],
     snats: readList(document, fields, 'snat_list', snatSchema, known)?.entries,
     fromUplink: readSetting(document, fields, 'from-uplink', fromUplinkSchema) ?? NOTHING.fromUplink,
+    ...(readSetting(document, fields, 'pci-rescan', pciRescanSchema) === false && { pciRescan: false }),
     whole: nics?.whole === true && routes?.whole !== false,
     at: (list) => place(fields.get(list)?.value ?? root, list),
   };

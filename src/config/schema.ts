@@ -247,6 +247,8 @@ export const fromUplinkSchema: z.ZodMiniType<Config['fromUplink']> = z.enum(['dr
   error: FROM_UPLINK,
 });
 
+export const pciRescanSchema: z.ZodMiniType<boolean> = z.boolean({ error: 'must be true or false' });
+
 const lists = {
   if_list: described(z.array(nicSchema.schema), 'The NICs, found by MAC. The first with a gateway is the uplink.'),
   eip_list: z.exactOptional(described(z.array(eipSchema.schema), 'Elastic IPs, each mapped 1:1 to a VM.')),
@@ -268,6 +270,13 @@ const settings = {
       fromUplinkSchema,
       "New connections from the uplink's side to private addresses of VMs: forward (default) or drop.",
       'drop',
+    ),
+  ),
+  'pci-rescan': z.exactOptional(
+    described(
+      pciRescanSchema,
+      'On aarch64, whether a reload that somebody asks for may look on the PCI bus for a NIC that is missing: true (default) or false.',
+      false,
     ),
   ),
 };

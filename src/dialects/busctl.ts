@@ -27,9 +27,31 @@ export const loadFiles = (paths: readonly string[]): Command =>
 /** Reads what loadFiles prints: whether it is done, and how many of the files are not read. */
 export const isLoaded = (text: string): boolean => text.trim() === 'bas true 0';
 
+export const findProfile = (uuid: string): Command =>
+  call(`${ROOT}/Settings`, '.Settings', 'GetConnectionByUuid', 's', uuid);
+
+export const flagsOf = (path: string): Command => [
+  'busctl',
+  '--auto-start=no',
+  'get-property',
+  SERVICE,
+  path,
+  `${SERVICE}.Settings.Connection`,
+  'Flags',
+];
+
+/** NM_SETTINGS_CONNECTION_FLAG_NM_GENERATED and _VOLATILE, NetworkManager 1.12; what it makes for DHCP on a new NIC is not the latter. */
+const MADE_UP = 0x2 | 0x4;
+
+/** Reads what flagsOf prints: whether the profile is made up from what was found, and goes with it. */
+export function isMadeUp(text: string): boolean {
+  const [, flags = '0'] = /^u (\d+)$/.exec(text.trim()) ?? [];
+  return (Number(flags) & MADE_UP) === MADE_UP;
+}
+
 export const findDevice = (device: string): Command => call(ROOT, '', 'GetDeviceByIpIface', 's', device);
 
-/** Reads what findDevice prints: the path of the device. */
+/** Reads what findDevice and findProfile print: the path of it. */
 export const parsePath = (text: string): string | undefined => /^o "([\w/]+)"$/.exec(text.trim())?.[1];
 
 /** NM_DEVICE_REAPPLY_FLAGS_PRESERVE_EXTERNAL_IP, NetworkManager 1.42; an older one refuses the call. */

@@ -1,7 +1,7 @@
 // Steps → the machine, in their order, in bulk: one `ip -batch` and one `iptables-restore` for each run of such steps.
 // Gives an Outcome; logs nothing.
 
-import { UnsupportedError } from '../base/errors.ts';
+import { AgentError, CommandError, UnsupportedError } from '../base/errors.ts';
 import { argumentsOf, batchLine, type IpStep } from '../dialects/iproute.ts';
 import { renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
 import { isOurJumpIn, renderNftRemoval } from '../dialects/nft.ts';
@@ -227,10 +227,19 @@ function announced(host: Host, step: StepOf<'announce-addresses'>): Promise<stri
 }
 
 async function restore(host: Host, command: string, input: string): Promise<void> {
-  await host.run([command, '--noflush', '--wait', String(XTABLES_WAIT_S)], {
-    input,
-    timeoutMs: (XTABLES_WAIT_S + 30) * 1000,
-  });
+  try {
+    await host.run([command, '--noflush', '--wait', String(XTABLES_WAIT_S)], {
+      input,
+      timeoutMs: (XTABLES_WAIT_S + 30) * 1000,
+    });
+  } catch (error) {
+    if (!(error instanceof CommandError) || error.exitCode === undefined) throw error;
+    const { missingModules } = await import('./modules.ts');
+    // What iptables said counts, whatever this can find out.
+    const missing = await missingModules(host).catch(() => undefined);
+    if (missing === undefined) throw error;
+    throw new AgentError(`${missing} (${error.message})`, error.status, { cause: error });
+  }
 }
 
 /** Above this many addresses the device's own MAC, set again, announces them all. */

@@ -62,6 +62,7 @@ const FILES = [
   PATHS.parsed,
   PATHS.flows,
   PATHS.removed,
+  PATHS.rescanned,
   PATHS.left,
   PATHS.quiet,
   `${PATHS.run}/last-run.json`,

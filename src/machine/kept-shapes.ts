@@ -90,8 +90,11 @@ export const config = later(() =>
     routes: array(object({ dest: string, via: string })),
     snats: optional(array(object({ source: string, to: sourceTo }))),
     fromUplink: oneOf('drop', 'forward'),
+    pciRescan: optional(oneOf(false)),
   }),
 );
+
+export const rescanned = array(macAddress);
 
 export const onBridges = array(
   object({ mac: string, device, ipaddr: via, gateway: via, bridge: object({ name: device, type: bridgeType }) }),

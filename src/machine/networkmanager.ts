@@ -5,7 +5,10 @@ import { AgentError, CommandError, EXIT } from '../base/errors.ts';
 import {
   type Command,
   findDevice,
+  findProfile,
+  flagsOf,
   isLoaded,
+  isMadeUp,
   loadFiles,
   parsePath,
   READ_CONFIGURATION,
@@ -41,7 +44,32 @@ export async function readManagers(host: Host): Promise<Map<string, ManagedDevic
 }
 
 async function askManagers(host: Host): Promise<Map<string, ManagedDevice>> {
-  return parseDevices(await nmcli(host, LIST_DEVICES, { accept: [NOT_RUNNING] }));
+  const managers = parseDevices(await nmcli(host, LIST_DEVICES, { accept: [NOT_RUNNING] }));
+  await Promise.all(
+    [...managers].map(async ([device, { profile }]) => {
+      if (profile !== undefined && isRandom(profile) && (await isOfOthers(host, profile)))
+        managers.set(device, { active: false, external: true });
+    }),
+  );
+  return managers;
+}
+
+/** As NetworkManager names what it makes up, and nothing of ours (`profileUuid`). */
+const isRandom = (uuid: string): boolean => uuid[14] === '4';
+
+/**
+ * A profile that NetworkManager made up for what somebody else set up is `connected` like any other before 1.26 (EL 7 has 1.18). What it
+ * does not answer is no reason to stop.
+ */
+async function isOfOthers(host: Host, uuid: string): Promise<boolean> {
+  if ((await host.which('busctl')) === undefined) return false;
+  try {
+    const path = parsePath(await ask(host, findProfile(uuid)));
+    return path !== undefined && isMadeUp(await ask(host, flagsOf(path)));
+  } catch (error) {
+    if (error instanceof AgentError) return false;
+    throw error;
+  }
 }
 
 /** What NetworkManager and `ip` have been asked, where NetworkManager is to carry something out. */

@@ -20,6 +20,7 @@ import {
   textOf,
   UNIT_FOLDER,
 } from '../installation/tree.ts';
+import { FOLDERS } from '../installation/units.ts';
 import { type Files, type Host, LARGEST_FILE } from './host.ts';
 import { payload } from './payload.ts';
 
@@ -105,6 +106,7 @@ export function places(): Set<string> {
     PATHS.config,
     PATHS.installed,
     FIREWALLD_POLICY,
+    ...FOLDERS.map(([path]) => path),
   ]);
   for (const path of all) if (dirname(path) !== '/') all.add(dirname(path));
   all.delete(PATHS.installed);

@@ -729,7 +729,7 @@ async function abilitiesFor(
   const onBridge = hasGate && nics.some(({ gateway, bridge }) => gateway !== undefined && bridge?.type === 'linux');
   return {
     // Linux 4.18 and iptables 1.8.
-    shiftedRanges: !forwards.some(isShiftedRange) || (await can('nat', SHIFTED_RANGE, /--to-destination \S+\/\d+$/)),
+    shiftedRanges: !forwards.some(isShiftedRange) || shows(/--to-destination \S+\/\d+$/) || (await takesShifted(host)),
     guarding: {
       policy: hasGate && (await can('mangle', '-m policy --dir out --pol ipsec -j RETURN', /-m policy /)),
       // Naming physdev loads br_netfilter, which then hands every bridge's frames to the packet filter: only where it is.
@@ -796,7 +796,13 @@ function routesElsewhere({ routes }: Machine, { bound }: NicBinding): Network[] 
   });
 }
 
-const SHIFTED_RANGE = '-p tcp -m tcp --dport 1:2 -j DNAT --to-destination 192.0.2.1:3-4/1';
+const RANGE = '-p tcp -m tcp --dport 1:2 -j DNAT --to-destination 192.0.2.1:3-4';
+
+/** iptables 1.4.21 reads a number as far as it goes and drops the rest in silence: one that takes nonsense does not know the words. */
+async function takesShifted(host: Host): Promise<boolean> {
+  const [shifted, nonsense] = await Promise.all(['/1', '/x'].map((from) => takesRule(host, 'nat', `${RANGE}${from}`)));
+  return shifted === true && nonsense === false;
+}
 
 function takesRule(host: Host, table: TableName, rule: string): Promise<boolean> {
   const input = [`*${table}`, ':KYLIN-VR-PROBE - [0:0]', `-A KYLIN-VR-PROBE ${rule}`, 'COMMIT\n'].join('\n');

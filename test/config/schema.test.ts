@@ -282,7 +282,7 @@ test('an unknown key is an error at top level and a warning below, with the key 
     'if_list: []\nelp_list: []\nthings: []\nroute_list:\n  - {dest: 172.16.0.0/16, vai: 10.0.0.1, __proto__: 1}\n';
   assert.deepEqual(errorsOf(yaml), [
     '2:1 elp_list: is an unknown key, did you mean eip_list',
-    '3:1 things: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list, from-uplink',
+    '3:1 things: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list, from-uplink, pci-rescan',
     '5:5 route_list[0]: needs via',
   ]);
   assert.deepEqual(warningsOf(yaml), [
@@ -321,6 +321,20 @@ for (const [value, is] of noSetting)
       `2:14 from-uplink: must be drop or forward, is ${is}`,
     ]);
   });
+
+test('pci-rescan is true or false, and true where it is not said', () => {
+  for (const [value, said] of [
+    ['false', false],
+    ['true', undefined],
+  ] as const) {
+    const parsed = parseConfig(`if_list: []\npci-rescan: ${value}\n`);
+    assert.equal(parsed.ok && parsed.config.pciRescan, said);
+  }
+  for (const value of ['no', '0', "'false'"])
+    assert.deepEqual(errorsOf(`if_list: []\npci-rescan: ${value}\n`), [
+      `2:13 pci-rescan: must be true or false, is ${value}`,
+    ]);
+});
 
 test('from-uplink has one spelling, and is given once', () => {
   assert.deepEqual(errorsOf('if_list: []\nfrom_uplink: drop\n'), [

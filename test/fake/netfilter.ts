@@ -114,6 +114,8 @@ export class Netfilter {
     const chain = table.get(chainName);
     if (command === undefined) throw new NotKnown(`the line of iptables-restore: ${line}`);
     if (chain === undefined) throw new Refused(1, `iptables-restore: ${at}: No chain/target/match by that name.`);
+    const [, from] = /--to-destination \S+-\d+\/(\D\S*)/.exec(line) ?? [];
+    if (from !== undefined) throw new Refused(2, `iptables-restore v1.8.9 (nf_tables): Port \`${from}' not valid`);
     if (command === '-X') {
       if (chain.rules.length > 0)
         throw new Refused(4, `${at}: CHAIN_DEL failed (Device or resource busy): ${chainName}`);

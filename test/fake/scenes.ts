@@ -188,6 +188,7 @@ export const SCENES: Readonly<Record<string, readonly Stage[]>> = {
     ...[
       ['-X KYLIN-VR-DNAT', 4],
       ['-A KYLIN-VR-DNAT -j NOBODYS', 2],
+      ['-A KYLIN-VR-DNAT -p tcp -m tcp --dport 1:2 -j DNAT --to-destination 192.0.2.1:3-4/x', 2],
       ['-A NOBODYS -j ACCEPT', 1],
       ['-D KYLIN-VR-DNAT -d 192.0.2.0/24 -j ACCEPT', 1],
       [':KYLIN-VR-DNAT - [0:0]\n-X KYLIN-VR-DNAT', 4],

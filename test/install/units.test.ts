@@ -6,9 +6,11 @@ import { cpSync, existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { before, describe, it } from 'node:test';
 import { parseAddresses } from '../../src/dialects/iproute.ts';
+import { SOURCES, type Source } from '../../src/installation/sources.ts';
+import { parseSystemd, textFor, unitSetFor } from '../../src/installation/units.ts';
 import { payload } from '../../src/machine/payload.ts';
 import { isNic } from '../../src/network/nics.ts';
-import { type Files, imageOf, run } from './image.ts';
+import { type Files, imageOf, listing, run } from './image.ts';
 
 const SERVICES = [
   'kylin-vr.service',
@@ -203,4 +205,86 @@ describe('the udev rule leaves the mark for NICs, by the same list as the progra
     const { stdout } = spawnSync('stat', ['-c', '%a', join(folder, 'kylin-vr')], { encoding: 'utf8' });
     assert.equal(stdout, '700\n');
   });
+});
+
+describe('the units for systemd 219', () => {
+  const sources = SOURCES.filter((source) => source.startsWith('systemd/'));
+  const of219 = (source: Source) => textFor('219', source, payload[source]);
+
+  it('say nothing of what it refused of ours, in its own words', () => {
+    const sample = readFileSync(join(import.meta.dirname, 'samples/analyze-verify.systemd-219.txt'), 'utf8');
+    const refused = new Set([...sample.matchAll(/Unknown lvalue '(\w+)'/g)].map(([, name = '']) => name));
+    assert.ok(refused.size > 20);
+    for (const source of sources)
+      for (const line of of219(source).split('\n')) {
+        const [, name, value = ''] = /^(\w+)=(.*)$/.exec(line) ?? [];
+        assert.ok(name === undefined || !refused.has(name), `${source}: ${line}`);
+        assert.ok(!(name === 'ProtectSystem' && value === 'strict'), source);
+        assert.doesNotMatch(line, /^Exec\w+=[^/]*\+/, source);
+      }
+  });
+
+  it('say nothing that came after it', () => {
+    // systemd.directives(7) of 219, as far as we use it.
+    const known =
+      /^(Description|DefaultDependencies|Wants|After|Before|Conflicts|PartOf|Requisite|RequiresMountsFor|Type|RemainAfterExit|ExecStartPre|ExecStart|ExecReload|SuccessExitStatus|TimeoutStartSec|TimeoutStopSec|KillMode|StandardOutput|StandardError|SyslogIdentifier|SyslogLevel|StartLimitInterval|PermissionsStartOnly|CapabilityBoundingSet|NoNewPrivileges|ProtectSystem|ProtectHome|PrivateTmp|PrivateDevices|PrivateNetwork|ReadWriteDirectories|RestrictAddressFamilies|SystemCallArchitectures|UMask|WantedBy|Also|PathExists|OnActiveSec|OnUnitInactiveSec|AccuracySec)$/;
+    for (const source of sources)
+      for (const [, name = ''] of of219(source).matchAll(/^(\w+)=/gm)) assert.match(name, known, source);
+  });
+
+  it('limit no starts, write where a run writes, and load ip_tables with every privilege', () => {
+    for (const source of ['systemd/kylin-vr.service', 'systemd/kylin-vr-reload.service'] as const) {
+      assert.match(of219(source), /^\[Service\]\nStartLimitInterval=0$/m);
+      assert.match(
+        of219(source),
+        /^ProtectSystem=full\n(#.*\n)?ReadWriteDirectories=-\/etc\/kylin-vr -\/etc\/sysconfig\/network-scripts -\/etc\/NetworkManager$/m,
+      );
+    }
+    assert.match(
+      of219('systemd/kylin-vr.service'),
+      /^PermissionsStartOnly=yes\nExecStartPre=-\/sbin\/modprobe -q ip_tables$/m,
+    );
+  });
+
+  it('are otherwise ours: what is started, when, and in what order', () => {
+    const said = (text: string) =>
+      text
+        .split('\n')
+        .filter((line) =>
+          /^(\[|(Wants|After|Before|Conflicts|PartOf|Requisite|WantedBy|Also|Exec(Start|Reload)|On\w+|Path\w+)=)/.test(
+            line,
+          ),
+        );
+    for (const source of sources) {
+      assert.deepEqual(said(of219(source)), said(payload[source]));
+      const head = '# For systemd before 236, in which much of the sandbox is unknown.\n[Unit]\n';
+      assert.ok(of219(source).startsWith(head), source);
+    }
+    assert.equal(textFor('219', 'udev/90-kylin-vr.rules', 'a'), 'a');
+  });
+
+  it('install puts them where that systemd is, with the folders that it does not make', async (t) => {
+    const root = imageOf(t, { '/usr/lib/systemd/systemd-activate': EXECUTABLE });
+    await run(['install', '--root', root]);
+    const source = 'systemd/kylin-vr-reload.service';
+    const unit = join(root, 'usr/lib/systemd/system/kylin-vr-reload.service');
+    assert.equal(readFileSync(unit, 'utf8'), of219(source));
+    for (const folder of ['d0700 /var/lib/kylin-vr', 'd0750 /var/log/kylin-vr', 'd0700 /var/cache/kylin-vr'])
+      assert.ok(listing(root).includes(folder), folder);
+    await run(['uninstall', '--root', root]);
+    assert.deepEqual(
+      listing(root).filter((line) => line.includes('kylin')),
+      [],
+    );
+  });
+
+  for (const [said, set] of [
+    ['systemd 219\n+PAM +AUDIT -SECCOMP\n', '219'],
+    ['systemd 235\n', '219'],
+    ['systemd 236\n', 'today'],
+    ['systemd 252 (252.38-1~deb12u1)\n+PAM\n', 'today'],
+    ['what?\n', 'today'],
+  ] as const)
+    it(`are chosen by what systemctl --version says: ${said.split('\n')[0]}`, () =>
+      assert.equal(unitSetFor(parseSystemd(said)), set));
 });

@@ -413,15 +413,18 @@ describe('on a router', { concurrency: false }, () => {
     t.after(() => shell('[ ! -e /mnt/away ] || mv /mnt/away /usr/sbin/conntrack'));
     t.after(() => tools.before('ip'));
     await tools.before('ip', 'case "$*" in -V*) echo "ip utility, iproute2-ss161212"; exit 0 ;; esac; exit 1');
-    await tools.before('iptables-nft-restore', 'case "$*" in --version) echo "iptables v1.4.21"; exit 0 ;; esac');
+    await tools.before(
+      'iptables-nft-restore',
+      'case "$*" in --version) echo "iptables v1.4.21"; exit 0 ;; --wait*) exit 1 ;; esac',
+    );
     t.after(() => tools.before('iptables-nft-restore'));
     await shell('mv /usr/sbin/conntrack /mnt/away');
     const ended = await lab.kylin('install');
     assert.equal(ended.status, 69);
     isSaid('kylin-vr: nothing was installed: …', ended.stderr);
     for (const text of [
-      'iproute2 is too old (ip utility, iproute2-ss161212): ip -json needs 4.18, as EL 8, Kylin V10, Debian 11 and later have it',
-      'iptables is too old (iptables v1.4.21): iptables-restore --wait needs 1.6.2, as EL 8, Kylin V10, Debian 11 and later have it',
+      'iproute2 is too old (ip utility, iproute2-ss161212): it knows no -json, which came with 4.18, and what it prints is not as that of 4.11',
+      'iptables is too old (iptables v1.4.21): iptables-restore knows no --wait, which came with 1.6.2, and with the 1.4.21 of EL 7',
     ])
       isSaid(`…${text}…`, ended.stderr);
     assert.equal((await shell('ls /usr/local/sbin /usr/sbin | grep -c "^kylin-vr$" || true')).stdout.trim(), '0');
