@@ -101,7 +101,7 @@ export async function runInTurn(
         context.stderr(shown`waiting for ${Math.round(waitedMs / 1000)} s: ${describeHolder(holder)}\n`),
       onLeft: (path, why) => left.set(path, why),
       key: keyOf(request),
-      serves: servesOf(request),
+      servedBy: servedBy(request),
       shape: reportShape as Shape<Report>,
     },
     ({ marker }) =>
@@ -162,15 +162,14 @@ function keyOf({ command, trigger, configPath, renderer, settled, confirmWithin 
   return JSON.stringify({ command, explicit: !isAutomatic(trigger), configPath, renderer, settled, within });
 }
 
-function servesOf(request: RunRequest): (key: string) => boolean {
+function servedBy(request: RunRequest): (key: string) => boolean {
   // What is confirmed, taken back or edited once is so: the second who asks must learn that it was not his doing.
   if (request.command !== 'start' && request.command !== 'reload') return () => false;
   const own = keyOf(request);
-  if (isAutomatic(request.trigger)) return (key) => key === own;
   return (key) => {
-    const { settled, explicit, ...other } = fitting(each(anything), key) ?? {};
+    const { settled, explicit, ...done } = fitting(each(anything), key) ?? {};
     const { settled: _settled, explicit: _explicit, ...wanted } = JSON.parse(own) as Record<string, unknown>;
-    return JSON.stringify(other) === JSON.stringify(wanted);
+    return key === own || (explicit === true && JSON.stringify(done) === JSON.stringify(wanted));
   };
 }
 

@@ -1,7 +1,7 @@
 // Commands as they are typed, in this process and on the machine in memory; only the lock is real, in a folder of its own.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -17,8 +17,8 @@ import { ROUTER, yaml } from './scenes.ts';
 
 type Ended = { status: number; stdout: string; stderr: string };
 
-/** The command line on this machine. */
-function shellOf(t: TestContext, machine: Machine) {
+/** The command line on this machine. `onStderr`: called with what is said, as it is. */
+function shellOf(t: TestContext, machine: Machine, onStderr?: (text: string) => void) {
   const lockFolder = mkdtempSync(join(tmpdir(), 'kylin-vr-lock-'));
   t.after(() => rmSync(lockFolder, { recursive: true }));
   const kylin = async (...args: string[]): Promise<Ended> => {
@@ -31,6 +31,7 @@ function shellOf(t: TestContext, machine: Machine) {
       },
       stderr: ({ shown }) => {
         ended.stderr += shown;
+        onStderr?.(shown);
       },
       ...{ isRoot: true, terminal: false, journal: false, colour: false },
       logger: () => createLogger({ level: 'error', to: 'people', stderr: () => {} }),
@@ -127,7 +128,11 @@ test('reload --confirm-within, then confirm; a second one finds nothing to confi
 
 test('many who ask at once: one run serves all who waited for it', async (t) => {
   const machine = machineWith();
-  const { kylin, lockFolder } = shellOf(t, machine);
+  let waiting = 0;
+  const { kylin, lockFolder } = shellOf(t, machine, (text) => {
+    waiting += text.startsWith('waiting for 1 s') ? 1 : 0;
+    if (waiting === 6) letGo();
+  });
   let letGo = () => {};
   const held = new Promise<void>((resolve) => {
     letGo = resolve;
@@ -138,10 +143,6 @@ test('many who ask at once: one run serves all who waited for it', async (t) => 
   machine.before = ({ what }) => {
     questions += what === `read ${PATHS.pending}` ? 1 : 0;
   };
-  const registered = () =>
-    existsSync(join(lockFolder, 'waiting')) ? readdirSync(join(lockFolder, 'waiting')).length : 0;
-  while (registered() < asked.length) await new Promise(setImmediate);
-  letGo();
   await holder;
   const ended = await Promise.all(asked);
   assert.deepEqual(

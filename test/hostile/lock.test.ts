@@ -32,7 +32,7 @@ describe('the folders of the lock', { concurrency: false }, () => {
     lab = await createLab();
     await lab.configure(CONFIG);
     assert.equal((await lab.kylin('reload')).status, 0);
-    await shell(`mkdir /run/theirs; echo theirs > /run/theirs/x; mkdir -p ${RUN}/lock ${RUN}/dead ${RUN}/waiting`);
+    await shell(`mkdir /run/theirs; echo theirs > /run/theirs/x; mkdir -p ${RUN}/lock ${RUN}/dead`);
   });
   after(() => lab?.close());
 
@@ -40,18 +40,18 @@ describe('the folders of the lock', { concurrency: false }, () => {
     ['a full folder in the lock, and a file of its name among the dead', 'mkdir lock/@; touch lock/@/y dead/@'],
     ['a file in the lock, and a full folder of its name among the dead', 'touch lock/@; mkdir dead/@; touch dead/@/y'],
     ['two full folders of one name', 'mkdir lock/@ dead/@; touch lock/@/y dead/@/y'],
-    ['full folders everywhere', 'mkdir waiting/@ dead/@ lock/@; touch waiting/@/y dead/@/y lock/@/y'],
+    ['full folders everywhere', 'mkdir dead/@ lock/@; touch dead/@/y lock/@/y'],
   ];
   for (const [what, make] of inTheWay)
     for (const name of ['x', DEAD])
       it(`${what} (${name}): out of the way`, async () => {
         await shell(`cd ${RUN}; mkdir -p lock; ${make.replaceAll('@', name)}`);
         assert.doesNotMatch(await boots(), /warning/);
-        assert.equal(await shell(`cd ${RUN}; ls -d lock dead/* waiting/* 2> /dev/null || true`), '');
+        assert.equal(await shell(`cd ${RUN}; ls -d lock dead/* 2> /dev/null || true`), '');
         await shell(`rm -rf ${RUN}/*.damaged`);
       });
 
-  const stays: [what: string, make: string, unmake: string][] = ['lock', 'dead', 'waiting'].flatMap((folder) =>
+  const stays: [what: string, make: string, unmake: string][] = ['lock', 'dead'].flatMap((folder) =>
     ['x', DEAD].flatMap((name): [string, string, string][] => {
       const at = `${RUN}/${folder}/${name}`;
       return [
@@ -67,11 +67,6 @@ describe('the folders of the lock', { concurrency: false }, () => {
   for (const [what, make, unmake] of [
     ...stays,
     ['lock/ as a mount point', `mount --bind ${RUN}/lock ${RUN}/lock`, `umount ${RUN}/lock`],
-    [
-      'waiting/ as a mounted file',
-      `rm -r ${RUN}/waiting; touch ${RUN}/waiting; mount --bind /run/theirs/x ${RUN}/waiting`,
-      `umount ${RUN}/waiting; rm ${RUN}/waiting`,
-    ],
     [
       'dead/ as a mounted file',
       `rm -r ${RUN}/dead; touch ${RUN}/dead; mount --bind /run/theirs/x ${RUN}/dead; mkdir -p ${RUN}/lock; touch ${RUN}/lock/${DEAD}`,
@@ -100,12 +95,12 @@ describe('the folders of the lock', { concurrency: false }, () => {
     });
 
   it('a full folder that something of others is mounted in: moved, and nothing of theirs is removed', async () => {
-    await shell(`mkdir -p ${RUN}/waiting/x/y; mount --bind /run/theirs ${RUN}/waiting/x/y`);
+    await shell(`mkdir -p ${RUN}/dead/x/y; mount --bind /run/theirs ${RUN}/dead/x/y`);
     await boots();
     assert.equal(await shell(`cat /run/theirs/x; cd ${RUN}; umount x.*.damaged/y; rm -r x.*.damaged`), 'theirs');
   });
 
-  for (const folder of ['lock', 'dead', 'waiting'])
+  for (const folder of ['lock', 'dead'])
     it(`100,000 files in ${folder}/: soon out of the way`, async () => {
       await shell(`mkdir -p ${RUN}/${folder}; cd ${RUN}/${folder}; seq 100000 | xargs touch`);
       const begun = Date.now();

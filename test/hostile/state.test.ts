@@ -149,13 +149,7 @@ describe(`files of ours that are damaged (seed ${SEED})`, { concurrency: false }
         await shell('rm -rf "$0".damaged*', path);
       });
 
-  for (const path of [
-    LIB,
-    `${LIB}/history`,
-    `${LIB}/backup`,
-    RUN,
-    ...['lock', 'dead', 'waiting'].map((name) => `${RUN}/${name}`),
-  ])
+  for (const path of [LIB, `${LIB}/history`, `${LIB}/backup`, RUN, ...['lock', 'dead'].map((name) => `${RUN}/${name}`)])
     for (const [kind, make] of [['a file', 'echo of > "$0"'], ...KINDS] as const)
       it(`${path} as ${kind}: start brings the router up`, async () => {
         await shell(`cp -a ${LIB} /var/lib/saved; rm -rf "$0"; ${make}`, path);

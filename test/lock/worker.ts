@@ -98,7 +98,7 @@ async function main(): Promise<void> {
             ...options,
             key,
             shape: (value) => value as object,
-            serves: (other) => key === 'explicit' || key === other,
+            servedBy: (other) => other === 'explicit' || key === other,
           },
           work,
         );

@@ -352,7 +352,7 @@ export function killed(path: Path): void {
 
     async function leftovers(): Promise<string[]> {
       const stdout = await shell(
-        `find /etc /var/lib /run -name '*kylin-vr-new*' -o -path '/run/kylin-vr/*' \\( -name '*.new' -o -path '*/lock*' -o -path '*/dead/*' -o -path '*/waiting/*' \\)`,
+        `find /etc /var/lib /run -name '*kylin-vr-new*' -o -path '/run/kylin-vr/*' \\( -name '*.new' -o -path '*/lock*' -o -path '*/dead/*' \\)`,
       );
       return stdout
         .split('\n')

@@ -252,7 +252,7 @@ describe('callers', { concurrency: false }, () => {
     const reports = ended.map(({ stdout }) => JSON.parse(stdout));
     const first = reports.find(({ result }) => result === 'changed');
     assert.ok(first.steps.length > 0);
-    for (const { coalesced, served, ...report } of reports.filter(({ coalesced }) => coalesced)) {
+    for (const { coalesced, ...report } of reports.filter(({ coalesced }) => coalesced)) {
       const { coalesced: _, ...same } = reports.find(({ id, coalesced }) => id === report.id && !coalesced);
       assert.deepEqual(report, same);
     }

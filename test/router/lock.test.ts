@@ -269,7 +269,7 @@ async function leftovers(lab: Lab): Promise<string[]> {
   const { stdout } = await lab.router.run([
     'sh',
     '-c',
-    'find /etc/sysconfig /etc/kylin-vr -name "*kylin-vr-new*"; ls -d /run/kylin-vr/lock /run/kylin-vr/dead/* /run/kylin-vr/waiting/* 2> /dev/null',
+    'find /etc/sysconfig /etc/kylin-vr -name "*kylin-vr-new*"; ls -d /run/kylin-vr/lock /run/kylin-vr/dead/* 2> /dev/null',
   ]);
   return stdout.split('\n').filter((line) => line !== '');
 }

@@ -120,7 +120,6 @@ const TOUCHED = [
   '/run/kylin-vr/dead',
   '/run/kylin-vr/last-run.json',
   '/run/kylin-vr/quiet',
-  '/run/kylin-vr/waiting',
   '/var/log/kylin-vr/kylin-vr.log',
 ];
 

@@ -248,7 +248,7 @@ async function walk(lab: Lab, { changes, random, say, done }: Walk): Promise<Soa
     assert.equal((await kylin('plan')).stdout.replace(/^.*pending\n/gm, ''), 'in sync\n');
     assert.equal(await shell(lab, READ_FOREIGN), foreign);
     await until('the end of all processes', async () => countProcesses() <= processes, 10_000);
-    const left = `find /etc /var/lib /run -name '*kylin-vr-new*' -o -path '/run/kylin-vr/*' \\( -name '*.new' -o -path '*/lock*' -o -path '*/dead/*' -o -path '*/waiting/*' \\)`;
+    const left = `find /etc /var/lib /run -name '*kylin-vr-new*' -o -path '/run/kylin-vr/*' \\( -name '*.new' -o -path '*/lock*' -o -path '*/dead/*' \\)`;
     assert.equal(await shell(lab, left), '');
     flows = await startFlows(traffic);
   }
