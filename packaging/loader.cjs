@@ -1,8 +1,8 @@
 // Loads the program, which is in chunks that are loaded when they are needed. In dist/kylin-vr.js, one file to carry, it follows
-// this loader in a comment; packages put it beside the loader, where Node need not read over it at each start (3.5 ms of 27).
-// Compiling a megabyte of JavaScript takes longer than starting Node does (50 ms against 35), and Node 20 keeps no compiled code
-// of its own accord (module.enableCompileCache came with 22). So this does: V8's code cache, made after a run that went through
-// most of the program. With all of it in one chunk that leaves 12 ms, in chunks 5.
+// this loader in a comment; packages put it beside the loader, where Node need not read over it at each start. Compiling it takes
+// longer than starting Node does. Node 20 keeps no compiled code of its own accord, and module.enableCompileCache of later ones keeps
+// what is compiled as a file is loaded, which is hardly a function. So this keeps V8's code cache, of every function. docs/speed.md
+// says what that saves.
 //
 // HOW THE CODE CACHE IS MADE
 //   A program that is alone:   root's `kylin-vr reload`, `start` and `install` make it where there is none that fits, in
@@ -15,9 +15,9 @@
 //
 // HOW IT PROVES ITSELF
 //   V8 of Node 20 does not verify its own checksum: of zero bytes in it V8 dies (SIGSEGV, SIGILL), in each run again. So
-//   everything is in the file twice, and what is not the same twice is not shown to V8. To compare takes 0.1 ms a run; zlib's
-//   crc32 takes 1.2 to load, a sum in JavaScript 2, crypto 3. And a run of root's units has a mark in /run from before V8 sees
-//   the code until it ends: where the mark is there and its process is not, this code is not taken any more.
+//   everything is in the file twice, and what is not the same twice is not shown to V8: to compare is quicker than every sum. And
+//   a run of root's units has a mark in /run from before V8 sees the code until it ends: where the mark is there and its process is
+//   not, this code is not taken any more.
 
 const fs = require('node:fs');
 const { basename, dirname, join } = require('node:path');
@@ -160,17 +160,21 @@ function codeOf(name) {
 }
 
 /** A pack: an object with a function for each of its chunks. */
-function compile(name) {
+function compiledFrom(name, cachedData) {
   const { offset, size, line } = packs[name];
   const source = readAt(program, start + offset, size)
     .latin1Slice()
     .replaceAll('*KYLIN_VR_END/', '*/');
-  const script = new Script(source, {
+  return new Script(source, {
     filename: programFile,
     // Lines as in that file, for stack traces and the source map.
     lineOffset: isBeside ? line : linesBefore + line,
-    cachedData: codeOf(name),
+    cachedData,
   });
+}
+
+function compile(name) {
+  const script = compiledFrom(name, codeOf(name));
   const pack = { script, functions: script.runInThisContext() };
   compiled.set(name, pack);
   return pack;
@@ -202,7 +206,17 @@ function isLeftOver(folder, name) {
   return !name.startsWith(`code-${id}-`) || !fs.lstatSync(join(folder, name)).isFile();
 }
 
-/** Keeps the code that has been compiled until now, for the next run. Where that cannot be, the next run is slower: no matter. */
+/** Of every function, whether or not one was called: V8 compiles most of them when they are, and keeps none that was not. */
+function wholeCodeOf(name) {
+  const { setFlagsFromString } = require('node:v8');
+  // While the code is made, what says how it is made must be as it is where the code is taken.
+  setFlagsFromString('--no-lazy');
+  const script = compiledFrom(name);
+  setFlagsFromString('--lazy');
+  return script.createCachedData();
+}
+
+/** Keeps the code of all packs for the next run. Where that cannot be, the next run is slower: no matter. */
 function saveCode(folder = CACHE_FOLDER) {
   const temporary = join(folder, `${NAME}.${process.pid}`);
   try {
@@ -213,8 +227,8 @@ function saveCode(folder = CACHE_FOLDER) {
     const index = {};
     const code = [];
     let offset = 0;
-    for (const [name, { script }] of compiled) {
-      const data = script.createCachedData();
+    for (const name of Object.keys(packs)) {
+      const data = wholeCodeOf(name);
       index[name] = { offset, size: data.length };
       code.push(data);
       offset += data.length;

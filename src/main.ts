@@ -73,9 +73,12 @@ const context: Context = {
 async function main(): Promise<ExitStatus> {
   try {
     const [first, folder] = args;
-    if (first === '--save-code-cache' && folder !== undefined) return await saveCode(folder);
+    if (first === '--save-code-cache' && folder !== undefined) {
+      BUNDLE?.saveCode(folder);
+      return EXIT.ok;
+    }
     const status = await carryOut();
-    if (status === EXIT.ok && keepsCode()) await saveCode();
+    if (status === EXIT.ok && keepsCode()) BUNDLE?.saveCode();
     return status;
   } catch (error) {
     return failed(error);
@@ -117,7 +120,7 @@ async function carryOut(): Promise<ExitStatus> {
   return runCli(args, context);
 }
 
-/** Of root's runs on this machine, those that have gone through most of the program, where it had to be compiled. */
+/** Of root's runs on this machine, those that may write, where something had to be compiled. */
 function keepsCode(): boolean {
   return (
     BUNDLE?.isFromCache() === false &&
@@ -126,13 +129,6 @@ function keepsCode(): boolean {
     args.some((word) => word === 'start' || word === 'reload' || word === 'install') &&
     !args.some((word) => word.startsWith('--root') || word === '--help' || word === '-h')
   );
-}
-
-async function saveCode(folder?: string): Promise<ExitStatus> {
-  const { rehearse } = await import('./rehearse.ts');
-  await rehearse();
-  BUNDLE?.saveCode(folder);
-  return EXIT.ok;
 }
 
 function isTerminal(fd: number): boolean {

@@ -9,7 +9,7 @@ export type Bundle = {
   isFromCache: () => boolean;
   /** False: it could not be kept a while ago. */
   triesToSave: () => boolean;
-  /** Keeps the compiled code for the next run, in that folder or where the loader looks for it. Never throws. */
+  /** Keeps the code of the whole program, compiled, for the next run, in that folder or where the loader looks for it. Never throws. */
   saveCode: (folder?: string) => void;
 };
 
