@@ -19,10 +19,8 @@ const embedPayload: Plugin = {
 };
 
 /**
- * What packages load and this program never uses, each a part of what starting Node takes: commander's way to run subcommands
- * that are programs (13 %), pino's transports, which are threads (4 %, and the question whether it is in one, 4 %) and the assert of
- * its stream (5 %), and for proper-lockfile graceful-fs, which waits where a process has too many files open (5 %), and
- * signal-exit's assert (4 %).
+ * What packages load and this program never uses, in each run: pino's transports, which are threads (and the question whether it is in
+ * one), the asserts of its stream and of signal-exit, and graceful-fs, which waits where a process has too many files open.
  */
 const leaveOut: Plugin = {
   name: 'leave-out',
@@ -33,7 +31,6 @@ const leaveOut: Plugin = {
         if (!text.includes(loading)) throw new Error(`${path}: has no ${loading} any more`);
         return { contents: text.replace(loading, instead) };
       });
-    replace(/\/commander\/lib\/command\.js$/, "require('node:child_process')", '{}');
     replace(/\/signal-exit\/index\.js$/, "require('assert')", '{ equal() {} }');
     replace(/\/sonic-boom\/index\.js$/, "require('assert')", '() => {}');
     replace(/\/pino\/lib\/tools\.js$/, "require('worker_threads')", '{ isMainThread: true }');
@@ -71,8 +68,8 @@ const { outputFiles, metafile } = await build({
 });
 
 /**
- * What is loaded together is compiled together, in a pack: each costs 0.1 ms, and a run with nothing to do loads two dozen chunks. A
- * chunk is in the first pack that needs it, or in one of its own.
+ * What is loaded together is compiled together, in a pack: a run with nothing to do loads two dozen chunks. A chunk is in the first pack
+ * that needs it, or in one of its own.
  */
 const PACKS: Readonly<Record<string, readonly string[]>> = {
   main: ['src/main.ts'],
