@@ -74,7 +74,7 @@ const { outputFiles, metafile } = await build({
 const PACKS: Readonly<Record<string, readonly string[]>> = {
   main: ['src/main.ts'],
   'command-line': ['src/cli.ts'],
-  host: ['src/machine/linux-host.ts', 'src/machine/early.ts'],
+  host: ['src/machine/linux-host.ts', 'src/machine/known/early.ts'],
   run: ['src/commands/reload.ts'],
   configuration: ['src/config/load.ts'],
   change: ['src/run/bring-in-line.ts', 'src/network/spoken.ts'],

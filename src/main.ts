@@ -28,7 +28,7 @@ const context: Context = {
   },
   askEarly: async () => {
     if (!context.isRoot) return undefined;
-    const { askEarly } = await import('./machine/early.ts');
+    const { askEarly } = await import('./machine/known/early.ts');
     return askEarly(context.host());
   },
   host: (environment) => {

@@ -5,8 +5,8 @@ import { PATHS } from '../base/paths.ts';
 import { joined, own, type Shown, shown, shownJson, shownLines } from '../base/visible.ts';
 import type { Issue } from '../config/issue.ts';
 import { firstOf, formatIssue } from '../config/issue.ts';
-import type { Early } from '../machine/early.ts';
 import type { Host } from '../machine/host.ts';
+import type { Early } from '../machine/known/early.ts';
 import type { LogFormat, Logger } from '../machine/log.ts';
 
 export type GlobalOptions = {

@@ -15,7 +15,7 @@ import { LARGEST } from '../config/position.ts';
 import { readAnyones, readTrusted } from '../machine/config-file.ts';
 import { readLastGood, readRefusal } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
-import { keepMeaning, readConfig } from '../machine/parsed.ts';
+import { keepMeaning, readConfig } from '../machine/known/parsed.ts';
 import { hasLapsed } from '../machine/pending.ts';
 import { pendingChange } from '../run/confirmation.ts';
 import { run } from '../run/reconcile.ts';

@@ -7,7 +7,7 @@ import type { Issue } from '../config/issue.ts';
 import { firstOf } from '../config/issue.ts';
 import { readTrusted } from '../machine/config-file.ts';
 import { readFlowRecord } from '../machine/flow-record.ts';
-import { readConfig } from '../machine/parsed.ts';
+import { readConfig } from '../machine/known/parsed.ts';
 import { describe } from '../network/kinds.ts';
 import { faultyNics } from '../network/nics.ts';
 import { spoken } from '../network/spoken.ts';

@@ -35,11 +35,11 @@ import {
   type TableName,
 } from '../network/state.ts';
 import { canShrink } from '../network/step.ts';
-import { NICS_ASKED } from './early.ts';
 import { readForeign, readLost, readNeighbours, readNexthops } from './foreign.ts';
 import { readHearing, readOwnSettings } from './hearing.ts';
 import type { Host } from './host.ts';
 import { fitting, owned as ownedShape } from './kept-shapes.ts';
+import { NICS_ASKED } from './known/early.ts';
 import type { Asked } from './networkmanager.ts';
 import { readOvs } from './ovs.ts';
 import { bootOf } from './pending.ts';

@@ -19,7 +19,7 @@ import {
   triesOf,
 } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
-import { readConfig } from '../machine/parsed.ts';
+import { readConfig } from '../machine/known/parsed.ts';
 import { type PendingChange, pendingBytes, readPending } from '../machine/pending.ts';
 import type { Ahead, Quiet } from './quiet.ts';
 import type { RunRequest } from './request.ts';

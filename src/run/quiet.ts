@@ -9,11 +9,11 @@ import { anything, array, boolean, object, oneOf, optional, string, whole } from
 import { isAutomatic } from '../base/trigger.ts';
 import type { Issue } from '../config/issue.ts';
 import { readKept } from '../machine/config-file.ts';
-import { askAgain, type Conversation, isConversation } from '../machine/conversation.ts';
-import { type Answers, askFirst, noting } from '../machine/early.ts';
 import { hasNoFlows, readFlowRecord, writeFlowRecord } from '../machine/flow-record.ts';
 import type { Host } from '../machine/host.ts';
 import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShape } from '../machine/kept-shapes.ts';
+import { askAgain, type Conversation, isConversation } from '../machine/known/conversation.ts';
+import { type Answers, askFirst, noting } from '../machine/known/early.ts';
 import { MOST_READ } from '../machine/regular-file.ts';
 import type { FlowModel } from '../network/flows.ts';
 import type { Convergence } from './convergence.ts';

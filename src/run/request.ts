@@ -1,7 +1,7 @@
 // What a command asks of a run.
 
 import type { Trigger } from '../base/trigger.ts';
-import type { Early } from '../machine/early.ts';
+import type { Early } from '../machine/known/early.ts';
 
 export type RunRequest = {
   command: 'start' | 'reload' | 'confirm' | 'rollback' | 'edit';

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AgentError, EXIT } from '../base/errors.ts';
-import type { Answers } from '../machine/early.ts';
+import type { Answers } from '../machine/known/early.ts';
 import type { Machine } from '../machine/observe.ts';
 import { monotonicMs } from '../machine/process.ts';
 import { deadPorts, mtusApart } from '../network/bridges.ts';

@@ -12,6 +12,7 @@ import { type FlowRecord, readFlowRecord } from '../machine/flow-record.ts';
 import { readStanding } from '../machine/foreign.ts';
 import { readLastGood } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
+import { readConfig } from '../machine/known/parsed.ts';
 import { askManaged, readManagers } from '../machine/networkmanager.ts';
 import {
   type Machine,
@@ -24,7 +25,6 @@ import {
   type Seen,
   withWholeJumps,
 } from '../machine/observe.ts';
-import { readConfig } from '../machine/parsed.ts';
 import { uptimeOf } from '../machine/pending.ts';
 import { NOTHING_OWNED, renumbered, stillThere, withComing } from '../machine/recorded.ts';
 import { bridgesOf, isSilent } from '../network/bridges.ts';

@@ -3,7 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { PATHS } from '../../src/base/paths.ts';
-import { askEarly } from '../../src/machine/early.ts';
+import { askEarly } from '../../src/machine/known/early.ts';
 import { linuxHost } from '../../src/machine/linux-host.ts';
 import { withLock } from '../../src/machine/lock.ts';
 

@@ -1,15 +1,15 @@
 // A configuration's bytes → Config. What they mean is kept in /run, so that a run with nothing new to read loads neither zod
 // nor yaml: that saves 20 ms at 10 EIPs, 40 at 1,000 and 90 at 4,000.
 
-import { BUNDLE } from '../base/bundle.ts';
-import { AgentError } from '../base/errors.ts';
-import { PATHS } from '../base/paths.ts';
-import { array, each, number, object, optional, string } from '../base/shape.ts';
-import type { Accepted, Spans } from '../config/accepted.ts';
-import { ofFile, type ParsedConfig } from '../config/issue.ts';
-import { readKept } from './config-file.ts';
-import type { Host } from './host.ts';
-import { config, issue } from './kept-shapes.ts';
+import { BUNDLE } from '../../base/bundle.ts';
+import { AgentError } from '../../base/errors.ts';
+import { PATHS } from '../../base/paths.ts';
+import { array, each, number, object, optional, string } from '../../base/shape.ts';
+import type { Accepted, Spans } from '../../config/accepted.ts';
+import { ofFile, type ParsedConfig } from '../../config/issue.ts';
+import { readKept } from '../config-file.ts';
+import type { Host } from '../host.ts';
+import { config, issue } from '../kept-shapes.ts';
 
 type Valid = Extract<ParsedConfig, { ok: true }>;
 
@@ -64,7 +64,7 @@ async function meaningOf(host: Host, bytes: Uint8Array, access: 'keep' | 'look')
     // JSON knows no undefined.
     return { ok: true, config: { ...config, snats: config.snats }, warnings, notes };
   }
-  const { loadChanged } = await import('../config/load.ts');
+  const { loadChanged } = await import('../../config/load.ts');
   const { parsed, spans } = await loadChanged(bytes, last && acceptedOf(last));
   if (parsed.ok && access === 'keep') await keepMeaning(host, bytes, parsed, spans);
   return parsed;

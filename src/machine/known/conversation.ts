@@ -1,8 +1,8 @@
 // What a run asks the machine before it changes anything, and what the machine says: written down, so that the next run can
 // ask the same again, all at once and early, and see whether anything is different.
 
+import type { Host } from '../host.ts';
 import type { Answers } from './early.ts';
-import type { Host } from './host.ts';
 import { areQuestions } from './questions.ts';
 
 /** Questions (a reading call of Host with its arguments, JSON), each with what was said. */

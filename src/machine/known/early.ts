@@ -1,10 +1,10 @@
 // What every run asks the machine first, and asked before most of the program is loaded: that takes as long.
 
 import { lstatSync } from 'node:fs';
-import { PATHS } from '../base/paths.ts';
-import { runCommand, standardFiles } from './command.ts';
-import type { Host } from './host.ts';
-import { COMMAND_TIMEOUT_MS, ENVIRONMENT } from './linux-host.ts';
+import { PATHS } from '../../base/paths.ts';
+import { runCommand, standardFiles } from '../command.ts';
+import type { Host } from '../host.ts';
+import { COMMAND_TIMEOUT_MS, ENVIRONMENT } from '../linux-host.ts';
 
 /** Answers of this run, by question (a reading call of Host with its arguments, JSON). */
 export type Answers = Map<string, Promise<unknown>>;

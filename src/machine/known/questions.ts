@@ -1,8 +1,8 @@
 // Which questions a run may ask the machine again because a file says that the last one did: those that look, and that end. The file
 // may be damaged, and then a question with one word changed may never be answered (`/proc/kmsg`, `sleep`), or change something. Pure.
 
+import { MOST_READ } from '../regular-file.ts';
 import { FIRST } from './early.ts';
-import { MOST_READ } from './regular-file.ts';
 
 /** Files that are read, listed or looked at. */
 const FOLDERS = ['/etc/', '/run/', '/var/lib/kylin-vr/', '/lib/', '/usr/lib/', '/usr/local/lib/'];
