@@ -8,7 +8,7 @@ import type { Checkpoint } from '../machine/checkpoint.ts';
 import { waysFor } from '../machine/flow-record.ts';
 import { readLastGood } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
-import { attentive } from '../machine/known/conversation.ts';
+import { attentive } from '../machine/known/memory.ts';
 import { converge } from './converge.ts';
 import type { Convergence, Return } from './convergence.ts';
 import type { Order } from './order.ts';

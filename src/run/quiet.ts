@@ -1,37 +1,20 @@
-// What the last run with nothing to do was told by the machine, in /run. What a survey finds depends on the configuration
-// and on these answers alone, so where all are the same there is nothing to do again, and nothing need be read out of them.
-// At 1,000 EIPs that saves half of a run, at 4,000 two thirds; and what is asked early is answered while the program loads.
+// A run that finds what the last one found ends there. What a survey finds depends on the configuration and on the machine's answers
+// alone: where all are the same there is nothing to do again. machine/known/memory.ts remembers them.
 
-import { BUNDLE } from '../base/bundle.ts';
-import { AgentError } from '../base/errors.ts';
-import { PATHS } from '../base/paths.ts';
-import { anything, array, boolean, object, oneOf, optional, string, whole } from '../base/shape.ts';
+import { array, boolean, object, oneOf, optional, type Shape, string } from '../base/shape.ts';
 import { isAutomatic } from '../base/trigger.ts';
 import type { Issue } from '../config/issue.ts';
-import { readKept } from '../machine/config-file.ts';
 import { hasNoFlows, readFlowRecord, writeFlowRecord } from '../machine/flow-record.ts';
 import type { Host } from '../machine/host.ts';
 import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShape } from '../machine/kept-shapes.ts';
-import { askAgain, type Conversation, isConversation } from '../machine/known/conversation.ts';
 import { type Answers, askFirst, noting } from '../machine/known/early.ts';
-import { MOST_READ } from '../machine/regular-file.ts';
+import { type Found, recall, remember } from '../machine/known/memory.ts';
 import type { FlowModel } from '../network/flows.ts';
 import type { Convergence } from './convergence.ts';
 import type { RunRequest } from './request.ts';
 
-/** Of one program, of what it was asked for, and of a configuration. */
-type Memory = {
-  program: string;
-  asked: string;
-  /** Its bytes as ISO 8859-1. */
-  config: string;
-  /** What is wrong with the configuration, though it is valid. */
-  configWarnings: Issue[];
-  convergence: Quiet;
-  /** What its flows were held against, JSON; a run of the timer has no use for it, and does not parse it. */
-  flowModel: string;
-  conversation: Conversation;
-};
+/** What followed: `configWarnings`: what is wrong with the configuration, though it is valid. */
+type Follows = { configWarnings: Issue[]; convergence: Quiet };
 
 /** `flowModel`: where somebody asks, whose run looks at the flows. */
 export type Quiet = Omit<Convergence, 'flowModel'> & { result: 'unchanged'; flowModel?: FlowModel };
@@ -50,17 +33,16 @@ export type Ahead = {
  * answers are there when the configuration is read.
  */
 export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> {
-  const memory = BUNDLE === undefined ? undefined : await readKept(host, PATHS.quiet, memoryIn);
-  const isOfThis = memory?.program === BUNDLE?.id && memory?.asked === askedBy(request);
-  const convergence = memory && isOfThis ? await quietFor(host, request, memory) : undefined;
+  const memory = await recall(host, askedBy(request), follows);
+  const convergence = memory && (await quietFor(host, request, memory));
   const early = request.early?.isGood() ? request.early : undefined;
   if (memory === undefined || convergence === undefined) {
     const answers: Answers = early?.answers ?? new Map();
     const answered = early?.answered ?? askFirst(noting(host, answers));
     return { answers, quiet: async () => undefined, answered };
   }
-  const { answers, same, answered } = askAgain(host, memory.conversation, early?.answers);
-  const { configWarnings } = memory;
+  const { answers, same, answered } = memory.ask(early?.answers);
+  const { configWarnings } = memory.follows;
   return {
     answers,
     quiet: async (bytes) =>
@@ -69,45 +51,40 @@ export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> 
   };
 }
 
-/** Undefined where what somebody asks for is damaged. At 1,000 EIPs the model takes 3 ms to read: only where there are flows. */
+/** Undefined where what somebody asks for is damaged. The model is read only where there are flows. */
 async function quietFor(
   host: Host,
   { trigger }: RunRequest,
-  { convergence, flowModel }: Memory,
+  { follows: { convergence }, model: text }: Found<Follows>,
 ): Promise<Quiet | undefined> {
   if (isAutomatic(trigger) || (await hasNoFlows(host))) return convergence;
-  const model = fitting(flowModelShape, flowModel) as FlowModel | undefined;
+  const model = fitting(flowModelShape, text) as FlowModel | undefined;
   return model && { ...convergence, flowModel: model };
 }
 
 export async function rememberQuiet(
   host: Host,
   request: RunRequest,
-  found: Pick<Memory, 'configWarnings'> & {
+  {
+    bytes,
+    configWarnings,
+    convergence,
+    heard,
+  }: Pick<Follows, 'configWarnings'> & {
     bytes: Uint8Array;
     convergence: Convergence;
-    heard: () => Conversation | undefined;
+    heard: Parameters<typeof remember>[2];
   },
 ): Promise<void> {
-  const { bytes, configWarnings, convergence, heard } = found;
   const { result, flowModel, ...rest } = convergence;
-  if (BUNDLE === undefined || result !== 'unchanged' || flowModel === undefined) return;
-  const conversation = heard();
-  // What the next run would not ask again is not worth keeping.
-  if (conversation === undefined || !isConversation(conversation)) return;
-  const memory: Memory = {
-    program: BUNDLE.id,
-    asked: askedBy(request),
+  if (result !== 'unchanged' || flowModel === undefined) return;
+  const found = (): Found<Follows> => ({
+    about: askedBy(request),
     config: textOf(bytes),
-    configWarnings,
-    convergence: { ...rest, result },
-    flowModel: JSON.stringify(flowModel()),
-    conversation,
-  };
-  await host.write(PATHS.quiet, textFor(memory), 0o600).catch((error: unknown) => {
-    // Without it the next run takes longer.
-    if (!(error instanceof AgentError)) throw error;
+    follows: { configWarnings, convergence: { ...rest, result } },
+    model: JSON.stringify(flowModel()),
   });
+  await remember(host, found, heard);
 }
 
 /** Where somebody asks for a reload, and nothing else is to do, flows and gateways behind bridges are looked at all the same. */
@@ -130,24 +107,7 @@ export async function silences(host: Host, { result, onBridges = [] }: Pick<Conv
   return (await silentGateways(host, onBridges)).map(({ message }) => message);
 }
 
-/**
- * A line of JSON, and then the long texts as they are, by their lengths: of 4,000 EIPs they are two megabytes, which JSON.parse takes
- * 10 ms to read.
- */
-type Head = Omit<Memory, 'config' | 'conversation' | 'flowModel'> & {
-  configLength: number;
-  modelLength: number;
-  questions: [question: string, length: number][];
-};
-
-/** It has a question for each file and sysctl that is looked at, and the warnings. */
-const LONGEST_HEAD = 4 * 1024 * 1024;
-
-const head = object({
-  program: string,
-  asked: string,
-  configLength: whole(0, MOST_READ),
-  modelLength: whole(0, MOST_READ),
+const follows = object({
   configWarnings: array(issue),
   convergence: object({
     result: oneOf('unchanged'),
@@ -156,41 +116,12 @@ const head = object({
     warnings: array(string),
     onBridges: optional(onBridgesShape),
   }),
-  questions: array(question),
-});
+}) as Shape<Follows>;
 
 /** With nothing to do there are none. */
 function noSteps(value: unknown): [] {
   if (!Array.isArray(value) || value.length > 0) throw new Error('must be an empty array');
   return [];
-}
-
-function question(value: unknown): [string, number] {
-  const [text, length, ...more] = array(anything)(value);
-  if (more.length > 0) throw new Error('must be a pair');
-  return [string(text), whole(0, MOST_READ)(length)];
-}
-
-function textFor({ config, conversation, flowModel, ...rest }: Memory): string {
-  const questions = conversation.map(([question, said]): [string, number] => [question, said.length]);
-  const head: Head = { ...rest, configLength: config.length, modelLength: flowModel.length, questions };
-  return [`${JSON.stringify(head)}\n`, config, flowModel, ...conversation.map(([, said]) => said)].join('');
-}
-
-function memoryIn(text: string): Memory {
-  let at = text.indexOf('\n') + 1;
-  if (at > LONGEST_HEAD) throw new Error('is too long');
-  const { configLength, modelLength, questions, ...rest } = head(JSON.parse(text.slice(0, at))) as Head;
-  const next = (length: number) => {
-    at += length;
-    return text.slice(at - length, at);
-  };
-  const config = next(configLength);
-  const flowModel = next(modelLength);
-  const conversation = questions.map(([question, length]): [string, string] => [question, next(length)]);
-  if (at !== text.length) throw new Error('is cut off');
-  if (!isConversation(conversation)) throw new Error('asks what no run asks');
-  return { ...rest, config, flowModel, conversation };
 }
 
 const askedBy = ({ command, configPath, renderer }: RunRequest): string =>
