@@ -83,6 +83,7 @@ const DOCUMENTS = [
   'docs/guests.zh-CN.md',
   'docs/control-plane.md',
   'docs/migration.md',
+  'docs/speed.md',
   'docs/terminal.svg',
   'docs/reload.svg',
   'docs/one-more.svg',

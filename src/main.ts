@@ -104,8 +104,8 @@ function failed(error: unknown): ExitStatus {
 const complain = (text: Shown): void => context.stderr(context.journal ? atPriority('error', text) : text);
 
 /**
- * The command lines of units and hooks, and what people type most, are read without commander: a tenth of what starting Node takes,
- * once a minute.
+ * The command lines of units and hooks, and what people type most, are read without commander, since they
+ * come once a minute.
  */
 async function carryOut(): Promise<ExitStatus> {
   const [command, option, by] = args;
@@ -142,7 +142,7 @@ function isTerminal(fd: number): boolean {
 /**
  * What cannot be printed is no reason to stop in the middle of a change, and changes no exit status: a reader that closes early
  * (`kylin-vr plan | head`), a terminal that is gone, a disk that is full. Of the last one it is said once. Node's own stream, which
- * takes 4 ms to load, is for a pipe that is full and does not block.
+ * is slow to load, is for a pipe that is full and does not block.
  */
 function writerTo(name: 'stdout' | 'stderr'): (text: Shown) => void {
   let stream: NodeJS.WriteStream | undefined;
@@ -175,6 +175,6 @@ process.on('uncaughtException', (error) => process.exit(failed(error)));
 
 void main().then((status) => {
   process.exitCode = status;
-  // Nothing is under way any more; taking the heap apart as Node does by itself takes 5 ms.
+  // Nothing is under way any more, and the heap need not be taken apart.
   if (!streaming) process.exit();
 });

@@ -1,5 +1,5 @@
-// A module of Node's that is loaded when it is called for, not when the program starts: crypto and tty take a tenth of what
-// starting Node takes, each, and a run with nothing to do needs none of them.
+// A module of Node's that is loaded when it is called for, not when the program starts: crypto and tty are slow
+// to load, and a run with nothing to do needs none of them.
 
 /** Before Node 20.16 there is no process.getBuiltinModule, but the built program has this. */
 declare const require: (name: string) => unknown;

@@ -5,7 +5,7 @@ export type Network = { base: number; prefix: number };
 
 /** Reads strict dotted quad (four decimal numbers, no leading zeros); undefined for anything else. */
 export function parseIpv4(text: string): number | undefined {
-  // By character, which takes a third of what a regular expression does: 1,000 EIPs are some 10,000 calls.
+  // By character, which is quicker than a regular expression: 1,000 EIPs are some 10,000 calls.
   let value = 0;
   let octet = 0;
   let digits = 0;

@@ -32,7 +32,7 @@ export const DEFAULTS: GlobalOptions = {
 };
 
 export type Context = {
-  /** Called before a command, and neither for --help nor for --version: loads the host, which takes 9 ms. */
+  /** Called before a command, and neither for --help nor for --version: loads the host. */
   ready?: () => Promise<void>;
   /** Of a command that changes the network: what it asks first, before it is loaded. */
   askEarly?: () => Promise<Early | undefined>;

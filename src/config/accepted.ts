@@ -1,5 +1,5 @@
 // Entries that are written as in the last good file: they mean what they meant then, and their schema is not asked again.
-// That saves a fifth of the CPU time of a run that adds one EIP to 1,000. Only for files that are plainly written (plain.ts):
+// Only for files that are plainly written (plain.ts):
 // there an entry's text says all that it means, as a property test shows (test/config/accepted.test.ts).
 
 import type { Config } from './config.ts';

@@ -76,7 +76,7 @@ export function readDocument(input: Uint8Array | string): SourceDocument {
   return { text, place, root, errors, warnings };
 }
 
-/** Where there are too many. Takes 10 ms for 2 MiB; counts those in comments and texts too, and leaves out none that yaml makes much of. */
+/** Where there are too many. Quick; counts those in comments and texts too, and leaves out none that yaml makes much of. */
 function markBeyond(text: string): number | undefined {
   if (text.length <= MOST_MARKS) return undefined;
   let halves = 0;

@@ -178,7 +178,7 @@ function foldSpellings(
   keys: readonly string[],
 ): { written: Map<string, Written>; issues: Issue[] } {
   const issues: Issue[] = [];
-  // Nearly all entries; without new maps 1,000 EIPs take 4 ms less.
+  // Nearly all entries; new maps would be made for nothing.
   if (areKeys(fields, keys)) return { written: fields, issues };
   const written = new Map<string, Written>();
   for (const [name, { key, value }] of fields) {

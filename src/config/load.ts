@@ -1,4 +1,4 @@
-// As parse.ts, for the way of a run: yaml is loaded only for a file that is not plainly written (13 ms).
+// As parse.ts, for the way of a run: yaml is loaded only for a file that is not plainly written.
 
 import { type Accepted, knownFrom, type Spans, spansOf } from './accepted.ts';
 import { interpret } from './interpret.ts';

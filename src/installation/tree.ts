@@ -25,7 +25,7 @@ export const UNIT_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/us
 
 /**
  * The program's first line: Node gets an environment with nothing in it but what we ask for, since NODE_OPTIONS, say, makes it run any
- * code as root before a line of ours, and no flag of Node's keeps it from that. env(1) costs 0.5 ms of 28; a shell as much again, and it would
+ * code as root before a line of ours, and no flag of Node's keeps it from that. env(1) costs next to nothing; a shell would
  * itself heed what is in the environment. Its -S came with coreutils 8.30, which every system has that Node 20 runs on (glibc 2.28).
  * Linux before 5.1 reads 127 characters of it.
  */

@@ -1,5 +1,5 @@
 // One command, from its start to its end. Its standard streams are files where that can be, and pipes where not. One that a pipe
-// has to be fed to bit by bit is for execa, which takes a third of what starting Node takes to load (12 ms, with the code cache).
+// has to be fed to bit by bit is for execa, which is not loaded for anything else (docs/speed.md).
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, constants, existsSync, fstatSync, openSync, readSync, statfsSync, writeSync } from 'node:fs';

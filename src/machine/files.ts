@@ -20,7 +20,7 @@ export const temporaryName = (name: string): string => `.${name}.${secretName()}
 
 const UUID = '/proc/sys/kernel/random/uuid';
 
-/** Eight hexadecimal digits that nobody can guess: the kernel's. Each run that writes needs some, and crypto takes 3 ms to load. */
+/** Eight hexadecimal digits that nobody can guess: the kernel's. Each run that writes needs some, and crypto is slow to load. */
 function secretName(): string {
   const uuid = tolerate(['ENOENT'], () => readFileSync(UUID, 'utf8'));
   // `install` in a chroot may have no /proc.

@@ -19,7 +19,7 @@ import {
 import { TRIGGERS } from '../base/trigger.ts';
 import type { NetworkState } from '../network/state.ts';
 
-/** Made when it is asked: a run with nothing to do needs two of these, and to make them all takes it 0.5 ms. */
+/** Made when it is asked: a run with nothing to do needs two of these. */
 const later =
   <T>(make: () => Shape<T>): Shape<T> =>
   (value) =>

@@ -202,7 +202,7 @@ async function getIn<T>(options: LockOptions<T>, id: string): Promise<() => void
   }
 }
 
-/** Given all of node:fs it would make a copy, and with that load `fs.promises`: 1 ms. */
+/** Given all of node:fs it would make a copy, and with that load `fs.promises`. */
 const FILE_OPERATIONS = { mkdirSync, realpathSync, rmdirSync, statSync, utimesSync };
 
 /** ENOENT: the new directory was empty when somebody removed it (invariant 5). */

@@ -97,7 +97,7 @@ export async function readMachine(
   seen?: Seen,
 ): Promise<Machine> {
   const nics = seen ?? readNics(host);
-  // What takes longest first: the start of each command holds up the next by 3 ms.
+  // What takes longest first: the start of each command holds up the next.
   const [rules, onNics, { strays, unreadable }, profiles, owned, lost, resisting, ovs] = await Promise.all([
     seen ?? readWholeRules(host),
     nics,

@@ -7,10 +7,10 @@ import { sha1Of, shortName } from '../base/hash.ts';
 
 export type ProcessStat = { pid: number; name: string; state: string; threads: number; startTime: string };
 
-/** Milliseconds by a clock that nobody sets. performance.now() is in a module of Node's that takes 1 ms to load. */
+/** Milliseconds by a clock that nobody sets. performance.now() is in a module of Node's that a run need not load. */
 export const monotonicMs = (): number => process.uptime() * 1000;
 
-/** Seconds since the machine booted. Of node:os, which takes 0.3 ms to load, a run needs no more. */
+/** Seconds since the machine booted. Of node:os a run needs no more. */
 export const uptime = (): number => Number.parseFloat(readFileSync('/proc/uptime', 'latin1'));
 
 /** The process as it is now; undefined when there is none with this pid. */
@@ -152,7 +152,7 @@ function bootId(): string {
 const BOOT_ID = '/proc/sys/kernel/random/boot_id';
 
 /**
- * As UTF-8, which Node reads without buffers of its own: 0.02 ms instead of 0.2. Undefined when the process ended, even between
+ * As UTF-8, which Node reads without buffers of its own. Undefined when the process ended, even between
  * open and read (ESRCH), or is another user's (EACCES; never for root).
  */
 function readProc(path: string): string | undefined {

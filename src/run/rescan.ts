@@ -8,7 +8,7 @@ import { readTrusted } from '../machine/config-file.ts';
 import type { Host } from '../machine/host.ts';
 import { fitting, rescanned } from '../machine/kept-shapes.ts';
 import { readLinks } from '../machine/observe.ts';
-import { readConfig } from '../machine/parsed.ts';
+import { readConfig } from '../machine/known/parsed.ts';
 import { monotonicMs } from '../machine/process.ts';
 import { bindNics } from '../network/nics.ts';
 

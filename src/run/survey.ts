@@ -315,7 +315,7 @@ function hasNews(config: Config, { addresses }: Owned): boolean {
   return wanted.length !== recorded.size || wanted.some((key) => !recorded.has(key));
 }
 
-/** Computed once a run, as long as the NICs are the same: at 1,000 EIPs it takes what a third of starting Node takes. */
+/** Computed once a run, as long as the NICs are the same. */
 const known = new WeakMap<Config, { asked: string; desired: NetworkState }>();
 
 function desiredOf(

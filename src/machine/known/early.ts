@@ -25,8 +25,7 @@ type Question = Parameters<Host['run']>;
 const SHOW_NICS = 'address show\nroute show table main\n';
 
 /**
- * Addresses and routes, by one process: to start another one takes 7 % of what starting Node takes, and three times that where
- * the CPUs have work.
+ * Addresses and routes, by one process: to start another one takes longer, above all where the CPUs have work.
  */
 export const NICS_ASKED: Question = [['ip', '-json', '-details', '-b', '-'], { input: SHOW_NICS }];
 
