@@ -7,8 +7,8 @@ import { PATHS } from '../base/paths.ts';
 import { readTrusted } from '../machine/config-file.ts';
 import type { Host } from '../machine/host.ts';
 import { fitting, rescanned } from '../machine/kept-shapes.ts';
-import { readLinks } from '../machine/observe.ts';
 import { readConfig } from '../machine/known/parsed.ts';
+import { readLinks } from '../machine/observe.ts';
 import { monotonicMs } from '../machine/process.ts';
 import { bindNics } from '../network/nics.ts';
 
