@@ -17,7 +17,7 @@ import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShap
 import { MOST_READ } from '../machine/regular-file.ts';
 import type { FlowModel } from '../network/flows.ts';
 import type { Convergence } from './convergence.ts';
-import type { RunRequest } from './request.ts';
+import type { ChangeRequest, FileRequest } from './request.ts';
 
 /** Of one program, of what it was asked for, and of a configuration. */
 type Memory = {
@@ -49,11 +49,11 @@ export type Ahead = {
  * For the holder of the lock: what is asked before another run has ended is of no use. Without a memory, what every run asks first: the
  * answers are there when the configuration is read.
  */
-export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> {
+export async function askAhead(host: Host, request: FileRequest): Promise<Ahead> {
   const memory = BUNDLE === undefined ? undefined : await readKept(host, PATHS.quiet, memoryIn);
   const isOfThis = memory?.program === BUNDLE?.id && memory?.asked === askedBy(request);
   const convergence = memory && isOfThis ? await quietFor(host, request, memory) : undefined;
-  const early = request.early?.isGood() ? request.early : undefined;
+  const early = 'early' in request && request.early?.isGood() ? request.early : undefined;
   if (memory === undefined || convergence === undefined) {
     const answers: Answers = early?.answers ?? new Map();
     const answered = early?.answered ?? askFirst(noting(host, answers));
@@ -72,7 +72,7 @@ export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> 
 /** Undefined where what somebody asks for is damaged. At 1,000 EIPs the model takes 3 ms to read: only where there are flows. */
 async function quietFor(
   host: Host,
-  { trigger }: RunRequest,
+  { trigger }: FileRequest,
   { convergence, flowModel }: Memory,
 ): Promise<Quiet | undefined> {
   if (isAutomatic(trigger) || (await hasNoFlows(host))) return convergence;
@@ -82,7 +82,7 @@ async function quietFor(
 
 export async function rememberQuiet(
   host: Host,
-  request: RunRequest,
+  request: ChangeRequest,
   found: Pick<Memory, 'configWarnings'> & {
     bytes: Uint8Array;
     convergence: Convergence;
@@ -193,7 +193,7 @@ function memoryIn(text: string): Memory {
   return { ...rest, config, flowModel, conversation };
 }
 
-const askedBy = ({ command, configPath, renderer }: RunRequest): string =>
+const askedBy = ({ command, configPath, renderer }: ChangeRequest): string =>
   JSON.stringify([command, configPath, renderer]);
 
 const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
