@@ -20,7 +20,7 @@ import { hasLapsed } from '../machine/pending.ts';
 import { pendingChange } from '../run/confirmation.ts';
 import { run } from '../run/reconcile.ts';
 import type { Report } from '../run/report.ts';
-import type { RunRequest } from '../run/request.ts';
+import type { ReloadEdited } from '../run/request.ts';
 import { type Context, type GlobalOptions, needRoot, printJson, refuseFile } from './context.ts';
 import { confirmationOf, runInTurn, triggerOf } from './reload.ts';
 
@@ -48,7 +48,7 @@ export async function edit(
   if (!options.reload && options.confirmWithin !== undefined)
     throw new UsageError('--confirm-within needs a reload: leave --no-reload out');
   const trigger = await triggerOf(context, options, 'edit');
-  const order: RunRequest = {
+  const order: ReloadEdited = {
     command: 'edit',
     trigger,
     configPath: options.config,
@@ -60,7 +60,7 @@ export async function edit(
 
 async function editAndRun(
   host: Host,
-  order: RunRequest,
+  order: ReloadEdited,
   request: EditRequest,
   { reload, all }: EditFlags,
 ): Promise<Report> {
@@ -161,12 +161,12 @@ function some(changes: readonly string[]): string {
   return [...changes.slice(0, MOST_SAID), ...(more > 0 ? [`and ${more} more`] : [])].join(', ');
 }
 
-const holdsMore = ({ configPath }: RunRequest, { noun, verb }: EditRequest, changes: readonly string[]): string =>
+const holdsMore = ({ configPath }: ReloadEdited, { noun, verb }: EditRequest, changes: readonly string[]): string =>
   `${configPath} holds more than what is in force: ${some(changes)}; kylin-vr plan shows what that does, ` +
   `kylin-vr ${noun} ${verb} --all applies it as well, cp ${PATHS.lastGood} ${configPath} takes it out of the file`;
 
 /** A run that changed the file and nothing else. */
-function unloaded({ trigger }: RunRequest, steps: Report['steps'], idle: readonly string[]): Report {
+function unloaded({ trigger }: ReloadEdited, steps: Report['steps'], idle: readonly string[]): Report {
   const notInForce = steps.length === 0 ? [] : ['not in force yet: kylin-vr reload'];
   return {
     id: '',

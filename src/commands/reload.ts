@@ -19,7 +19,15 @@ import { takeTurn } from '../machine/turn.ts';
 import { settle } from '../run/order.ts';
 import { run } from '../run/reconcile.ts';
 import { type Report, summaryOf } from '../run/report.ts';
-import type { RunRequest } from '../run/request.ts';
+import {
+  commandOf,
+  type ReloadRequest,
+  type RunCommand,
+  type RunRequest,
+  type StartRequest,
+  settledOf,
+  withinOf,
+} from '../run/request.ts';
 import {
   type Context,
   type GlobalOptions,
@@ -41,7 +49,7 @@ export async function reload(
   needRoot(context, command);
   const trigger = await triggerOf(context, options, command);
   const found = command === 'reload' && !isAutomatic(trigger) ? await lookedAnew(context, options) : undefined;
-  const request: RunRequest = {
+  const request: StartRequest | ReloadRequest = {
     command,
     trigger,
     configPath: options.config,
@@ -68,7 +76,7 @@ async function lookedAnew(
 export function confirmationOf(
   options: GlobalOptions & { confirmWithin?: number },
   trigger: Trigger,
-): Pick<RunRequest, 'confirmWithin'> {
+): Pick<ReloadRequest, 'confirmWithin'> {
   const { confirmWithin } = options;
   if (confirmWithin === undefined) return {};
   if (isAutomatic(trigger)) throw new UsageError(`--confirm-within is for people: nobody confirms a run by ${trigger}`);
@@ -94,7 +102,7 @@ export async function runInTurn(
   } = await takeTurn<Report>(
     {
       dir: context.lockFolder ?? PATHS.run,
-      command: request.command,
+      command: commandOf(request),
       trigger: request.trigger,
       timeoutMs: options.lockTimeout * 1000,
       onWait: (holder, waitedMs) =>
@@ -141,11 +149,7 @@ function takeBackCommand({ config, renderer }: GlobalOptions, run: string): [str
   return [process.execPath, ...program, '--config', resolve(config), ...chosen, 'rollback', '--unconfirmed', run];
 }
 
-export async function triggerOf(
-  context: Context,
-  options: GlobalOptions,
-  command: RunRequest['command'],
-): Promise<Trigger> {
+export async function triggerOf(context: Context, options: GlobalOptions, command: RunCommand): Promise<Trigger> {
   const { trigger } = options;
   if (trigger !== undefined) {
     const known = TRIGGERS.find((name) => name === trigger);
@@ -157,8 +161,9 @@ export async function triggerOf(
 }
 
 /** Two requests with one key want the same. An explicit reload also does what an automatic one of the file wants. */
-function keyOf({ command, trigger, configPath, renderer, settled, confirmWithin }: RunRequest): string {
-  const within = confirmWithin?.seconds;
+function keyOf(request: RunRequest): string {
+  const { trigger, configPath, renderer } = request;
+  const [command, settled, within] = [commandOf(request), settledOf(request), withinOf(request)?.seconds];
   return JSON.stringify({ command, explicit: !isAutomatic(trigger), configPath, renderer, settled, within });
 }
 

@@ -88,11 +88,11 @@ async function timeLeft(host: Host, run: string): Promise<number | undefined> {
 async function takeBackNow(context: Context, options: RollbackOptions, run: string): Promise<ExitStatus> {
   try {
     return await runInTurn(context, options, {
-      command: 'rollback',
+      command: 'lapse',
       trigger: 'timer',
       configPath: options.config,
       ...(options.renderer !== undefined && { renderer: options.renderer }),
-      unconfirmed: run,
+      run,
     });
   } catch (error) {
     if (error instanceof LockedError) return error.status;

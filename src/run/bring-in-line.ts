@@ -13,7 +13,7 @@ import { converge } from './converge.ts';
 import type { Convergence, Return } from './convergence.ts';
 import type { Order } from './order.ts';
 import { type Ahead, rememberQuiet, silences } from './quiet.ts';
-import type { RunRequest } from './request.ts';
+import type { ChangeRequest } from './request.ts';
 import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
 import { newWays } from './upgrade.ts';
 
@@ -22,7 +22,7 @@ export type Known = { ahead?: Ahead | undefined; seen?: Return['seen'] };
 
 export async function bringInLine(
   host: Host,
-  request: RunRequest,
+  request: ChangeRequest,
   { config = NOTHING, configWarnings, bytes, source }: Order,
   begin: (found: Checkpoint) => Promise<void>,
   { ahead, seen }: Known = {},

@@ -22,7 +22,7 @@ import type { Host } from '../machine/host.ts';
 import { readConfig } from '../machine/known/parsed.ts';
 import { type PendingChange, pendingBytes, readPending } from '../machine/pending.ts';
 import type { Ahead, Quiet } from './quiet.ts';
-import type { RunRequest } from './request.ts';
+import { type ChangeRequest, type FileRequest, settledOf } from './request.ts';
 
 /**
  * For `settled` of a request: what an automatic run may take as whole. Waits two seconds where the file is none of those
@@ -63,7 +63,7 @@ const noOrder: Order = { bytes: new Uint8Array(), source: 'stand-in', warnings: 
  */
 export async function chooseOrder(
   host: Host,
-  request: RunRequest,
+  request: FileRequest,
   tookBack: boolean,
   ahead: Ahead | undefined,
 ): Promise<Order> {
@@ -83,7 +83,8 @@ export async function chooseOrder(
     const pause = isRefused ? await pauseLeft(host, refusal) : 0;
     const refused = pause !== 0;
     if (isRefused) warnings.push({ message: refusalText(refusal, pause) });
-    const unsettled = !known && request.settled !== undefined && request.settled !== hashOf(bytes);
+    const settled = settledOf(request);
+    const unsettled = !known && settled !== undefined && settled !== hashOf(bytes);
     if (unsettled) warnings.push({ message: `${request.configPath} is being written: left for the next run` });
     if (refused || unsettled) return standIn(host, { ...noOrder, warnings });
   }
@@ -136,10 +137,12 @@ export async function chooseWaiting(host: Host, change: PendingChange): Promise<
 /** What a rollback goes to; undefined: the last good one, with the change that waits taken back. */
 export async function targetOf(
   host: Host,
-  { command, to }: RunRequest,
+  request: ChangeRequest,
   change: PendingChange | undefined,
 ): Promise<HistoryEntry | undefined> {
-  if (command !== 'rollback' || (to === undefined && change !== undefined)) return undefined;
+  if (request.command !== 'rollback') return undefined;
+  const { to } = request;
+  if (to === undefined && change !== undefined) return undefined;
   const entries = await readHistory(host);
   if (to !== undefined) {
     const entry = entries.find(({ number }) => number === to);

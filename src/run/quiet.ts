@@ -11,7 +11,7 @@ import { type Answers, askFirst, noting } from '../machine/known/early.ts';
 import { type Found, recall, remember } from '../machine/known/memory.ts';
 import type { FlowModel } from '../network/flows.ts';
 import type { Convergence } from './convergence.ts';
-import type { RunRequest } from './request.ts';
+import type { ChangeRequest, FileRequest } from './request.ts';
 
 /** What followed: `configWarnings`: what is wrong with the configuration, though it is valid. */
 type Follows = { configWarnings: Issue[]; convergence: Quiet };
@@ -32,10 +32,10 @@ export type Ahead = {
  * For the holder of the lock: what is asked before another run has ended is of no use. Without a memory, what every run asks first: the
  * answers are there when the configuration is read.
  */
-export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> {
+export async function askAhead(host: Host, request: FileRequest): Promise<Ahead> {
   const memory = await recall(host, askedBy(request), follows);
   const convergence = memory && (await quietFor(host, request, memory));
-  const early = request.early?.isGood() ? request.early : undefined;
+  const early = 'early' in request && request.early?.isGood() ? request.early : undefined;
   if (memory === undefined || convergence === undefined) {
     const answers: Answers = early?.answers ?? new Map();
     const answered = early?.answered ?? askFirst(noting(host, answers));
@@ -54,7 +54,7 @@ export async function askAhead(host: Host, request: RunRequest): Promise<Ahead> 
 /** Undefined where what somebody asks for is damaged. The model is read only where there are flows. */
 async function quietFor(
   host: Host,
-  { trigger }: RunRequest,
+  { trigger }: FileRequest,
   { follows: { convergence }, model: text }: Found<Follows>,
 ): Promise<Quiet | undefined> {
   if (isAutomatic(trigger) || (await hasNoFlows(host))) return convergence;
@@ -64,7 +64,7 @@ async function quietFor(
 
 export async function rememberQuiet(
   host: Host,
-  request: RunRequest,
+  request: ChangeRequest,
   {
     bytes,
     configWarnings,
@@ -124,7 +124,7 @@ function noSteps(value: unknown): [] {
   return [];
 }
 
-const askedBy = ({ command, configPath, renderer }: RunRequest): string =>
+const askedBy = ({ command, configPath, renderer }: ChangeRequest): string =>
   JSON.stringify([command, configPath, renderer]);
 
 const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');

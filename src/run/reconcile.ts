@@ -27,7 +27,15 @@ import type { Convergence } from './convergence.ts';
 import { chooseBack, chooseOrder, chooseWaiting, type Order, rememberInvalid, targetOf } from './order.ts';
 import { askAhead, cutQuietly } from './quiet.ts';
 import { addSteps, fail, GOES_ON, type Report } from './report.ts';
-import type { RunRequest } from './request.ts';
+import {
+  type BackRequest,
+  type ChangeRequest,
+  commandOf,
+  isBack,
+  type RunRequest,
+  settledOf,
+  withinOf,
+} from './request.ts';
 
 /**
  * Holds the lock already. Bugs are thrown, and what the command makes no sense for now (UsageError, NotNowError, LockedError), before
@@ -37,7 +45,7 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
   const started = monotonicMs();
   const report: Report = {
     id: shortName(),
-    command: request.command,
+    command: commandOf(request),
     trigger: request.trigger,
     time: new Date().toISOString(),
     result: 'failed',
@@ -57,8 +65,7 @@ export async function run(host: Host, request: RunRequest): Promise<Report> {
     const change = await changeUnderWay(host, request, report);
     if (request.command === 'confirm')
       await (await import('./waiting.ts')).confirm(host, change, request.asked, report);
-    else if (request.unconfirmed !== undefined && !(await isDue(host, change, request.unconfirmed)))
-      report.result = 'unchanged';
+    else if (request.command === 'lapse' && !(await isDue(host, change, request.run))) report.result = 'unchanged';
     else await bringAbout(host, request, change, report);
   } catch (error) {
     if (
@@ -91,22 +98,21 @@ async function changeUnderWay(host: Host, request: RunRequest, report: Report): 
 
 async function bringAbout(
   host: Host,
-  request: RunRequest,
+  request: ChangeRequest,
   change: PendingChange | undefined,
   report: Report,
 ): Promise<void> {
   const target = await targetOf(host, request, change);
   const waits = change !== undefined && !(await hasLapsed(host, change));
-  if (waits && request.command !== 'rollback' && !isAutomatic(request.trigger))
+  if (waits && !isBack(request) && !isAutomatic(request.trigger))
     throw new LockedError(
       `a change waits for its confirmation, ${Math.ceil(await secondsLeft(host, change))} s left: ` +
         'kylin-vr confirm keeps it, kylin-vr rollback takes it back',
     );
-  const ends = change !== undefined && (!waits || request.command === 'rollback');
+  const ends = change !== undefined && (!waits || isBack(request));
   const { goesOn, seen } = ends ? await (await import('./waiting.ts')).end(host, request, change, report) : GOES_ON;
   if (!goesOn) return;
-  if (request.command === 'rollback')
-    return obey(host, request, await chooseBack(host, target), ends, report, { seen });
+  if (isBack(request)) return obey(host, request, await chooseBack(host, target), ends, report, { seen });
   if (waits) return obey(host, request, await chooseWaiting(host, change), ends, report);
   // After a change was taken back, what it did would be asked for.
   const ahead = ends ? undefined : await askAhead(host, request);
@@ -119,7 +125,7 @@ async function bringAbout(
 
 async function obey(
   host: Host,
-  request: RunRequest,
+  request: ChangeRequest,
   order: Order,
   ends: boolean,
   report: Report,
@@ -128,11 +134,11 @@ async function obey(
   report.warnings = [...report.warnings, ...order.warnings];
   report.errors = [...report.errors, ...order.errors];
   if (order.errors.length > 0) report.exitStatus = EXIT.config;
-  if (order.errors.length > 0 && request.settled) await rememberInvalid(host, request.settled);
+  const settled = settledOf(request);
+  if (order.errors.length > 0 && settled) await rememberInvalid(host, settled);
   if (order.config !== undefined || order.quiet !== undefined) await carryOut(host, request, order, report, known);
   else if (ends && report.exitStatus === EXIT.ok) report.result = report.steps.length === 0 ? 'unchanged' : 'changed';
-  if (request.command === 'rollback' && request.unconfirmed === undefined && report.exitStatus === EXIT.ok)
-    await leaveFile(host, request, order, report);
+  if (request.command === 'rollback' && report.exitStatus === EXIT.ok) await leaveFile(host, request, order, report);
 }
 
 const isDue = async (host: Host, change: PendingChange | undefined, run: string): Promise<boolean> =>
@@ -149,23 +155,29 @@ const ENDS: Readonly<Record<Convergence['result'], string>> = {
 /** A change that was to be confirmed is not made when nobody is there to do so. */
 async function refuseFile(
   host: Host,
-  { confirmWithin }: RunRequest,
+  request: ChangeRequest,
   { bytes }: Order,
   error: Error,
   report: Report,
 ): Promise<void> {
   const [hash, why] = [hashOf(bytes), 'it could not be applied'];
-  if (confirmWithin !== undefined || !isOfTheMoment(error)) return refuse(host, { hash, why });
+  if (withinOf(request) !== undefined || !isOfTheMoment(error)) return refuse(host, { hash, why });
   const pause = await refuseForNow(host, hash, why);
   report.advice = `what failed may be of the moment: the timer tries it again in ${pause} s, and then with growing pauses`;
 }
 
-async function carryOut(host: Host, request: RunRequest, order: Order, report: Report, known?: Known): Promise<void> {
+async function carryOut(
+  host: Host,
+  request: ChangeRequest,
+  order: Order,
+  report: Report,
+  known?: Known,
+): Promise<void> {
   let change: PendingChange | undefined;
   let chains: readonly Chain[] | undefined;
   const begin = async (found: Checkpoint): Promise<void> => {
     chains = found.state.chains;
-    if (request.confirmWithin === undefined) return;
+    if (withinOf(request) === undefined) return;
     change = await (await import('./waiting.ts')).begun(host, request, order, report, found);
   };
   const convergence = await (order.quiet === undefined
@@ -184,7 +196,7 @@ async function carryOut(host: Host, request: RunRequest, order: Order, report: R
     }
     if (order.source === 'file') await refuseFile(host, request, order, error, report);
     if (!(error instanceof AgentError)) throw error;
-    const mend = request.command === 'rollback' ? 'run kylin-vr rollback again' : 'run kylin-vr reload';
+    const mend = isBack(request) ? 'run kylin-vr rollback again' : 'run kylin-vr reload';
     report.errors.push({ message: `${error.message}; ${ENDS[convergence.result]}; mend the cause and ${mend}` });
     report.exitStatus = EXIT.failed;
   } else if (change !== undefined) await (await import('./waiting.ts')).wait(host, change, convergence, report);
@@ -197,7 +209,7 @@ async function carryOut(host: Host, request: RunRequest, order: Order, report: R
       const message = `the network is as the configuration wants it, but that could not be kept: ${error.message}; then run kylin-vr reload`;
       throw new AgentError(message, EXIT.failed, { cause: error });
     }
-    if (request.confirmWithin !== undefined)
+    if (withinOf(request) !== undefined)
       report.advice = `${convergence.result === 'unchanged' ? 'the network is as it was' : 'this was the last good configuration before'}: there is nothing to confirm`;
   }
   sayLost(convergence, report);
@@ -211,7 +223,7 @@ function sayLost({ lost = [] }: { lost?: readonly string[] }, report: Report): v
 }
 
 /** The file is the host's: it stays, and automatic runs leave it alone until it changes. */
-async function leaveFile(host: Host, request: RunRequest, order: Order, report: Report): Promise<void> {
+async function leaveFile(host: Host, request: BackRequest, order: Order, report: Report): Promise<void> {
   const file = await readTrusted(host, request.configPath, 'look');
   if (!('bytes' in file)) return;
   if (sameBytes(file.bytes, order.bytes)) {

@@ -6,12 +6,12 @@ import type { Issue } from '../config/issue.ts';
 import type { Chain } from '../network/state.ts';
 import type { Step, StepKind } from '../network/step.ts';
 import type { Return } from './convergence.ts';
-import type { RunRequest } from './request.ts';
+import type { RunCommand } from './request.ts';
 
 /** What a run did: printed by --json, kept as the last run, logged. Survives JSON. */
 export type Report = {
   id: string;
-  command: RunRequest['command'];
+  command: RunCommand;
   trigger: Trigger;
   /** When it began, ISO 8601 UTC. */
   time: string;

@@ -18,7 +18,7 @@ import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
 import type { Convergence } from './convergence.ts';
 import type { Order } from './order.ts';
 import { addSteps, type End, fail, GOES_ON, type Report } from './report.ts';
-import type { RunRequest } from './request.ts';
+import { type ChangeRequest, withinOf } from './request.ts';
 import { chooseRenderer, scopeOf } from './survey.ts';
 
 export async function confirm(
@@ -46,9 +46,8 @@ export async function confirm(
 }
 
 /** Takes the change back. Gives whether to go on. */
-export async function end(host: Host, request: RunRequest, change: PendingChange, report: Report): Promise<End> {
-  const asked = request.command === 'rollback' && request.unconfirmed === undefined;
-  const why = await reasonOf(host, change, asked);
+export async function end(host: Host, request: ChangeRequest, change: PendingChange, report: Report): Promise<End> {
+  const why = await reasonOf(host, change, request.command === 'rollback');
   const renderer = await chooseRenderer(host, request.renderer);
   const back = await takeBack(host, change, renderer, scopeOf(request.command), why);
   await addSteps(report, back.steps, back.chains);
@@ -87,11 +86,12 @@ async function forget(host: Host, change: PendingChange, report: Report): Promis
 /** The change that will wait for its confirmation; undefined where none was asked for, or the last good one is repaired. */
 export async function begun(
   host: Host,
-  { confirmWithin }: RunRequest,
+  request: ChangeRequest,
   { bytes }: Order,
   { id, time, trigger }: Report,
   found: Checkpoint,
 ): Promise<PendingChange | undefined> {
+  const confirmWithin = withinOf(request);
   const lastGood = await readLastGood(host);
   if (confirmWithin === undefined || (lastGood !== undefined && sameBytes(lastGood, bytes))) return undefined;
   const { seconds } = confirmWithin;

@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { hashOf } from '../../src/base/hash.ts';
 import { PATHS } from '../../src/base/paths.ts';
-import type { RunRequest } from '../../src/run/request.ts';
 import { isQuick } from '../quick.ts';
+import type { Asked } from './asked.ts';
 import { failAt, killAt, type Place, placesOf } from './faults.ts';
 import type { Machine } from './machine.ts';
 import { addressesOf, differences, machineWith, messagesOf, networkOf, routerWith, runOn, within } from './router.ts';
@@ -18,7 +18,7 @@ const CONFIRMED = 'a change is confirmed';
 const MOVES = 'an EIP moves and a route goes';
 const FIRST = 'a machine becomes a router';
 
-type Scenario = { found: Machine; request: Partial<RunRequest> };
+type Scenario = { found: Machine; request: Asked };
 
 async function scenarios(): Promise<Record<string, Scenario>> {
   const become = machineWith();
@@ -44,7 +44,7 @@ async function scenarios(): Promise<Record<string, Scenario>> {
     [CONFIRMED]: { found: waiting, request: { command: 'confirm', asked: waiting.uptime } },
     'a change is taken back when its time is over': {
       found: lapsed,
-      request: { command: 'rollback', trigger: 'timer', unconfirmed: id },
+      request: { command: 'lapse', trigger: 'timer', run: id },
     },
   };
 }
@@ -139,7 +139,7 @@ const phaseOf = ({ files }: Machine): string | undefined =>
   /"phase":"(\w+)"/.exec(files.text(PATHS.pending) ?? '')?.[1];
 
 /** Settings of one NIC after another are alike: once is enough. */
-async function toTry(machine: Machine, request: Partial<RunRequest>, scenario: string): Promise<Place[]> {
+async function toTry(machine: Machine, request: Asked, scenario: string): Promise<Place[]> {
   const isAlike = ({ what }: Place) => /^setSysctl .*\/conf\/(default|eth\d)\//.test(what);
   const places = (await placesOf(machine, request)).filter((place) => scenario === FIRST || !isAlike(place));
   return places.filter((_, index) => index % EACH === 0);
@@ -151,8 +151,8 @@ const EACH = isQuick ? 4 : 1;
 /** Settings of conntrack are there only since it was needed. */
 const isOurs = (line: string): boolean => !line.includes('net/netfilter/');
 
-const TIMER: Partial<RunRequest> = { trigger: 'timer', settled: 'unsettled' };
+const TIMER: Asked = { trigger: 'timer', settled: 'unsettled' };
 
 /** It waits for its confirmation, or has it: nobody can ask for it again. */
-const isDecided = (machine: Machine, { command }: Partial<RunRequest>): boolean =>
+const isDecided = (machine: Machine, { command }: Asked): boolean =>
   command === 'confirm' || phaseOf(machine) === 'waiting';

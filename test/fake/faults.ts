@@ -4,11 +4,10 @@ import { CommandError, HostError } from '../../src/base/errors.ts';
 import type { RunOptions } from '../../src/machine/host.ts';
 import { run } from '../../src/run/reconcile.ts';
 import type { Report } from '../../src/run/report.ts';
-import type { RunRequest } from '../../src/run/request.ts';
+import { type Asked, requestOf } from './asked.ts';
 import { errno } from './files.ts';
 import type { Call, Machine } from './machine.ts';
 import { Killed, Refused } from './refused.ts';
-import { requestOf } from './router.ts';
 
 /** Where a run can be hit: a call that runs or changes something, by number, or a line of `ip -batch`. */
 export type Place = { call: number; what: string } | { line: number; what: string };
@@ -17,7 +16,7 @@ const mayFail = ({ method, changes }: Call): boolean =>
   method !== 'launch' && (changes || method === 'run' || method === 'stream');
 
 /** Those of a run without a fault. */
-export async function placesOf(machine: Machine, request: Partial<RunRequest>): Promise<Place[]> {
+export async function placesOf(machine: Machine, request: Asked): Promise<Place[]> {
   const calls: Place[] = [];
   const lines: Place[] = [];
   machine.before = (call) => {
@@ -54,7 +53,7 @@ function failureOf({ method, args, what }: Call): Error {
 }
 
 /** The run, or `killed` where it did not come to its end: it is killed before what is done at that place. */
-export async function killAt(machine: Machine, request: Partial<RunRequest>, place: Place): Promise<Report | 'killed'> {
+export async function killAt(machine: Machine, request: Asked, place: Place): Promise<Report | 'killed'> {
   let [calls, lines] = [0, 0];
   machine.before = (call) => {
     if (mayFail(call) && 'call' in place && calls++ === place.call) throw new Killed();

@@ -1,26 +1,21 @@
 // A router on the machine in memory: runs on it, and its network as text that a network engineer can read.
 
 import assert from 'node:assert/strict';
-import { PATHS } from '../../src/base/paths.ts';
 import { run } from '../../src/run/reconcile.ts';
 import type { Report } from '../../src/run/report.ts';
-import type { RunRequest } from '../../src/run/request.ts';
+import type { ReloadRequest } from '../../src/run/request.ts';
+import { type Asked, requestOf } from './asked.ts';
 import { Machine } from './machine.ts';
 import { ROUTER, yaml } from './scenes.ts';
 
 /** A run from its first question to its report. No question may be one that the machine does not know. */
-export async function runOn(machine: Machine, request: Partial<RunRequest> = {}): Promise<Report> {
+export async function runOn(machine: Machine, request: Asked = {}): Promise<Report> {
   const report = await run(machine.host(), requestOf(request));
   assert.deepEqual(machine.notKnown, []);
   return report;
 }
 
-export const requestOf = (request: Partial<RunRequest> = {}): RunRequest => ({
-  ...{ command: 'reload', trigger: 'operator', configPath: PATHS.config },
-  ...request,
-});
-
-export const within = (seconds: number): Pick<RunRequest, 'confirmWithin'> => ({
+export const within = (seconds: number): Pick<ReloadRequest, 'confirmWithin'> => ({
   confirmWithin: { seconds, takeBack: (run) => ['/usr/bin/kylin-vr', 'rollback', '--unconfirmed', run] },
 });
 

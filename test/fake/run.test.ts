@@ -182,7 +182,7 @@ describe('a change that waits for its confirmation', () => {
     const before = networkOf(machine);
     machine.configure(MOVED);
     const { id } = await runOn(machine, within(60));
-    const takeBack = { command: 'rollback', trigger: 'timer', unconfirmed: id } as const;
+    const takeBack = { command: 'lapse', trigger: 'timer', run: id } as const;
     machine.uptime += 59;
     assert.equal((await runOn(machine, takeBack)).result, 'unchanged');
     assert.deepEqual(addressesOf(machine, 'eth0'), MOVED_EIPS);

@@ -6,10 +6,10 @@ import { parseAnswers } from '../../src/dialects/ctnetlink.ts';
 import type { Host } from '../../src/machine/host.ts';
 import { readMachine } from '../../src/machine/observe.ts';
 import { run } from '../../src/run/reconcile.ts';
-import type { RunRequest } from '../../src/run/request.ts';
 import { readStatus } from '../../src/run/status.ts';
+import { type Asked, requestOf } from './asked.ts';
 
-/** `folder`, `file`: of somebody's. `refused`: the status that the command ends with. `wait`: seconds. */
+/** `folder`, `file`: of somebody's. `refused`: the status that the command ends with. `wait`, `reloadWithin`: seconds. */
 export type Stage =
   | { config: string }
   | { folder: string }
@@ -17,7 +17,8 @@ export type Stage =
   | { command: string; input?: string; refused?: number }
   | { wait: number }
   | { status: true }
-  | { run: Partial<Omit<RunRequest, 'confirmWithin'>> & { confirmWithin?: number } };
+  | { run: Asked }
+  | { reloadWithin: number };
 
 /** Of a run: how it ended, what it asked and was answered, and the machine as it is then. */
 export type Seen = {
@@ -43,7 +44,8 @@ export async function play(
     else if ('wait' in stage) await wait(stage.wait);
     else if ('command' in stage) await give(host, stage);
     else if ('status' in stage) seen.push(await statusOf(host));
-    else seen.push(await seenOf(host, stage.run));
+    else if ('run' in stage) seen.push(await seenOf(host, stage.run));
+    else seen.push(await seenOf(host, { confirmWithin: { seconds: stage.reloadWithin, takeBack: () => ['true'] } }));
   }
   return seen;
 }
@@ -54,15 +56,9 @@ async function give(host: Host, { command, input, refused = 0 }: Extract<Stage, 
   if (status !== refused) throw new Error(`${command} ended with ${status}, not with ${refused}: ${input}`);
 }
 
-async function seenOf(host: Host, { confirmWithin, ...asked }: Extract<Stage, { run: object }>['run']): Promise<Seen> {
+async function seenOf(host: Host, asked: Asked): Promise<Seen> {
   const answers: Seen['answers'] = {};
-  const report = await run(noting(host, answers), {
-    ...{ command: 'reload', trigger: 'operator', configPath: PATHS.config },
-    ...asked,
-    ...(confirmWithin !== undefined && {
-      confirmWithin: { seconds: confirmWithin, takeBack: () => ['true'] },
-    }),
-  });
+  const report = await run(noting(host, answers), requestOf(asked));
   const without = (text: string) => text.replaceAll(/[0-9a-f]{8}(?=\))|\d{4}-\d\d-\d\dT[\d:.]+Z/g, '…');
   return {
     result: report.result,

@@ -259,14 +259,14 @@ export const SCENES: Readonly<Record<string, readonly Stage[]>> = {
   'a change that is confirmed': [
     ...router,
     { config: yaml({ ...ROUTER, eips: { '203.0.113.51': '10.10.1.12' } }) },
-    { run: { confirmWithin: 60 } },
+    { reloadWithin: 60 },
     { run: { command: 'confirm' } },
     RELOAD,
   ],
   'a change that lapses': [
     ...router,
     { config: yaml({ ...ROUTER, eips: { '203.0.113.51': '10.10.1.12' }, routes: [] }) },
-    { run: { confirmWithin: 1 } },
+    { reloadWithin: 1 },
     { wait: 1.2 },
     { run: { trigger: 'timer', settled: 'unsettled' } },
     RELOAD,
