@@ -3,11 +3,11 @@
 import { AgentError, EXIT } from '../base/errors.ts';
 import { contains, ipv4, networkOf } from '../base/ipv4.ts';
 import { type Config, uplinkOf } from '../config/config.ts';
+import type { Guarding } from '../engines/iptables/guard.ts';
+import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from '../engines/iptables/ports.ts';
+import { filterRules } from '../engines/iptables/rules.ts';
 import { elasticAddresses } from '../network/elastic.ts';
-import type { Guarding } from '../network/guard.ts';
-import { filterRules } from '../network/nat.ts';
 import { type BoundNic, ipLinkOf, type NicBinding } from '../network/nics.ts';
-import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from '../network/ports.ts';
 import type { ProfileKeys } from '../network/profile-keys.ts';
 import { profileUuid, type Renderer } from '../network/renderer.ts';
 import {

@@ -1,8 +1,8 @@
 // Addresses that go, and routes as they are to be and as they are → what goes early and late, what comes, and what is announced. Pure.
 
 import { hostPart } from '../base/ipv4.ts';
+import { gateDevices } from '../engines/iptables/hold.ts';
 import { bySomeOther, type Foreign } from '../network/foreign.ts';
-import { gateDevices } from '../network/hold.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Observation } from '../network/observation.ts';
 import {

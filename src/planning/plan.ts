@@ -1,7 +1,8 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
 import { canGo } from '../dialects/nft.ts';
-import { asLate, holdBack } from '../network/hold.ts';
+import { asLate, holdBack } from '../engines/iptables/hold.ts';
+import { keepGuards, planChains, planJumps } from '../engines/iptables/plan-rules.ts';
 import { neighbourMoves } from '../network/neighbour-moves.ts';
 import { asksForAddress, nexthopMoves } from '../network/nexthop-moves.ts';
 import type { Claim, Observation } from '../network/observation.ts';
@@ -30,7 +31,6 @@ import {
   waitsFor,
 } from './plan-managed.ts';
 import { hasPlace, planPorts } from './plan-ports.ts';
-import { keepGuards, planChains, planJumps } from './plan-rules.ts';
 
 /**
  * The order never cuts what stays:

@@ -15,6 +15,7 @@ import { parseNatRules } from '../dialects/iptables.ts';
 import { keyfileRenderer } from '../dialects/keyfile.ts';
 import { heldByMaps } from '../dialects/nft.ts';
 import { MANAGER_FOLDER, UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
+import { isShiftedRange } from '../engines/iptables/ports.ts';
 import { hearingOf } from '../machine/hearing.ts';
 import type { Host } from '../machine/host.ts';
 import { keptKeys } from '../machine/kept-keys.ts';
@@ -59,7 +60,6 @@ import {
 } from '../network/nics.ts';
 import { movedKey, type Observation, type ObservedAddress } from '../network/observation.ts';
 import { forwardObstacles } from '../network/obstacles.ts';
-import { isShiftedRange } from '../network/ports.ts';
 import type { ProfileKeys } from '../network/profile-keys.ts';
 import { noRenderer, type Renderer } from '../network/renderer.ts';
 import {

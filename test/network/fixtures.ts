@@ -2,7 +2,7 @@
 // subnets A and B, eth3 is a second uplink where a test gives it a gateway. Documentation addresses only.
 
 import { type Config, type Forward, type Nic, uplinkOf } from '../../src/config/config.ts';
-import type { Guarding } from '../../src/network/guard.ts';
+import type { Guarding } from '../../src/engines/iptables/guard.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
 import type { ProfileKeys } from '../../src/network/profile-keys.ts';
 import { noRenderer, type Renderer } from '../../src/network/renderer.ts';

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Config } from '../../src/config/config.ts';
-import { coursesBy, rulesByChain } from '../../src/dialects/course.ts';
-import { brokenBy } from '../../src/network/mapped.ts';
+import { coursesBy, rulesByChain } from '../../src/engines/iptables/course.ts';
+import { brokenBy } from '../../src/engines/iptables/mapped.ts';
+import { portsChainName } from '../../src/engines/iptables/ports.ts';
 import { bindNics } from '../../src/network/nics.ts';
-import { portsChainName } from '../../src/network/ports.ts';
 import type { Chain, NetworkState } from '../../src/network/state.ts';
 import { LONG } from '../quick.ts';
 import { config, desired, forward, LINKS, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';

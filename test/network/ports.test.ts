@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Forward, Protocol } from '../../src/config/config.ts';
-import { isShiftedRange, portChains, portsChainName, singlePorts } from '../../src/network/ports.ts';
+import { isShiftedRange, portChains, portsChainName, singlePorts } from '../../src/engines/iptables/ports.ts';
 import { runs } from '../quick.ts';
 import { forward } from './fixtures.ts';
 import { destinationOf } from './packet-trace.ts';

@@ -1,9 +1,9 @@
 // Chains and jumps as they are to be, and as they are → the steps between, which never leave what stays without its rules. Pure.
 
-import { halfOf } from '../dialects/iptables.ts';
-import type { Observation } from '../network/observation.ts';
-import { type Chain, chainKey, compare, isOurJump, type Jump, jumpKey, sameList } from '../network/state.ts';
-import { canShrink, chainRemoval, type LateStep, type Step, type StepOf } from '../network/step.ts';
+import { halfOf } from '../../dialects/iptables.ts';
+import type { Observation } from '../../network/observation.ts';
+import { type Chain, chainKey, compare, isOurJump, type Jump, jumpKey, sameList } from '../../network/state.ts';
+import { canShrink, chainRemoval, type LateStep, type Step, type StepOf } from '../../network/step.ts';
 
 /**
  * NetworkManager adds and removes addresses in one go, so the rules that keep the router itself from answering on an EIP

@@ -1,10 +1,9 @@
 // Rules that change, and what leaves → which of them wait. What leaves takes a while: addresses go after the rules, and entries of conntrack
 // lead where they led until they are cut. What guards an uplink meanwhile, or gives a source, stays as long. Pure.
 
-import { contains, type Network, overlap, parseCidr } from '../base/ipv4.ts';
-import { WIDEST } from '../config/inside.ts';
-import { LEAVING, NOWHERE, UNTRANSLATED, UPLINK } from './guard.ts';
-import type { Observation } from './observation.ts';
+import { contains, type Network, overlap, parseCidr } from '../../base/ipv4.ts';
+import { WIDEST } from '../../config/inside.ts';
+import type { Observation } from '../../network/observation.ts';
 import {
   addressKey,
   CHAIN_PREFIX,
@@ -15,8 +14,9 @@ import {
   leadsTo,
   type NetworkState,
   sameList,
-} from './state.ts';
-import type { LateStep, Step, StepOf } from './step.ts';
+} from '../../network/state.ts';
+import type { LateStep, Step, StepOf } from '../../network/step.ts';
+import { LEAVING, NOWHERE, UNTRANSLATED, UPLINK } from './guard.ts';
 
 /**
  * `now`: with what stays for a while. `late`: without it; for when all else is done, and flows are cut.

@@ -11,16 +11,16 @@
 // DNAT is not limited to the uplink: VMs reach EIPs too. Which packets get a new source is decided by their source
 // address, since POSTROUTING knows no input device: packets from outside match nothing and keep theirs.
 
-import { coverOf, formatNetwork, ipv4, networkOf, withinAny } from '../base/ipv4.ts';
-import type { Config } from '../config/config.ts';
-import { insideNetworks } from '../config/inside.ts';
+import { coverOf, formatNetwork, ipv4, networkOf, withinAny } from '../../base/ipv4.ts';
+import type { Config } from '../../config/config.ts';
+import { insideNetworks } from '../../config/inside.ts';
+import { elasticAddresses } from '../../network/elastic.ts';
+import type { BoundNic } from '../../network/nics.ts';
+import { CHAIN_PREFIX, type Chain, type FilterRules } from '../../network/state.ts';
+import { type SourceRule, type Translation, translationOf, type Ways } from '../../network/translation.ts';
 import { dispatchChains, LAST_LEVEL, type Leaf } from './dispatch.ts';
-import { elasticAddresses } from './elastic.ts';
 import { type Guarding, guardRules } from './guard.ts';
-import type { BoundNic } from './nics.ts';
 import { portChains, portsChainName } from './ports.ts';
-import { CHAIN_PREFIX, type Chain, type FilterRules } from './state.ts';
-import { type SourceRule, type Translation, translationOf, type Ways } from './translation.ts';
 
 const DNAT = `${CHAIN_PREFIX}DNAT`;
 const POSTROUTING = `${CHAIN_PREFIX}POSTROUTING`;

@@ -10,13 +10,22 @@
 // In mangle: before whatever others let through in filter. POSTROUTING, because what the router itself sends to an EIP is led inside by
 // nat OUTPUT, and filter OUTPUT is still told the device that it would have left by before; NAT of sources comes after it.
 
-import { contains, coverOf, formatNetwork, ipv4, type Network, networkOf, parseCidr, withinAny } from '../base/ipv4.ts';
-import type { Config, Nic } from '../config/config.ts';
-import { insideNetworks, outward } from '../config/inside.ts';
-import type { Exemptions } from './foreign-nat.ts';
-import type { BoundNic } from './nics.ts';
-import { CHAIN_PREFIX, type Chain, type FilterRules } from './state.ts';
-import { sourceRuleFor, type Translation } from './translation.ts';
+import {
+  contains,
+  coverOf,
+  formatNetwork,
+  ipv4,
+  type Network,
+  networkOf,
+  parseCidr,
+  withinAny,
+} from '../../base/ipv4.ts';
+import type { Config, Nic } from '../../config/config.ts';
+import { insideNetworks, outward } from '../../config/inside.ts';
+import type { Exemptions } from '../../network/foreign-nat.ts';
+import type { BoundNic } from '../../network/nics.ts';
+import { CHAIN_PREFIX, type Chain, type FilterRules } from '../../network/state.ts';
+import { sourceRuleFor, type Translation } from '../../network/translation.ts';
 
 const GUARD = `${CHAIN_PREFIX}GUARD`;
 const BOUNCE = `${CHAIN_PREFIX}BOUNCE`;

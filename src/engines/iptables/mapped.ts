@@ -1,14 +1,14 @@
 // Config, NICs → the packets that show whether an EIP or a forward is mapped, hook by hook. What the desired rules say to one and those
 // that are there do not keeps it from working. Pure.
 
-import { contains, ipv4, lastOf, type Network } from '../base/ipv4.ts';
-import type { Config, Eip, Forward } from '../config/config.ts';
-import { insideNetworks } from '../config/inside.ts';
-import type { Courses, Passing } from './course.ts';
-import { waysInside } from './explain.ts';
-import { type BoundNic, ipLinkOf } from './nics.ts';
+import { contains, ipv4, lastOf, type Network } from '../../base/ipv4.ts';
+import type { Config, Eip, Forward } from '../../config/config.ts';
+import { insideNetworks } from '../../config/inside.ts';
+import type { Courses, Passing } from '../../network/course.ts';
+import { waysInside } from '../../network/explain.ts';
+import { type BoundNic, ipLinkOf } from '../../network/nics.ts';
+import type { TableName } from '../../network/state.ts';
 import { MOST_SINGLE_PORTS } from './ports.ts';
-import type { TableName } from './state.ts';
 
 type Probe = { table: TableName; hook: string; passing: Passing };
 

@@ -3,9 +3,9 @@
 // A few forwards are a list. Many are told apart by blocks of ports (4,096, then 256, then 16), for the same reason as
 // addresses are: see dispatch.ts.
 
-import { ipv4 } from '../base/ipv4.ts';
-import type { Forward, Protocol } from '../config/config.ts';
-import { CHAIN_PREFIX, type Chain } from './state.ts';
+import { ipv4 } from '../../base/ipv4.ts';
+import type { Forward, Protocol } from '../../config/config.ts';
+import { CHAIN_PREFIX, type Chain } from '../../network/state.ts';
 
 /** More forwards than this in one chain are told apart by blocks of ports. */
 const FLAT_FORWARDS = 16;

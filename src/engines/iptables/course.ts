@@ -1,9 +1,9 @@
 // Chains of ours, as they are or are to be → what they say to a packet, by which rule. Rules of others are not walked: what they
 // do is network/obstacles.ts's matter. Pure.
 
-import { contains, type Network, parseCidr } from '../base/ipv4.ts';
-import type { CourseEnd, Courses, Passing } from '../network/course.ts';
-import { isOurJump, type TableName } from '../network/state.ts';
+import { contains, type Network, parseCidr } from '../../base/ipv4.ts';
+import type { CourseEnd, Courses, Passing } from '../../network/course.ts';
+import { isOurJump, type TableName } from '../../network/state.ts';
 
 /** Rules by `table CHAIN`, those of built-in chains as well, as iptables-save prints them, without `-A CHAIN`. */
 export type RulesByChain = ReadonlyMap<string, readonly SavedRule[]>;
