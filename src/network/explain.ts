@@ -1,4 +1,4 @@
-// Config, packet → what happens to the first packet of such a connection, in words. Says in prose what nat.ts says in rules;
+// Config, packet → what happens to the first packet of such a connection, in words. Says in prose what filter.ts says in types;
 // foreign rules are not in the file, and so not in here. Pure.
 
 import { contains, formatNetwork, ipv4, type Network, networkOf, parseCidr } from '../base/ipv4.ts';

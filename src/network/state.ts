@@ -1,3 +1,4 @@
+import type { Filter } from './filter.ts';
 import type { Foreign } from './foreign.ts';
 // The network state: one shape for what the configuration wants (desired) and for what the machine has (observed).
 // Each thing has one key; every comparison goes through it.
@@ -59,8 +60,8 @@ export type Jump = {
   place: 'first' | 'last' | 'anywhere';
 };
 
-/** What the packet filter is to have, or a part of it. */
-export type FilterRules = { chains: Chain[]; jumps: Jump[] };
+/** What an engine makes of what the packet filter is to do, in its own words. Survives JSON. */
+export type FilterParts = Pick<NetworkState, 'chains' | 'jumps'>;
 
 /** A file that is ours, whole. `mode` in the low nine bits; `device` where it is a part of that NIC's profile. */
 export type File = { path: string; content: string; mode: number; device?: string };
@@ -69,6 +70,8 @@ export type File = { path: string; content: string; mode: number; device?: strin
 export type Profile = { device: string; uuid: string };
 
 export type NetworkState = {
+  /** Desired by a configuration: what the chains and jumps are to do. What a machine has an engine reads. */
+  filter?: Filter | undefined;
   sysctls: readonly Sysctl[];
   links: readonly Link[];
   bridges: readonly Bridge[];

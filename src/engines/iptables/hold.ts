@@ -15,7 +15,7 @@ import {
   type NetworkState,
   sameList,
 } from '../../network/state.ts';
-import type { LateStep, Step, StepOf } from '../../network/step.ts';
+import { asLate, type LateStep, type Step, type StepOf } from '../../network/step.ts';
 import { LEAVING, NOWHERE, UNTRANSLATED, UPLINK } from './guard.ts';
 
 /**
@@ -101,8 +101,6 @@ function withGuard(
 const isMore = (wanted: readonly string[], found: readonly string[]): boolean =>
   wanted.some((rule) => rule.endsWith(' DROP') && !found.includes(rule)) ||
   found.some((rule) => rule.endsWith(' RETURN') && !wanted.includes(rule));
-
-export const asLate = (step: LateStep): LateStep => ({ ...step, late: true });
 
 const isRemoval = (step: Step): step is StepOf<'remove-chain' | 'remove-jump'> =>
   step.kind === 'remove-chain' || step.kind === 'remove-jump';
