@@ -2,7 +2,8 @@
 // do is network/obstacles.ts's matter. Pure.
 
 import { contains, type Network, parseCidr } from '../../base/ipv4.ts';
-import { type FilterParts, isOurJump, type TableName } from '../../network/state.ts';
+import { isOurJump } from '../../dialects/our-rules.ts';
+import type { FilterParts, TableName } from '../../network/state.ts';
 
 /** A packet in one hook. */
 export type Passing = {

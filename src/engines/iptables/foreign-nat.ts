@@ -1,8 +1,9 @@
 // NAT rules that are not ours: whether one of them may have decided over a flow. Where that cannot be told, it may. Pure.
 
 import { contains, parseCidr } from '../../base/ipv4.ts';
+import { isOurJump, leadsTo, NFT_VERDICT } from '../../dialects/our-rules.ts';
 import type { FirstPacket, ForeignNat, NatRules } from '../../network/flows.ts';
-import { CHAIN_PREFIX, isOurJump, leadsTo, NFT_VERDICT } from '../../network/state.ts';
+import { CHAIN_PREFIX } from '../../network/state.ts';
 import type { Answer } from '../../network/walk.ts';
 import type { Exemptions } from '../engine.ts';
 

@@ -3,6 +3,7 @@
 
 import { contains, type Network, overlap, parseCidr } from '../../base/ipv4.ts';
 import { WIDEST } from '../../config/inside.ts';
+import { leadsTo } from '../../dialects/our-rules.ts';
 import type { Observation } from '../../network/observation.ts';
 import {
   addressKey,
@@ -11,7 +12,6 @@ import {
   chainKey,
   isOurRoute,
   jumpKey,
-  leadsTo,
   type NetworkState,
   sameList,
 } from '../../network/state.ts';

@@ -2,17 +2,9 @@
 
 import { halfOf } from '../../dialects/iptables.ts';
 import { canGo } from '../../dialects/nft.ts';
+import { isOurJump } from '../../dialects/our-rules.ts';
 import type { Observation } from '../../network/observation.ts';
-import {
-  type Chain,
-  chainKey,
-  compare,
-  isOurJump,
-  type Jump,
-  jumpKey,
-  type NetworkState,
-  sameList,
-} from '../../network/state.ts';
+import { type Chain, chainKey, compare, type Jump, jumpKey, type NetworkState, sameList } from '../../network/state.ts';
 import { asLate, canShrink, chainRemoval, type LateStep, type Step, type StepOf } from '../../network/step.ts';
 import type { FilterPlan, How } from '../engine.ts';
 import { holdBack } from './hold.ts';
