@@ -104,6 +104,12 @@ function print(
       state,
     ]),
   );
+  // Where all is well they are a line each for nothing.
+  const told = report.sources.filter(({ state, counters }) => state === 'error' || counters !== undefined);
+  table(
+    'Sources',
+    told.map(({ source, to, counters, state }) => [source, '→', leavingBy(to), ...counted(counters), state]),
+  );
   lines.push(...foreignLines(report.foreign));
   for (const { of, count: flows } of report.staleFlows ?? [])
     lines.push(
@@ -186,6 +192,9 @@ function pendingText({ secondsLeft, deadline, time, run, phase }: NonNullable<St
   if (phase !== 'waiting' || secondsLeft === 0) return `${of} is being taken back`;
   return `${of} is taken back in ${secondsLeft} s (${deadline}): kylin-vr confirm keeps it`;
 }
+
+const leavingBy = (to: string): string =>
+  to === 'none' ? 'as it is' : to === 'uplink' || to === 'masquerade' ? "the uplink's own address" : to;
 
 const ports = (from: number, to: number): string => (from === to ? `${from}` : `${from}-${to}`);
 
