@@ -77,7 +77,7 @@ const PACKS: Readonly<Record<string, readonly string[]>> = {
   host: ['src/machine/linux-host.ts', 'src/machine/known/early.ts'],
   run: ['src/commands/reload.ts'],
   configuration: ['src/config/load.ts'],
-  change: ['src/run/bring-in-line.ts', 'src/network/spoken.ts'],
+  change: ['src/run/bring-in-line.ts', 'src/engines/spoken.ts'],
   flows: ['src/run/stale.ts'],
 };
 

@@ -117,7 +117,7 @@ export function createProgram(context: Context, end: (status: ExitStatus) => voi
   program
     .command('status')
     .description('desired against observed, per NIC, EIP and forward; the last run, and the time left to confirm')
-    .option('--counters', 'also the connections of each EIP and forward', false)
+    .option('--counters', 'also the connections of each EIP, forward and source', false)
     .option('--watch [seconds]', 'again and again, every 2 seconds or so many', watchSeconds)
     .addOption(
       new Option('--format <name>', 'for people, or for node_exporter').choices(['text', 'prometheus']).default('text'),

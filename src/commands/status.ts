@@ -6,9 +6,9 @@ import { EXIT, type ExitStatus, UsageError } from '../base/errors.ts';
 import { joined, own, type Shown, shown, shownLines, visible } from '../base/visible.ts';
 import { NO_NICS } from '../config/config.ts';
 import { firstOf } from '../config/issue.ts';
+import { spoken } from '../engines/spoken.ts';
 import { keysText } from '../network/profile-keys.ts';
 import type { State } from '../network/reach.ts';
-import { spoken } from '../network/spoken.ts';
 import { prometheusText } from '../run/prometheus.ts';
 import { type Counters, readStatus, type Status } from '../run/status.ts';
 import { type Context, type GlobalOptions, issueText, needRoot, painter, paintStep, printJson } from './context.ts';
@@ -104,6 +104,12 @@ function print(
       state,
     ]),
   );
+  // Where all is well they are a line each for nothing.
+  const told = report.sources.filter(({ state, counters }) => state === 'error' || counters !== undefined);
+  table(
+    'Sources',
+    told.map(({ source, to, counters, state }) => [source, '→', leavingBy(to), ...counted(counters), state]),
+  );
   lines.push(...foreignLines(report.foreign));
   for (const { of, count: flows } of report.staleFlows ?? [])
     lines.push(
@@ -186,6 +192,9 @@ function pendingText({ secondsLeft, deadline, time, run, phase }: NonNullable<St
   if (phase !== 'waiting' || secondsLeft === 0) return `${of} is being taken back`;
   return `${of} is taken back in ${secondsLeft} s (${deadline}): kylin-vr confirm keeps it`;
 }
+
+const leavingBy = (to: string): string =>
+  to === 'none' ? 'as it is' : to === 'uplink' || to === 'masquerade' ? "the uplink's own address" : to;
 
 const ports = (from: number, to: number): string => (from === to ? `${from}` : `${from}-${to}`);
 

@@ -3,18 +3,10 @@
 import { UnsupportedError } from '../base/errors.ts';
 import type { StepBy } from '../network/kinds.ts';
 import type { Hook, Stray } from '../network/observation.ts';
-import {
-  CHAIN_PREFIX,
-  type Chain,
-  chainKey,
-  isOurJump,
-  leadsTo,
-  NFT_VERDICT,
-  ONLY_NFT,
-  type TableName,
-} from '../network/state.ts';
+import { CHAIN_PREFIX, type Chain, chainKey, type TableName } from '../network/state.ts';
 import { chainRemoval } from '../network/step.ts';
 import type { Lookup } from './nft.ts';
+import { isOurJump, leadsTo, NFT_VERDICT, ONLY_NFT } from './our-rules.ts';
 
 export type SavedRules = {
   /** Chains whose name starts with our prefix, with their rules as saved. */

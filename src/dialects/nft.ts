@@ -57,7 +57,7 @@ export function parseNftTable(table: TableName, json: string, words: string): Un
 
 const BUILT_IN: readonly string[] = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
 
-/** Only what jumps of ours ask: see nat.ts. One that asks for more is somebody's, and stays. */
+/** Only what jumps of ours ask (engines/iptables/rules.ts). One that asks for more is somebody's, and stays. */
 const isWordedAsOurs = ({ expr = [] }: Rule): boolean => {
   const words = expr.map((statement) => JSON.stringify(statement));
   return (

@@ -15,13 +15,14 @@ import {
   withLookups,
 } from '../dialects/iptables.ts';
 import { handlesIn, parseLookups, parseNftTable } from '../dialects/nft.ts';
+import { jumpsIn } from '../dialects/our-rules.ts';
 import { UNMANAGED_PATH, unmanagedIn } from '../dialects/unmanaged.ts';
 import { carriedOut, mayHavePorts, type OpenVSwitch, ovsBridges, withoutGiven } from '../network/bridges.ts';
 import type { Foreign } from '../network/foreign.ts';
 import { keptAmong } from '../network/kept.ts';
 import type { BoundNic, ObservedLink } from '../network/nics.ts';
 import type { Observation, ObservedAddress, ObservedSubnetRoute, Stray, Unreadable } from '../network/observation.ts';
-import { cutOff, isMoving, jumpsIn, observeBridges, portRoutes, ruledBy, underOurRule } from '../network/observed.ts';
+import { cutOff, isMoving, observeBridges, portRoutes, ruledBy, underOurRule } from '../network/observed.ts';
 import type { Renderer } from '../network/renderer.ts';
 import {
   addressKey,

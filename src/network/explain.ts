@@ -1,11 +1,11 @@
-// Config, packet → what happens to the first packet of such a connection, in words. Says in prose what nat.ts says in rules;
+// Config, packet → what happens to the first packet of such a connection, in words. Says in prose what filter.ts says in types;
 // foreign rules are not in the file, and so not in here. Pure.
 
 import { contains, formatNetwork, ipv4, type Network, networkOf, parseCidr } from '../base/ipv4.ts';
 import { type Config, type Nic, uplinkOf } from '../config/config.ts';
-import { insideNetworks } from '../config/inside.ts';
-import { elasticAddresses } from './elastic.ts';
-import { sourceRuleFor, sourceRules } from './translation.ts';
+import type { Filter } from './filter.ts';
+import { sourceRuleFor } from './translation.ts';
+import { filterOf } from './wanted-filter.ts';
 
 /** `port` for tcp and udp. */
 export type Packet = { from: string; to: string; protocol: 'tcp' | 'udp' | 'icmp'; port?: number };
@@ -42,8 +42,8 @@ export type WayInside = { network: Network; place: Extract<Place, { kind: 'link'
 
 export function explain(config: Config, packet: Packet, nameOf: (nic: Nic) => string): Explanation {
   const { from, to, port } = packet;
-  const uplink = uplinkOf(config);
-  const sender = locate(config, from);
+  const filter = filterWhole(config);
+  const sender = locate(config, filter, from);
   const lines: string[] = [];
   const enters = 'nic' in sender && sender.kind !== 'router' ? sender.nic : undefined;
   const end = (fate: Explanation['fate'], rest: Partial<Explanation> = {}): Explanation => ({
@@ -58,10 +58,10 @@ export function explain(config: Config, packet: Packet, nameOf: (nic: Nic) => st
 
   lines.push(whereFrom(from, sender, nameOf));
   if (sender.kind === 'nowhere') return end('no-route');
-  const translated = uplink === undefined ? undefined : destinationNat(config, packet);
+  const translated = destinationNat(filter, packet);
   if (translated !== undefined) lines.push(translated.line);
   const target = translated?.to ?? to;
-  const there = locate(config, target);
+  const there = locate(config, filter, target);
 
   if (translated === undefined) {
     if (there.kind === 'router') {
@@ -70,7 +70,7 @@ export function explain(config: Config, packet: Packet, nameOf: (nic: Nic) => st
       );
       return end('router');
     }
-    if (there.kind === 'elastic') return end(...closed(config, packet, lines));
+    if (there.kind === 'elastic') return end(...closed(filter, packet, lines));
     if (there.kind === 'link' && enters !== undefined && sender.kind === 'link' && enters.mac === there.nic.mac) {
       lines.push(`${to} is in the same network: the packet goes there directly and does not come to the router`);
       return end('direct');
@@ -85,12 +85,12 @@ export function explain(config: Config, packet: Packet, nameOf: (nic: Nic) => st
   lines.push(
     `it leaves by ${nameOf(there.nic)} ${there.kind === 'link' ? `to ${target} itself` : `to ${there.via}, ${there.what}`}`,
   );
-  const bar = translated === undefined ? barred(config, { from, to: target }, enters, there.nic) : undefined;
+  const bar = translated === undefined ? barred(filter, { from, to: target }, enters, there.nic) : undefined;
   if (bar !== undefined) {
     lines.push(`dropped: ${bar}`);
     return end('dropped');
   }
-  const source = sourceNat(config, packet, {
+  const source = sourceNat(filter, packet, {
     by: there.nic,
     translated: translated !== undefined,
     local: sender.kind === 'router' || sender.kind === 'elastic',
@@ -110,6 +110,13 @@ export function explain(config: Config, packet: Packet, nameOf: (nic: Nic) => st
   });
 }
 
+/** As it is where all NICs are there; each by its MAC. */
+function filterWhole(config: Config): Filter {
+  const bound = config.nics.map((nic) => ({ ...nic, device: nic.mac }));
+  const uplink = bound.find(({ mac }) => mac === uplinkOf(config)?.mac);
+  return filterOf(config, bound, uplink, 'today', { elsewhere: [], exposed: [] });
+}
+
 function whereFrom(from: string, place: Place, nameOf: (nic: Nic) => string): string {
   switch (place.kind) {
     case 'router':
@@ -125,13 +132,13 @@ function whereFrom(from: string, place: Place, nameOf: (nic: Nic) => string): st
   }
 }
 
-function locate(config: Config, address: string): Place {
+function locate(config: Config, { guarded }: Filter, address: string): Place {
   const own = config.nics.find(({ ipaddr }) => ipaddr === address);
   if (own !== undefined) return { kind: 'router', nic: own };
-  const uplink = uplinkOf(config);
-  if (uplink !== undefined && elasticAddresses(config, uplink).includes(address)) return { kind: 'elastic' };
+  if (guarded.includes(address)) return { kind: 'elastic' };
   const best = waysInside(config).find(({ network }) => contains(network, ipv4(address)));
   if (best !== undefined) return best.place;
+  const uplink = uplinkOf(config);
   if (uplink?.gateway === undefined) return { kind: 'nowhere' };
   return { kind: 'behind', nic: uplink, dest: 'default', via: uplink.gateway, what: 'the gateway to the outside' };
 }
@@ -159,13 +166,13 @@ const nicTo = (config: Config, address: string): Nic | undefined =>
   config.nics.find(({ ipaddr, prefix }) => contains(networkOf(ipv4(ipaddr), prefix), ipv4(address)));
 
 function destinationNat(
-  config: Config,
+  filter: Filter,
   { to, protocol, port }: Packet,
 ): { to: string; port?: number; line: string } | undefined {
-  const mapped = config.eips.find(({ eip }) => eip === to);
+  const mapped = filter.eips.find(({ eip }) => eip === to);
   if (mapped !== undefined)
     return { to: mapped.vmIp, line: `${to} is the elastic IP of ${mapped.vmIp}: it goes there (eip_list)` };
-  const forward = config.forwards.find(
+  const forward = filter.forwards.find(
     (each) =>
       each.eip === to && each.protocol === protocol && port !== undefined && each.port <= port && port <= each.endPort,
   );
@@ -176,12 +183,12 @@ function destinationNat(
 }
 
 /** An address that the uplink carries for others, where nothing is forwarded. */
-function closed(config: Config, { to, protocol, port }: Packet, lines: string[]): [Explanation['fate']] {
+function closed(filter: Filter, { to, protocol, port }: Packet, lines: string[]): [Explanation['fate']] {
   if (protocol === 'icmp') {
     lines.push(`${to} is an address of the uplink that belongs to no VM: the router itself answers ping`);
     return ['router'];
   }
-  const forwarded = config.forwards.filter(({ eip }) => eip === to);
+  const forwarded = filter.forwards.filter(({ eip }) => eip === to);
   const ports = forwarded.map(
     (each) => `${each.port}${each.endPort === each.port ? '' : `-${each.endPort}`}/${each.protocol}`,
   );
@@ -197,19 +204,18 @@ function closed(config: Config, { to, protocol, port }: Packet, lines: string[])
 type Way = { by: Nic; translated: boolean; local: boolean };
 
 function sourceNat(
-  config: Config,
+  { uplink, ownSource, sources, networks }: Filter,
   { from }: Packet,
   { by, translated, local }: Way,
 ): { address: string; line: string } {
-  const uplink = uplinkOf(config);
   const kept = { address: from, line: 'its source is kept' };
   const to = (address: string, why: string) => ({ address, line: `its source becomes ${address}: ${why}` });
-  const own = config.eips.find(({ vmIp }) => vmIp === from);
-  const isUplink = by.mac === uplink?.mac;
+  const own = ownSource.get(from);
+  const isUplink = by.mac === uplink?.device;
   if (own !== undefined && uplink !== undefined && (isUplink || (translated && by.gateway === undefined)))
-    return to(own.eip, `the elastic IP of ${from}`);
+    return to(own, `the elastic IP of ${from}`);
   if (by.gateway !== undefined) {
-    const rule = sourceRuleFor(sourceRules(config.snats, insideNetworks(config)), ipv4(from));
+    const rule = sourceRuleFor(sources, ipv4(from));
     if (rule === undefined) return kept;
     const network = formatNetwork(rule.network);
     if (rule.to === 'none') return { address: from, line: `its source is kept: snat_list says none for ${network}` };
@@ -224,33 +230,27 @@ function sourceNat(
   }
   if (!translated || uplink === undefined) return kept;
   if (local) return to(uplink.ipaddr, "the uplink's address, for what the router itself sends to an EIP");
-  if (isInside(config, from))
+  if (isOn(networks, from))
     return to(uplink.ipaddr, "the uplink's address, so that the answer comes back through the router");
   return kept;
 }
 
-const isInside = (config: Config, address: string): boolean =>
-  insideNetworks(config).some(({ network }) => contains(network, ipv4(address)));
+const isOn = (networks: readonly Network[], address: string): boolean =>
+  networks.some((network) => contains(network, ipv4(address)));
 
 /** Why it goes nowhere though there is a way. */
 function barred(
-  config: Config,
+  { guard, networks }: Filter,
   { from, to }: { from: string; to: string },
   enters: Nic | undefined,
   leaves: Nic,
 ): string | undefined {
-  if (enters?.gateway === undefined) return undefined;
-  const isRouted = [from, to].some((address) =>
-    config.routes.some(({ dest, via }) => {
-      const network = parseCidr(dest);
-      return network !== undefined && contains(network, ipv4(address)) && nicTo(config, via)?.gateway !== undefined;
-    }),
-  );
+  if (enters?.gateway === undefined || guard === undefined) return undefined;
   if (enters.mac === leaves.mac) {
-    const rule = sourceRuleFor(sourceRules(config.snats, insideNetworks(config)), ipv4(from));
-    const isTranslated = rule !== undefined && rule.to !== 'none' && !isInside(config, from);
-    return isRouted || isTranslated ? undefined : 'it would leave by the uplink that it came in by';
+    const { between } = guard.bounce;
+    const mayPass = isOn(between, from) || isOn(between, to) || isOn(guard.bounce.from, from);
+    return mayPass ? undefined : 'it would leave by the uplink that it came in by';
   }
-  if (config.fromUplink === 'forward') return undefined;
-  return isInside(config, to) || leaves.gateway !== undefined ? 'from-uplink says drop' : undefined;
+  if (guard.entering === 'forward') return undefined;
+  return isOn(networks, to) || leaves.gateway !== undefined ? 'from-uplink says drop' : undefined;
 }

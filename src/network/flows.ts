@@ -5,10 +5,10 @@
 // kernel would send it now. What somebody else may have decided (a NAT rule of theirs, a rule of policy routing) is left alone.
 
 import { contains, formatNetwork, ipv4, type Network, parseCidr, parseIpv4, withinAny } from '../base/ipv4.ts';
+import type { Gate, SourceRule, Translation } from './filter.ts';
 import type { Flow, FlowSelector } from './flow.ts';
-import { type FirstPacket, foreignNat, type NatRules } from './foreign-nat.ts';
-import { leadsTo, type NetworkState } from './state.ts';
-import { type Gate, type SourceRule, sourceRuleFor, type Translation } from './translation.ts';
+import type { NetworkState } from './state.ts';
+import { sourceRuleFor } from './translation.ts';
 
 /** A route of the main table; without a device where it leads to several, or nowhere. */
 export type Way = { network: Network; device?: string; metric: number };
@@ -18,8 +18,37 @@ export type FlowModel = Omit<Translation, 'ownSource'> & {
   /** Of the router, all of them. */
   addresses: readonly { device: string; address: string }[];
   ways: readonly Way[];
+  /** Of others and ours; the engine reads them. */
   natRules: NatRules;
   former: Former;
+};
+
+/** The rules of NAT by their chains, as the packet filter prints them. */
+export type NatRules = Readonly<Record<string, readonly string[]>>;
+
+/** The first packet of a flow, as NAT would see it. */
+export type FirstPacket = {
+  protocol: string;
+  source: number;
+  destination: number;
+  sourcePort?: number | undefined;
+  destinationPort?: number | undefined;
+  /** Those that it may have come in by, and the one that it leaves by, where that is known. */
+  in?: readonly string[] | undefined;
+  out?: string | undefined;
+};
+
+export type NatHook = 'PREROUTING' | 'OUTPUT' | 'POSTROUTING';
+
+/** What rules of others do to flows. */
+export type ForeignNat = {
+  /** Whether there are any. */
+  isThere: boolean;
+  /**
+   * Whether one of them may decide over such a flow; `oursDecides`: our rules do where they are asked, so that those behind them are
+   * not. Where that cannot be told, it may.
+   */
+  mayDecide(hook: NatHook, packet: FirstPacket, oursDecides: boolean): boolean;
 };
 
 /** What was ours, or inside, since the entries were last held against the file: theirs may be under way still. Survives JSON. */
@@ -42,12 +71,16 @@ export type StaleFlow = {
 export type Judgement = StaleFlow & { spared: boolean; displaced?: true };
 
 /** Gives undefined for an entry that is as the file says, or is not for us to judge. */
-export function judgeOf(model: FlowModel): (flow: Flow) => Judgement | undefined {
-  const { uplink, others, eips, inside, sources, former, natRules } = model;
+export function judgeOf(
+  model: FlowModel,
+  foreignNat: (rules: NatRules, isLocal: (address: number) => boolean) => ForeignNat,
+): (flow: Flow) => Judgement | undefined {
+  const { uplink, others, eips, inside, sources, former } = model;
   const local = new Set(model.addresses.map(({ address }) => address));
   const localValues = new Set([...local].map((address) => parseIpv4(address)));
   const wayTo = wayFinder(model.ways);
-  const mayDecide = foreignNat(natRules, (address) => localValues.has(address));
+  const foreign = foreignNat(model.natRules, (address) => localValues.has(address));
+  const mayDecide = foreign.mayDecide;
   const ledTo = destinationFinder(model);
   const ownSource = new Map<string, string>();
   for (const { eip, vmIp } of eips) if (!ownSource.has(vmIp)) ownSource.set(vmIp, eip);
@@ -68,9 +101,6 @@ export function judgeOf(model: FlowModel): (flow: Flow) => Judgement | undefined
   );
   const addressesOn = ({ device }: Gate) => masquerades.get(device) ?? [];
   const gates = [uplink, ...others].flatMap((gate) => gate?.device ?? []);
-  // Entries that are theirs may differ from ours in anything.
-  const hasForeignRules = Object.values(natRules).some((rules) => rules.some((rule) => leadsTo(rule) === undefined));
-
   return (flow) => {
     if (flow.zoned) return undefined;
     const [source, destination] = [parseIpv4(flow.source), parseIpv4(flow.destination)];
@@ -161,7 +191,8 @@ export function judgeOf(model: FlowModel): (flow: Flow) => Judgement | undefined
       of: destination,
       wrong: 'destination',
       spared: isSpared(flow),
-      alike: hasForeignRules
+      // Entries that are theirs may differ from ours in anything.
+      alike: foreign.isThere
         ? flow
         : {
             ...{ destination, replySource },
@@ -182,7 +213,7 @@ export function judgeOf(model: FlowModel): (flow: Flow) => Judgement | undefined
       of: isTranslated ? replyDestination : network === undefined ? flow.source : formatNetwork(network),
       wrong: 'source',
       spared: isSpared(flow),
-      alike: hasForeignRules
+      alike: foreign.isThere
         ? flow
         : { source: flow.source, destination, replySource: flow.replySource, replyDestination },
     };

@@ -383,6 +383,9 @@ export type StepWith<Name extends keyof Traits<Step>, Value> = {
   [Kind in StepKind]: Kinds[Kind][Name] extends Value ? StepOf<Kind> : never;
 }[StepKind];
 
+/** Steps that change our packet filter. */
+export type FilterStep = StepWith<'filters', true>;
+
 const TRAITS: { readonly [Kind in StepKind]: Traits<StepOf<Kind>> } = KINDS;
 
 // `kind` beside the step: by it the compiler knows that what the table has is for this step.

@@ -1,19 +1,17 @@
-// What was read of the machine → what of it is ours or under our rule: bridges and ports, addresses, jumps, and routes that are too many
+// What was read of the machine → what of it is ours or under our rule: bridges and ports, addresses, and routes that are too many
 // or too few. Pure.
 
 import { formatNetwork, hostPart, parseCidr } from '../base/ipv4.ts';
 import { type BridgeView, bridgesOf, isSilent, ovsBridges, portsOf } from './bridges.ts';
 import { isLeased } from './foreign.ts';
 import type { BoundNic } from './nics.ts';
-import type { Observation, ObservedAddress, ObservedSubnetRoute } from './observation.ts';
+import type { ObservedAddress, ObservedSubnetRoute } from './observation.ts';
 import {
   type Address,
   addressKey,
   type Bridge,
   bridgeKey,
   compare,
-  isOurJump,
-  type Jump,
   type NetworkState,
   type Port,
   portKey,
@@ -162,14 +160,4 @@ export function underOurRule(
     if (dynamic ? wanted.has(key) : isOwned && leased.has(key)) return [];
     return [isOwned ? { device, spec } : { device, spec, foreign: true }];
   });
-}
-
-export function jumpsIn(hooks: Observation['hooks']): Jump[] {
-  return hooks.flatMap(({ table, hook, rules }) =>
-    rules.flatMap((rule, index): Jump[] => {
-      if (!isOurJump(rule)) return [];
-      const place = index === 0 ? 'first' : index === rules.length - 1 ? 'last' : 'anywhere';
-      return [{ table, hook, rule, place }];
-    }),
-  );
 }

@@ -1,7 +1,7 @@
-// Config, NICs, links, rules of ours and the steps that are still to be done → which EIPs and forwards a packet would get through by.
+// Config, NICs, links, rules of ours and the steps that are still to be done → which EIPs, forwards and sources a packet would get through by.
 // Rules of others are not in here. Pure.
 
-import { contains, ipv4 } from '../base/ipv4.ts';
+import { contains, ipv4, type Network } from '../base/ipv4.ts';
 import type { Config, Nic } from '../config/config.ts';
 import { uplinkOf } from '../config/config.ts';
 import { type WayInside, waysInside } from './explain.ts';
@@ -20,8 +20,14 @@ export type Facts = {
   arpIgnore: string | undefined;
 };
 
-/** Of what is mapped to a VM. `isBroken`: rules of ours on its way are (mapped.ts). */
-export function reachOf(config: Config, found: Facts): (eip: string, vmIp: string, isBroken: boolean) => State {
+export type Reach = {
+  /** Of what is mapped to a VM. `isBroken`: the packet filter is, on its way. */
+  mapping(eip: string, vmIp: string, isBroken: boolean): State;
+  /** Of those in a network, as they leave. `by`: the address that they leave by, where that is an elastic one. */
+  source(network: Network, by: string | undefined, isBroken: boolean): State;
+};
+
+export function reachOf(config: Config, found: Facts): Reach {
   const uplink = uplinkOf(config);
   const ways = waysInside(config);
   const states = new Map(config.nics.map((nic) => [nic.mac, stateOfNic(nic, found)]));
@@ -29,10 +35,14 @@ export function reachOf(config: Config, found: Facts): (eip: string, vmIp: strin
   const stateOfWay = (way: WayInside | undefined): State =>
     way === undefined ? 'active' : worse(states.get(way.place.nic.mac), routeTo(way, found));
   const barring = found.steps.filter(isBarring);
-  return (eip, vmIp, isBroken) => {
-    const inward = stateOfWay(ways.find(({ network }) => contains(network, ipv4(vmIp))));
-    const mapped = isBroken || barring.some((step) => concerns(step, eip)) ? 'error' : 'active';
-    return worse(worse(outward, inward), mapped);
+  const through = (inside: number, by: string | undefined, isBroken: boolean): State => {
+    const inward = stateOfWay(ways.find(({ network }) => contains(network, inside)));
+    const led = isBroken || barring.some((step) => concerns(step, by)) ? 'error' : 'active';
+    return worse(worse(outward, inward), led);
+  };
+  return {
+    mapping: (eip, vmIp, isBroken) => through(ipv4(vmIp), eip, isBroken),
+    source: ({ base }, by, isBroken) => through(base, by, isBroken),
   };
 }
 
@@ -100,7 +110,7 @@ function routeTo({ place }: WayInside, { steps }: Facts): State {
 }
 
 /** Whether a step that is still to be done keeps an EIP from working. */
-function concerns(step: Barring, eip: string): boolean {
+function concerns(step: Barring, eip: string | undefined): boolean {
   switch (step.kind) {
     case 'add-address':
       return step.address.spec === `${eip}/32`;

@@ -1,3 +1,4 @@
+import type { Filter } from './filter.ts';
 import type { Foreign } from './foreign.ts';
 // The network state: one shape for what the configuration wants (desired) and for what the machine has (observed).
 // Each thing has one key; every comparison goes through it.
@@ -59,8 +60,8 @@ export type Jump = {
   place: 'first' | 'last' | 'anywhere';
 };
 
-/** What the packet filter is to have, or a part of it. */
-export type FilterRules = { chains: Chain[]; jumps: Jump[] };
+/** What an engine makes of what the packet filter is to do, in its own words. Survives JSON. */
+export type FilterParts = Pick<NetworkState, 'chains' | 'jumps'>;
 
 /** A file that is ours, whole. `mode` in the low nine bits; `device` where it is a part of that NIC's profile. */
 export type File = { path: string; content: string; mode: number; device?: string };
@@ -69,6 +70,8 @@ export type File = { path: string; content: string; mode: number; device?: strin
 export type Profile = { device: string; uuid: string };
 
 export type NetworkState = {
+  /** Desired by a configuration: what the chains and jumps are to do. What a machine has an engine reads. */
+  filter?: Filter | undefined;
   sysctls: readonly Sysctl[];
   links: readonly Link[];
   bridges: readonly Bridge[];
@@ -138,23 +141,6 @@ export const chainKey = (chain: { table: TableName; name: string }): string => `
 
 export const jumpKey = (jump: { table: TableName; hook: string; rule: string }): string =>
   `${jump.table} ${jump.hook} ${jump.rule}`;
-
-/** Whether a rule of a built-in chain leads into a chain of ours. */
-export const isOurJump = (rule: string): boolean => OUR_JUMP.test(rule) && !rule.startsWith(ONLY_NFT);
-
-/** Begins a rule of which iptables-save does not print all that it asks (dialects/nft.ts). Behind it stands the rule's handle. */
-export const ONLY_NFT = '-m nft --handle ';
-
-/** The target of such a rule where a map gives the verdict. */
-export const NFT_VERDICT = 'NFT';
-
-/** At the end, where iptables-save prints it: a foreign rule may speak of our chains in its comment. */
-const OUR_JUMP = new RegExp(`(^| )-j ${CHAIN_PREFIX}[^ "]*$`);
-
-/** The chain of ours that a rule of another chain leads to, by a jump or by a goto. */
-export const leadsTo = (rule: string): string | undefined => OUR_TARGET.exec(rule)?.[1];
-
-const OUR_TARGET = new RegExp(`(?:^| )-[jg] (${CHAIN_PREFIX}[^ "]*)$`);
 
 export const isOurFile = (content: string): boolean => content.startsWith(FILE_MARK);
 

@@ -106,6 +106,8 @@ export type StepOf<Kind extends StepKind> = Extract<Step, { kind: Kind }>;
 
 export type LateStep = Extract<Step, { late?: true }>;
 
+export const asLate = (step: LateStep): LateStep => ({ ...step, late: true });
+
 /** What waits until all else is done. */
 export const isLate = (step: Step): boolean => 'late' in step && step.late === true;
 

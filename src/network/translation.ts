@@ -1,9 +1,10 @@
 // Config and NICs → what the file does with addresses: which destination leads where, and which source becomes what. The rules
-// of the packet filter say it (nat.ts), and flows that are under way are held against it (flows.ts). Pure.
+// of the packet filter say it, and flows that are under way are held against it (flows.ts). Pure.
 
 import { contains, ipv4, type Network, networkOf, parseCidr } from '../base/ipv4.ts';
-import type { Config, Eip, Forward, Nic, Snat } from '../config/config.ts';
+import type { Config, Nic, Snat } from '../config/config.ts';
 import { type Inside, insideNetworks } from '../config/inside.ts';
+import type { Gate, SourceRule, Translation } from './filter.ts';
 import type { BoundNic } from './nics.ts';
 
 /**
@@ -11,29 +12,6 @@ import type { BoundNic } from './nics.ts';
  * routes are not inside then, a second uplink translates nothing, and nothing is guarded where it leaves.
  */
 export type Ways = 'today' | 'as in 1.0';
-
-/** A NIC with a gateway, by the link that its addresses are on. */
-export type Gate = { device: string; ipaddr: string };
-
-/** `to: uplink`: the address of the uplink that it leaves by. */
-export type SourceRule = { network: Network; to: 'uplink' | Snat['to'] };
-
-export type Translation = {
-  /** The one that EIPs are on; undefined where it is not there. */
-  uplink: Gate | undefined;
-  /** The other NICs with a gateway. */
-  others: readonly Gate[];
-  /** What each EIP leads to. */
-  eips: readonly Eip[];
-  /** Those that are in force: a 1:1 mapping wins. */
-  forwards: readonly Forward[];
-  /** By the VM: two EIPs on one VM both lead there, the first is its source. */
-  ownSource: ReadonlyMap<string, string>;
-  /** What is inside; what is behind a subnet only where its NIC is there. */
-  inside: readonly Network[];
-  /** Of what leaves by an uplink, the narrowest first: the first that holds the source decides. */
-  sources: readonly SourceRule[];
-};
 
 export function translationOf(
   config: Config,

@@ -1,13 +1,11 @@
 // Config and NICs of this machine → the network state that the configuration wants. Pure.
 
-import { AgentError, EXIT } from '../base/errors.ts';
 import { contains, ipv4, networkOf } from '../base/ipv4.ts';
 import { type Config, uplinkOf } from '../config/config.ts';
+import type { Abilities } from '../engines/engine.ts';
+import { engine } from '../engines/in-use.ts';
 import { elasticAddresses } from '../network/elastic.ts';
-import type { Guarding } from '../network/guard.ts';
-import { filterRules } from '../network/nat.ts';
 import { type BoundNic, ipLinkOf, type NicBinding } from '../network/nics.ts';
-import { isShiftedRange, MOST_SINGLE_PORTS, singlePorts } from '../network/ports.ts';
 import type { ProfileKeys } from '../network/profile-keys.ts';
 import { profileUuid, type Renderer } from '../network/renderer.ts';
 import {
@@ -23,44 +21,36 @@ import {
   type Sysctl,
 } from '../network/state.ts';
 import type { Ways } from '../network/translation.ts';
+import { type Around, filterOf, translates } from '../network/wanted-filter.ts';
 
-/** What the machine can do. */
-export type Abilities = {
-  /** Whether one rule can map a range of ports to another range, port by port. */
-  shiftedRanges: boolean;
-  guarding: Guarding;
-};
+/** What the machine can do, and what else is known of it. */
+export type Surroundings = { abilities: Abilities; around: Around };
 
 /** Throws AgentError (65) where this machine cannot do what the configuration wants. */
 export function desiredState(
   config: Config,
   binding: NicBinding,
   renderer: Renderer,
-  abilities: Abilities,
+  { abilities, around }: Surroundings,
   ways: Ways = 'today',
   /** What profiles say beside, by device. */
   keys: ReadonlyMap<string, ProfileKeys> = new Map(),
 ): NetworkState {
   const { bound } = binding;
   const ipLinks = bound.map(onIpLink);
-  const filter = filterRules(
-    withSupportedForwards(config, abilities),
-    ipLinks,
-    uplinkAmong(ipLinks, config),
-    ways,
-    abilities.guarding,
-  );
+  const filter = filterOf(config, ipLinks, uplinkAmong(ipLinks, config), ways, around);
+  const { chains, jumps } = engine.build(filter, abilities);
   const addresses = desiredAddresses(config, bound);
   const routes = [...defaultRoutes(config, ipLinks), ...staticRoutes(config, ipLinks)];
   // A bridge and its port are brought up by us alone: no profile is for them.
   const alone = bound.filter(({ bridge, waitsFor }) => bridge === undefined && waitsFor === undefined);
   const released = bound.filter((nic) => !alone.includes(nic));
   const profiled = alone.filter(({ device }) => renderer.passesOver?.(device) === undefined);
-  if (bound.length === 0) return { ...emptyState, chains: filter.chains, jumps: filter.jumps };
+  if (bound.length === 0) return { ...emptyState, filter, chains, jumps };
   return {
     sysctls: [
       ...sysctls(new Set([...bound, ...ipLinks].map(({ device }) => device))),
-      ...(ways === 'today' && filter.chains.some(({ table }) => table === 'nat') ? [LIBERAL] : []),
+      ...(ways === 'today' && translates(filter) ? [LIBERAL] : []),
     ],
     links: [
       ...bound.map((nic): Link => ({ device: nic.device, up: true, ...(nic.mtu !== undefined && { mtu: nic.mtu }) })),
@@ -73,8 +63,9 @@ export function desiredState(
     released: [...new Set(released.flatMap((nic) => [nic.device, nic.waitsFor ?? ipLinkOf(nic)]))],
     addresses,
     routes,
-    chains: filter.chains,
-    jumps: filter.jumps,
+    filter,
+    chains,
+    jumps,
     files: renderer.render({ nics: profiled, addresses, routes, keys }),
     profiles:
       renderer.name === 'none' ? [] : profiled.map(({ device, mac }): Profile => ({ device, uuid: profileUuid(mac) })),
@@ -92,22 +83,6 @@ function uplinkAmong(nics: readonly BoundNic[], config: Config): BoundNic | unde
 export function desiredAddresses(config: Config, bound: readonly BoundNic[]): Address[] {
   const uplink = uplinkAmong(bound, config);
   return bound.flatMap((nic) => addressesOf(onIpLink(nic), nic === uplink ? elasticAddresses(config, nic) : []));
-}
-
-function withSupportedForwards(config: Config, abilities: Abilities): Config {
-  if (abilities.shiftedRanges) return config;
-  const forwards = config.forwards.flatMap((forward) => {
-    if (!isShiftedRange(forward)) return [forward];
-    const { eip, protocol, port, endPort, vmPort } = forward;
-    if (endPort - port + 1 > MOST_SINGLE_PORTS)
-      throw new AgentError(
-        `forward ${eip}:${port}-${endPort}/${protocol}: this kernel or iptables maps a range to other ports one by one only, ` +
-          `${MOST_SINGLE_PORTS} at the most: use vm-port ${port} instead of ${vmPort}, or a shorter range`,
-        EXIT.config,
-      );
-    return singlePorts(forward);
-  });
-  return { ...config, forwards };
 }
 
 function addressesOf(nic: BoundNic, elastic: readonly string[]): Address[] {

@@ -1,8 +1,8 @@
 // Addresses that go, and routes as they are to be and as they are → what goes early and late, what comes, and what is announced. Pure.
 
 import { hostPart } from '../base/ipv4.ts';
+import { engine } from '../engines/in-use.ts';
 import { bySomeOther, type Foreign } from '../network/foreign.ts';
-import { gateDevices } from '../network/hold.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Observation } from '../network/observation.ts';
 import {
@@ -58,8 +58,9 @@ export function splitRemovals(extra: readonly Address[], desired: NetworkState, 
       .filter((port) => !desired.ports.some(({ device }) => device === port.device))
       .map(({ device }) => device),
   );
-  const leadsOut = new Set(gateDevices(desired.chains).length > 0 ? [] : gateDevices(state.chains));
-  const opens = gateDevices(desired.chains).length > 0 && gateDevices(state.chains).length === 0;
+  const [wantedGates, gates] = [engine.gates(desired), engine.gates(state)];
+  const leadsOut = new Set(wantedGates.length > 0 ? [] : gates);
+  const opens = wantedGates.length > 0 && gates.length === 0;
   const used = new Set(desired.addresses.map(({ device }) => device));
   const isLeaving = (address: Address) => !used.has(address.device) && owned.has(addressKey(address));
   const isEarly = (address: Address) =>

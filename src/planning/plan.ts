@@ -1,7 +1,6 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
-import { canGo } from '../dialects/nft.ts';
-import { asLate, holdBack } from '../network/hold.ts';
+import { engine } from '../engines/in-use.ts';
 import { neighbourMoves } from '../network/neighbour-moves.ts';
 import { asksForAddress, nexthopMoves } from '../network/nexthop-moves.ts';
 import type { Claim, Observation } from '../network/observation.ts';
@@ -16,7 +15,7 @@ import {
   type NetworkState,
   type Sysctl,
 } from '../network/state.ts';
-import type { Step, StepOf } from '../network/step.ts';
+import { asLate, type Step, type StepOf } from '../network/step.ts';
 import { goesWithSource, onLink, planAnnouncements, planRoutes, splitRemovals } from './plan-addresses.ts';
 import {
   type Doer,
@@ -30,7 +29,6 @@ import {
   waitsFor,
 } from './plan-managed.ts';
 import { hasPlace, planPorts } from './plan-ports.ts';
-import { keepGuards, planChains, planJumps } from './plan-rules.ts';
 
 /**
  * The order never cuts what stays:
@@ -46,7 +44,7 @@ import { keepGuards, planChains, planJumps } from './plan-rules.ts';
  *   forwarding goes before they go.
  * - A NIC that becomes a port of a bridge: the bridge and its addresses first, then the port, then the routes, and then only
  *   do the addresses leave the NIC; the way back likewise. Of a Linux bridge all of that is one `ip -batch`.
- * - Rules that guard what leaves, or give it a source, stay until it has gone: see hold.ts.
+ * - Rules that guard what leaves, or give it a source, stay until it has gone: the engine says which.
  */
 export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   const { released, observation } = release(desired, seen);
@@ -107,20 +105,15 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
   const doers = doersOf([...removals, ...changes], desired, observation);
   const doneBy = (doer: Doer, steps: readonly Step[]) => steps.filter((step) => doers.get(step) === doer);
   const byManager = planManaged(desired, observation, files, doneBy('networkmanager', [...removals, ...changes]));
-  const rules = [...planChains(desired.chains, observed.chains), ...planJumps(desired.jumps, observation.hooks)];
   const isMoving = moves.before.length + moves.ports.length > 0;
-  const held = holdBack(rules, desired, observation, isMoving);
-  const [now, afterwards] =
-    byManager.length === 0 && !isMoving ? [held.now, []] : keepGuards(held.now, observed.chains);
-  // One more call of iptables-restore comes anyhow.
-  const [then, rest] = held.late.length === 0 ? [afterwards, []] : [[], [...afterwards.map(asLate), ...held.late]];
+  const filter = engine.plan(desired, observation, { isMoving, isAtOnce: byManager.length > 0 || isMoving });
   const [heardThen, settings] = parted(planSysctls(settable(desired, observed), observed.sysctls), ({ key }) =>
     returns.some(({ device }) => key.startsWith(`net/ipv6/conf/${device}/`)),
   );
   // A subnet that comes where the uplink goes has no rule that gives it a source.
-  const [opening, last] = held.isEnd
-    ? [[], [...settings.filter(opensWay).map(asLate), ...rest]]
-    : [settings.filter(opensWay), rest];
+  const [opening, last] = filter.isEnd
+    ? [[], [...settings.filter(opensWay).map(asLate), ...filter.last]]
+    : [settings.filter(opensWay), filter.last];
   const [filesNow, filesThen] =
     returns.length === 0 ? [files, []] : keepReturning(files, desired, observed, returns, waiting);
 
@@ -129,11 +122,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...filesNow,
     ...released,
     ...doneBy('ip', removals),
-    ...now,
-    ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
-    ...observation.unreadable
-      .filter(canGo)
-      .map((unreadable): Step => ({ kind: 'remove-unreadable-rules', unreadable })),
+    ...filter.now,
     ...opening,
     ...doneBy('ip', atOnce),
     ...byManager,
@@ -144,7 +133,7 @@ export function planSteps(desired: NetworkState, seen: Observation): Step[] {
     ...waiting,
     ...planConfiguration(files, [...released, ...byManager, ...returns], observation),
     ...filesThen,
-    ...then,
+    ...filter.then,
     ...observation.lost.filter(hasPlace(desired, observation)).map((foreign): Step => ({ kind: 'put-back', foreign })),
     ...planQuestions(moves.asks, [...heardThen, ...settings]),
     ...planAnnouncements(addresses.missing, desired, observation),

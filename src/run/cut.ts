@@ -2,9 +2,9 @@
 // (stale.ts), which is loaded where there are flows. Pure.
 
 import { ipv4, type Network, withinAny } from '../base/ipv4.ts';
+import type { Translation } from '../network/filter.ts';
 import { type Former, outerAddresses } from '../network/flows.ts';
 import type { StepOf } from '../network/step.ts';
-import type { Translation } from '../network/translation.ts';
 
 export type Cut = {
   steps: StepOf<'cut-flows'>[];

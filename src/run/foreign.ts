@@ -1,9 +1,10 @@
 // What is not ours on the NICs of the configuration, and in the chains of nat that ours are called from: for `status`.
 
+import { isOurJump, ONLY_NFT } from '../dialects/our-rules.ts';
 import { readForeign } from '../machine/foreign.ts';
 import type { Host } from '../machine/host.ts';
 import { type Foreign, foreignText } from '../network/foreign.ts';
-import { addressKey, isOurJump, ONLY_NFT, ROUTE_PROTOCOL, routeTargetKey } from '../network/state.ts';
+import { addressKey, ROUTE_PROTOCOL, routeTargetKey } from '../network/state.ts';
 import type { Survey } from './survey.ts';
 
 export type ForeignThing = {

@@ -40,7 +40,7 @@ export const summaryOf = ({ steps, summary }: Pick<Report, 'steps' | 'summary'>)
 /** Steps that are none need no words. `found`: our chains before them. */
 export async function addSteps(report: Report, steps: readonly Step[], found?: readonly Chain[]): Promise<void> {
   if (steps.length === 0) return;
-  const [{ describe }, { spoken }] = await Promise.all([import('../network/kinds.ts'), import('../network/spoken.ts')]);
+  const [{ describe }, { spoken }] = await Promise.all([import('../network/kinds.ts'), import('../engines/spoken.ts')]);
   if (found !== undefined || report.summary !== undefined)
     report.summary = [...summaryOf(report), ...(found === undefined ? steps.map(describe) : spoken(steps, found))];
   for (const step of steps) report.steps.push({ kind: step.kind, text: describe(step) });

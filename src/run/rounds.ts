@@ -12,7 +12,7 @@ import type { Convergence } from './convergence.ts';
 
 /**
  * What others did may call for other steps than those that were tried (NetworkManager stopped; a foreign route goes before its
- * own; an address is gone): then we go on from there, but not for ever. Two of them are for what waits (hold.ts).
+ * own; an address is gone): then we go on from there, but not for ever. Two of them are for what waits (FilterPlan).
  */
 export const MOST_ROUNDS = 7;
 /** A NIC that comes or goes while we work changes what is desired. Many in a row have a round each: those count apart. */

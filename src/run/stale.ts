@@ -5,6 +5,7 @@ import { AgentError, UnsupportedError } from '../base/errors.ts';
 import { ipv4, withinAny } from '../base/ipv4.ts';
 import { deleteFlowOptions, parseFlows } from '../dialects/conntrack.ts';
 import { foreignRules, localNetworks, mayMatch } from '../dialects/policy-rules.ts';
+import { readForeignNat } from '../engines/foreign-nat.ts';
 import { hasNoFlows } from '../machine/flow-record.ts';
 import { deleteFlows, readFlows } from '../machine/flows.ts';
 import type { Host } from '../machine/host.ts';
@@ -110,7 +111,7 @@ function countedSteps(stale: readonly Judgement[]): Cut['steps'] {
 
 /** What the file would translate otherwise, without what somebody else may have decided. */
 export async function findStale(host: Host, model: FlowModel, held: HeldPorts = nothingHeld()): Promise<Judgement[]> {
-  const judge = judgeOf(model);
+  const judge = judgeOf(model, readForeignNat);
   const found: Judgement[] = [];
   const shifted: Flow[] = [];
   const answers: Flow[] = [];

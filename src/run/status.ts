@@ -1,14 +1,13 @@
 // Desired against observed, per NIC, EIP and forward; the last run and how it ended. Touches nothing.
 
 import { hashOf } from '../base/hash.ts';
-import { ipv4 } from '../base/ipv4.ts';
+import { contains, formatNetwork, parseIpv4 } from '../base/ipv4.ts';
 import { PATHS } from '../base/paths.ts';
 import type { Shape } from '../base/shape.ts';
-import { type Config, type Eip, type Protocol, uplinkOf } from '../config/config.ts';
+import { type Config, type Protocol, uplinkOf } from '../config/config.ts';
 import { type Issue, inLine } from '../config/issue.ts';
 import { parseFlows } from '../dialects/conntrack.ts';
-import { countedRules, coursesBy, rulesByChain } from '../dialects/course.ts';
-import { linesOf } from '../dialects/iptables.ts';
+import { reader } from '../engines/reader.ts';
 import { readTrusted } from '../machine/config-file.ts';
 import { readFlowRecord, waysInForce } from '../machine/flow-record.ts';
 import { pauseLeft, type Refusal, readLastGood, readRefusal, triesOf } from '../machine/history.ts';
@@ -22,12 +21,14 @@ import { readPending, secondsLeft } from '../machine/pending.ts';
 import { readLastRun } from '../machine/turn.ts';
 import { unitFault } from '../machine/units.ts';
 import { ledElsewhere } from '../machine/ways.ts';
+import { waysInside } from '../network/explain.ts';
+import { type Filter, type FilterFound, forwardKey, type Part, type SourceRule } from '../network/filter.ts';
 import type { Flow } from '../network/flow.ts';
 import { describe, holds, linkOf } from '../network/kinds.ts';
-import { brokenBy, portsAsked } from '../network/mapped.ts';
-import { faultyNics, onBridges, usedNics } from '../network/nics.ts';
+import { faultyNics, ipLinkOf, onBridges, usedNics } from '../network/nics.ts';
 import type { ProfileKeys } from '../network/profile-keys.ts';
 import { reachOf, type State } from '../network/reach.ts';
+import { sourceRuleFor } from '../network/translation.ts';
 import type { Cut } from './cut.ts';
 import { type ForeignThing, foreignThings } from './foreign.ts';
 import type { Report } from './report.ts';
@@ -50,7 +51,8 @@ export type Status = {
     /** What its profile says beside addresses, and keeps. */
     kept?: ProfileKeys;
   }[];
-  eips: { eip: string; vmIp: string; state: State; counters?: Counters }[];
+  /** `broken`: where the packet filter is, on its way. */
+  eips: { eip: string; vmIp: string; state: State; broken?: readonly Part[]; counters?: Counters }[];
   forwards: {
     eip: string;
     protocol: Protocol;
@@ -59,6 +61,15 @@ export type Status = {
     vmPort: number;
     vmIp: string;
     state: State;
+    broken?: readonly Part[];
+    counters?: Counters;
+  }[];
+  /** What becomes of a source that leaves by an uplink: the narrowest network that holds it decides. */
+  sources: {
+    source: string;
+    to: string;
+    state: State;
+    broken?: readonly Part[];
     counters?: Counters;
   }[];
   /** What is not ours on NICs of the file, and in nat. */
@@ -121,7 +132,11 @@ export async function readStatus(
   const obstacles = parsed.ok && found ? await findObstacles(host, parsed.config, found, arpIgnore) : [];
   warnings.push(...obstacles.map((message) => ({ message })));
 
-  const state = parsed.ok && found ? things(parsed.config, found, arpIgnore) : { nics: [], eips: [], forwards: [] };
+  const counts = counters && found !== undefined ? await readCounts(host) : undefined;
+  const state =
+    parsed.ok && found
+      ? things(parsed.config, found, arpIgnore, counts)
+      : { nics: [], eips: [], forwards: [], sources: [] };
   if (parsed.ok && found) {
     warnings.push(...(await markMisled(host, parsed.config, found, state)));
     warnings.push(...(await markSilent(host, parsed.config, found, state)));
@@ -147,7 +162,6 @@ export async function readStatus(
     ...(holder !== undefined && { running: describeHolder(holder) }),
     ...(await inForce(host, fromFile.ok, 'bytes' in file ? hashOf(file.bytes) : undefined)),
   };
-  if (counters && parsed.ok) await count(host, report);
   return { report, valid: fromFile.ok, ...(text !== undefined && { text }), ...(found !== undefined && { found }) };
 }
 
@@ -180,13 +194,13 @@ async function markSilent(
   host: Host,
   config: Config,
   found: Survey,
-  { nics, eips, forwards }: Pick<Status, 'nics' | 'eips' | 'forwards'>,
+  { nics, eips, forwards, sources }: Pick<Status, 'nics' | 'eips' | 'forwards' | 'sources'>,
 ): Promise<Issue[]> {
   if (!found.binding.bound.some(({ bridge }) => bridge !== undefined)) return [];
   const { silentGateways } = await import('./gateways.ts');
   const silent = await silentGateways(host, onBridges(usedNics(found.binding), found.machine.addresses));
   const macs = new Set(silent.map(({ nic }) => nic.mac));
-  const mapped = macs.has(uplinkOf(config)?.mac ?? '') ? [...eips, ...forwards] : [];
+  const mapped = macs.has(uplinkOf(config)?.mac ?? '') ? [...eips, ...forwards, ...sources] : [];
   for (const each of [...nics.filter(({ mac }) => macs.has(mac)), ...mapped])
     if (each.state === 'active') each.state = 'error';
   return silent.map(({ message }) => ({ message }));
@@ -250,20 +264,17 @@ function lastRunOf({ id, time, trigger, command, result, durationMs, errors }: R
 
 function things(
   config: Config,
-  { binding, machine, steps, waiting, keys, desired, observation }: Survey,
+  found: Survey,
   arpIgnore: string | undefined,
-): Pick<Status, 'nics' | 'eips' | 'forwards'> {
+  counts: Counts | undefined,
+): Pick<Status, 'nics' | 'eips' | 'forwards' | 'sources'> {
+  const { binding, machine, steps, waiting, keys } = found;
   const bound = new Map(binding.bound.map(({ mac, device }) => [mac, device]));
   const faulty = new Set(faultyNics(binding).map(({ mac }) => mac));
-  const stateOf = reachOf(config, { binding, links: machine.links, steps, arpIgnore });
-  const uplinkMac = uplinkOf(config)?.mac;
-  const broken = brokenBy(
-    config,
-    binding.bound,
-    binding.bound.find(({ mac }) => mac === uplinkMac),
-    coursesBy(rulesByChain(desired)),
-    coursesBy(rulesByChain(observation.state)),
-  );
+  const reach = reachOf(config, { binding, links: machine.links, steps, arpIgnore });
+  const { eips, forwards, sources } = readFound(config, found, counts);
+  const eipOf = new Map(eips.map((each) => [each.eip, each]));
+  const forwardOf = new Map(forwards.map((each) => [forwardKey(each), each]));
   return {
     nics: config.nics.map(({ mac, name, gateway, ipaddr, prefix, bridge }) => {
       const device = bound.get(mac);
@@ -284,41 +295,80 @@ function things(
       const isFaulty = steps.some((step) => holds(step, 'faults') && links.includes(linkOf(step)));
       return { ...common, state: isFaulty ? ('error' as const) : ('active' as const) };
     }),
-    eips: config.eips.map((each) => ({ ...each, state: stateOf(each.eip, each.vmIp, broken.eip(each)) })),
-    forwards: config.forwards.map((each) => ({ ...each, state: stateOf(each.eip, each.vmIp, broken.forward(each)) })),
+    eips: config.eips.map((each) => {
+      const { broken, since } = eipOf.get(each.eip) ?? NOTHING_FOUND;
+      const isOurs = (flow: Flow) => flow.destination === each.eip || flow.replyDestination === each.eip;
+      return {
+        ...each,
+        state: reach.mapping(each.eip, each.vmIp, broken.length > 0),
+        ...(broken.length > 0 && { broken }),
+        ...countersOf(counts, isOurs, since),
+      };
+    }),
+    forwards: config.forwards.map((each) => {
+      // Where the EIP is another's, that has its ports.
+      const { broken, since } = forwardOf.get(forwardKey(each)) ?? eipOf.get(each.eip) ?? NOTHING_FOUND;
+      const isOurs = ({ destination, protocol, destinationPort: port }: Flow) =>
+        destination === each.eip &&
+        protocol === each.protocol &&
+        port !== undefined &&
+        each.port <= port &&
+        port <= each.endPort;
+      return {
+        ...each,
+        state: reach.mapping(each.eip, each.vmIp, broken.length > 0),
+        ...(broken.length > 0 && { broken }),
+        ...countersOf(counts, isOurs, forwardOf.has(forwardKey(each)) ? since : 0),
+      };
+    }),
+    sources: sources.map(({ broken, since, ...rule }) => {
+      const by = typeof rule.to === 'object' ? rule.to.address : rule.to;
+      return {
+        source: formatNetwork(rule.network),
+        to: by,
+        state: reach.source(rule.network, by, broken.length > 0),
+        ...(broken.length > 0 && { broken }),
+        ...countersOf(counts, (flow) => isOfSource(flow, rule, found.desired.filter), since),
+      };
+    }),
   };
 }
 
-/** Connections that conntrack knows now, and those that NAT has led there since its rule was written. */
-async function count(host: Host, { eips, forwards }: Status): Promise<void> {
-  const [rules, table] = await Promise.all([
-    host.run(['iptables-save', '-c', '-t', 'nat']),
-    host.run(['conntrack', '-L'], { accept: [1] }),
-  ]);
-  const flows = parseFlows(table.stdout);
-  const courses = coursesBy(countedRules('nat', linesOf('nat', rules.stdout)));
-  const since = ({ eip, vmIp }: Eip, protocol: Protocol, ports: readonly number[]): number => {
-    const ends = ports.map((port) => courses('nat', 'PREROUTING', { from: 0, to: ipv4(eip), protocol, port }));
-    const ours = ends.flatMap((end) => (end !== undefined && leadsTo(end.verdict, vmIp) ? [end] : []));
-    return [...new Set(ours)].reduce((sum, { packets }) => sum + packets, 0);
+const NOTHING_FOUND = { broken: [], since: 0 } as const;
+
+/** What of the file the packet filter has, by the engine's reader. */
+function readFound(config: Config, { binding, desired, observation }: Survey, counts: Counts | undefined): FilterFound {
+  const { filter } = desired;
+  if (filter === undefined) return { eips: [], forwards: [], sources: [] };
+  const ways = waysInside(config);
+  const links = new Map(binding.bound.map((nic) => [nic.mac, ipLinkOf(nic)]));
+  const deviceTo = (address: number) => {
+    const way = ways.find(({ network }) => contains(network, address));
+    return way === undefined ? filter.uplink?.device : links.get(way.place.nic.mac);
   };
-  for (const eip of eips) {
-    const ours = (flow: Flow) => flow.destination === eip.eip || flow.replyDestination === eip.eip;
-    eip.counters = { now: flows.filter(ours).length, since: since(eip, 'tcp', [1]) };
-  }
-  for (const forward of forwards) {
-    const { eip, protocol, port, endPort } = forward;
-    const ours = (flow: Flow) =>
-      flow.destination === eip &&
-      flow.protocol === protocol &&
-      flow.destinationPort !== undefined &&
-      port <= flow.destinationPort &&
-      flow.destinationPort <= endPort;
-    forward.counters = { now: flows.filter(ours).length, since: since(forward, protocol, portsAsked(port, endPort)) };
-  }
+  const parts = { wanted: desired, found: observation.state, ...(counts && { counted: counts.rules }) };
+  return reader.read(filter, parts, { deviceTo });
 }
 
-const leadsTo = (verdict: string, vmIp: string): boolean => {
-  const to = 'DNAT --to-destination ';
-  return verdict === to + vmIp || verdict.startsWith(`${to}${vmIp}:`);
-};
+/** What leaves by an uplink, and not by an EIP of its own. */
+function isOfSource({ source, replySource, replyDestination }: Flow, rule: SourceRule, filter: Filter | undefined) {
+  const [from, to] = [parseIpv4(source), parseIpv4(replySource)];
+  if (filter === undefined || from === undefined || to === undefined) return false;
+  return (
+    sourceRuleFor(filter.sources, from)?.network === rule.network &&
+    !filter.ownSource.has(source) &&
+    !filter.networks.some((network) => contains(network, to)) &&
+    (rule.to === 'none') === (replyDestination === source)
+  );
+}
+
+/** What the rules count, as the engine's command prints it, and what conntrack knows now. */
+type Counts = { rules: string; flows: Flow[] };
+
+async function readCounts(host: Host): Promise<Counts> {
+  const [rules, table] = await Promise.all([host.run(reader.counting), host.run(['conntrack', '-L'], { accept: [1] })]);
+  return { rules: rules.stdout, flows: parseFlows(table.stdout) };
+}
+
+const countersOf = (counts: Counts | undefined, isOurs: (flow: Flow) => boolean, since = 0): { counters?: Counters } =>
+  counts === undefined ? {} : { counters: { now: counts.flows.filter(isOurs).length, since } };

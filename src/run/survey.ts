@@ -15,6 +15,8 @@ import { parseNatRules } from '../dialects/iptables.ts';
 import { keyfileRenderer } from '../dialects/keyfile.ts';
 import { heldByMaps } from '../dialects/nft.ts';
 import { MANAGER_FOLDER, UNMANAGED_PATH, unmanagedFiles } from '../dialects/unmanaged.ts';
+import type { Engine } from '../engines/engine.ts';
+import { engine } from '../engines/in-use.ts';
 import { hearingOf } from '../machine/hearing.ts';
 import type { Host } from '../machine/host.ts';
 import { keptKeys } from '../machine/kept-keys.ts';
@@ -43,8 +45,8 @@ import {
   worksWarnings,
 } from '../network/bridges.ts';
 import { elasticAddresses } from '../network/elastic.ts';
+import { isShiftedRange, type Translation } from '../network/filter.ts';
 import { type FlowModel, type Former, waysOf } from '../network/flows.ts';
-import { type Exemptions, exemptions } from '../network/foreign-nat.ts';
 import { waitingForIpv6 } from '../network/ipv6.ts';
 import { allowedOn } from '../network/kept.ts';
 import { holds, managerOf } from '../network/kinds.ts';
@@ -59,7 +61,6 @@ import {
 } from '../network/nics.ts';
 import { movedKey, type Observation, type ObservedAddress } from '../network/observation.ts';
 import { forwardObstacles } from '../network/obstacles.ts';
-import { isShiftedRange } from '../network/ports.ts';
 import type { ProfileKeys } from '../network/profile-keys.ts';
 import { noRenderer, type Renderer } from '../network/renderer.ts';
 import {
@@ -78,8 +79,8 @@ import {
   type TableName,
 } from '../network/state.ts';
 import type { Step } from '../network/step.ts';
-import { type Translation, translationOf, type Ways } from '../network/translation.ts';
-import { type Abilities, desiredAddresses, desiredState, onIpLink } from '../planning/desired.ts';
+import { translationOf, type Ways } from '../network/translation.ts';
+import { desiredAddresses, desiredState, onIpLink, type Surroundings } from '../planning/desired.ts';
 import { planSteps } from '../planning/plan.ts';
 import { ourRoutes } from '../planning/return.ts';
 
@@ -147,10 +148,10 @@ export async function survey(
   const { binding, waiting } = bindBridges(bindNics(config.nics, read.links, linksBefore(read)), read, read.ownedPorts);
   const odd = binding.broken.flatMap((each) => (each.odd ? [each.nic] : []));
   const machine = withoutPending(read, [...binding.pending, ...odd]);
-  const abilities = await abilitiesFor(host, config, { machine, binding, ways });
+  const surroundings = await surroundingsOf(host, config, { machine, binding, ways });
   const pendingPorts = read.ownedPorts.filter((port) => !machine.ownedPorts.includes(port));
   const kept = keptKeys(machine.files, binding.bound, renderer);
-  const wantedNow = desiredOf(config, binding, renderer, { abilities, ways, keys: kept.keys });
+  const wantedNow = desiredOf(config, binding, renderer, { surroundings, ways, keys: kept.keys });
   const heard = await hearingOf(host, machine, binding);
   const described = withSysctls(withStaying(withMtus(wantedNow, binding, machine.owned), pendingPorts), heard.sysctls);
   const endsIpv6 = scope === 'boot' && config.nics.length > 0 && (await mayEndIpv6(host, machine));
@@ -322,12 +323,12 @@ function desiredOf(
   config: Config,
   binding: NicBinding,
   renderer: Renderer,
-  { abilities, ways, keys }: { abilities: Abilities; ways: Ways; keys: ReadonlyMap<string, ProfileKeys> },
+  { surroundings, ways, keys }: { surroundings: Surroundings; ways: Ways; keys: ReadonlyMap<string, ProfileKeys> },
 ): NetworkState {
-  const asked = JSON.stringify([binding, renderer.name, abilities, ways, [...keys]]);
+  const asked = JSON.stringify([binding, renderer.name, surroundings, ways, [...keys]]);
   const before = known.get(config);
   if (before?.asked === asked) return before.desired;
-  const desired = desiredState(config, binding, renderer, abilities, ways, keys);
+  const desired = desiredState(config, binding, renderer, surroundings, ways, keys);
   known.set(config, { asked, desired });
   return desired;
 }
@@ -398,9 +399,9 @@ function withoutNics(desired: NetworkState, observed: NetworkState): NetworkStat
     ...found.filter((item) => !isBridged(item)),
   ];
   // Part by part: of a new one its author says whether somebody else brings it up.
-  const { sysctls, bridges, ports, released, chains, jumps, files, profiles } = desired;
+  const { sysctls, bridges, ports, released, filter, chains, jumps, files, profiles } = desired;
   return {
-    ...{ sysctls, bridges, ports, released, chains, jumps, files, profiles },
+    ...{ sysctls, bridges, ports, released, filter, chains, jumps, files, profiles },
     links: desired.links.filter(isBridged),
     addresses: mixed(desired.addresses, observed.addresses),
     routes: mixed(desired.routes, observed.routes),
@@ -417,9 +418,9 @@ function holdNics(desired: NetworkState, observation: Observation, held: Readonl
     ...found.filter(isHeld),
   ];
   const files = new Map(observed.files.map((file) => [file.path, file]));
-  const { sysctls, bridges, ports, released, chains, jumps } = desired;
+  const { sysctls, bridges, ports, released, filter, chains, jumps } = desired;
   return {
-    ...{ sysctls, bridges, ports, released, chains, jumps },
+    ...{ sysctls, bridges, ports, released, filter, chains, jumps },
     links: desired.links.filter((link) => !isHeld(link)),
     addresses: kept(desired.addresses, observed.addresses),
     routes: kept(desired.routes, ourRoutes(observed.routes, observation)),
@@ -715,29 +716,33 @@ export async function chooseRenderer(host: Host, name: string | undefined): Prom
   return noRenderer;
 }
 
-/** Asked of the real thing, and only where a configuration needs it and no rule shows it. */
-async function abilitiesFor(
+/** Asked of the real thing, and only where a configuration needs it and no part of ours shows it. */
+async function surroundingsOf(
   host: Host,
   config: Config,
   { machine, binding, ways }: { machine: Machine; binding: NicBinding; ways: Ways },
-): Promise<Abilities> {
-  const shows = (pattern: RegExp) => machine.rules.ours.some(({ rules }) => rules.some((rule) => pattern.test(rule)));
-  const can = async (table: TableName, rule: string, pattern: RegExp) =>
-    shows(pattern) || (await takesRule(host, table, rule));
+): Promise<Surroundings> {
+  const { rules, printedRules } = machine;
+  const can = async (ability: keyof Engine['trials']) => {
+    const { isShown, table, rule, nonsense } = engine.trials[ability];
+    if (isShown({ chains: rules.ours })) return true;
+    const takes = (each: string) => takesRule(host, table, each);
+    const [known, fooled] = await Promise.all([takes(rule), nonsense !== undefined && takes(nonsense)]);
+    return known && !fooled;
+  };
   const { nics, forwards } = config;
   const hasGate = ways === 'today' && nics.some(({ gateway }) => gateway !== undefined);
   const onBridge = hasGate && nics.some(({ gateway, bridge }) => gateway !== undefined && bridge?.type === 'linux');
   return {
-    // Linux 4.18 and iptables 1.8.
-    shiftedRanges: !forwards.some(isShiftedRange) || shows(/--to-destination \S+\/\d+$/) || (await takesShifted(host)),
-    guarding: {
-      policy: hasGate && (await can('mangle', '-m policy --dir out --pol ipsec -j RETURN', /-m policy /)),
+    abilities: {
+      shiftedRanges: !forwards.some(isShiftedRange) || (await can('shiftedRanges')),
+      policy: hasGate && (await can('policy')),
       // Naming physdev loads br_netfilter, which then hands every bridge's frames to the packet filter: only where it is.
       bridged:
-        onBridge &&
-        (await host.sysctl('net/bridge/bridge-nf-call-iptables')) !== undefined &&
-        (await can('mangle', '-m physdev --physdev-is-bridged -j RETURN', /-m physdev /)),
-      exemptions: hasGate ? exemptionsOn(machine) : { exempt: [], all: true },
+        onBridge && (await host.sysctl('net/bridge/bridge-nf-call-iptables')) !== undefined && (await can('bridged')),
+      exemptions: hasGate ? engine.exemptions(rules.hooks, printedRules) : { exempt: [], all: true },
+    },
+    around: {
       elsewhere: hasGate ? routesElsewhere(machine, binding) : [],
       exposed: exposedAddresses(config, machine, binding),
     },
@@ -759,11 +764,6 @@ const withHolders = (observation: Observation, held: ReadonlyMap<string, string>
     }),
   },
 });
-
-function exemptionsOn({ rules, printedRules }: Machine): Exemptions {
-  const postrouting = rules.hooks.find(({ table, hook }) => table === 'nat' && hook === 'POSTROUTING')?.rules ?? [];
-  return exemptions(postrouting, () => parseNatRules(printedRules));
-}
 
 /** Addresses of NICs that are not used, and that nobody takes away: of the file and of our record. */
 function exposedAddresses(
@@ -794,14 +794,6 @@ function routesElsewhere({ routes }: Machine, { bound }: NicBinding): Network[] 
     const network = gates.has(device) && protocol !== ROUTE_PROTOCOL ? parseCidr(dest) : undefined;
     return network === undefined || network.prefix < WIDEST ? [] : [network];
   });
-}
-
-const RANGE = '-p tcp -m tcp --dport 1:2 -j DNAT --to-destination 192.0.2.1:3-4';
-
-/** iptables 1.4.21 reads a number as far as it goes and drops the rest in silence: one that takes nonsense does not know the words. */
-async function takesShifted(host: Host): Promise<boolean> {
-  const [shifted, nonsense] = await Promise.all(['/1', '/x'].map((from) => takesRule(host, 'nat', `${RANGE}${from}`)));
-  return shifted === true && nonsense === false;
 }
 
 function takesRule(host: Host, table: TableName, rule: string): Promise<boolean> {

@@ -37,6 +37,7 @@ const status: Fields<Status> = {
   nics: true,
   eips: true,
   forwards: true,
+  sources: true,
   foreign: true,
   staleFlows: true,
   steps: true,
@@ -59,7 +60,20 @@ const nic: Fields<Status['nics'][number]> = {
   kept: true,
 };
 const kept: Fields<ProfileKeys> = { zone: true, dns: true, dnsSearch: true, dnsOptions: true, dnsPriority: true };
-const eip: Fields<Status['eips'][number]> = { eip: true, vmIp: true, state: true, counters: true };
+const eip: Fields<Status['eips'][number]> = {
+  eip: true,
+  vmIp: true,
+  state: true,
+  broken: true,
+  counters: true,
+};
+const source: Fields<Status['sources'][number]> = {
+  source: true,
+  to: true,
+  state: true,
+  broken: true,
+  counters: true,
+};
 const forward: Fields<Status['forwards'][number]> = {
   eip: true,
   protocol: true,
@@ -68,6 +82,7 @@ const forward: Fields<Status['forwards'][number]> = {
   vmPort: true,
   vmIp: true,
   state: true,
+  broken: true,
   counters: true,
 };
 const counters: Fields<Counters> = { now: true, since: true };
@@ -122,6 +137,7 @@ const OBJECTS: Readonly<Record<string, object>> = {
   'kept in a profile': kept,
   'EIP of `status`': eip,
   'forward of `status`': forward,
+  'source of `status`': source,
   counters,
   'foreign thing': foreign,
   'stale flows': stale,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { formatIpv4, ipv4, networkOf } from '../../src/base/ipv4.ts';
-import { type Dispatch, dispatchChains } from '../../src/network/dispatch.ts';
+import { type Dispatch, dispatchChains } from '../../src/engines/iptables/dispatch.ts';
 import { destinationOf, type Packet } from './packet-trace.ts';
 
 const TO_VMS: Dispatch = { table: 'nat', root: 'KYLIN-VR-DNAT', letter: 'D', match: '-d' };

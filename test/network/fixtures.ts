@@ -2,12 +2,13 @@
 // subnets A and B, eth3 is a second uplink where a test gives it a gateway. Documentation addresses only.
 
 import { type Config, type Forward, type Nic, uplinkOf } from '../../src/config/config.ts';
-import type { Guarding } from '../../src/network/guard.ts';
+import type { Abilities } from '../../src/engines/engine.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
 import type { ProfileKeys } from '../../src/network/profile-keys.ts';
 import { noRenderer, type Renderer } from '../../src/network/renderer.ts';
 import type { NetworkState } from '../../src/network/state.ts';
 import type { Ways } from '../../src/network/translation.ts';
+import type { Around } from '../../src/network/wanted-filter.ts';
 import { desiredState } from '../../src/planning/desired.ts';
 
 export const UPLINK: Nic = { mac: '02:00:00:00:00:00', ipaddr: '203.0.113.10', prefix: 24, gateway: '203.0.113.1' };
@@ -60,6 +61,9 @@ export function forward(text: string): Forward {
   };
 }
 
+/** What a machine can tell apart, and what is around on it. */
+type Guarding = Omit<Abilities, 'shiftedRanges'> & Around;
+
 /** As a machine can that has no br_netfilter. */
 const GUARDING: Guarding = {
   policy: true,
@@ -80,7 +84,9 @@ export function desired(
     keys = new Map(),
   }: DesiredOptions = {},
 ): NetworkState {
-  return desiredState(wanted, bindNics(wanted.nics, links), renderer, { shiftedRanges, guarding }, ways, keys);
+  const { elsewhere, exposed, ...abilities } = guarding;
+  const surroundings = { abilities: { ...abilities, shiftedRanges }, around: { elsewhere, exposed } };
+  return desiredState(wanted, bindNics(wanted.nics, links), renderer, surroundings, ways, keys);
 }
 
 type DesiredOptions = {

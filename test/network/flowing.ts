@@ -3,8 +3,7 @@
 import { hostPart } from '../../src/base/ipv4.ts';
 import { type Config, uplinkOf } from '../../src/config/config.ts';
 import type { Flow } from '../../src/network/flow.ts';
-import { type FlowModel, type Former, type Way, waysOf } from '../../src/network/flows.ts';
-import type { NatRules } from '../../src/network/foreign-nat.ts';
+import { type FlowModel, type Former, type NatRules, type Way, waysOf } from '../../src/network/flows.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
 import type { NetworkState } from '../../src/network/state.ts';
 import { translationOf, type Ways } from '../../src/network/translation.ts';

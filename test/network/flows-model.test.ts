@@ -9,6 +9,7 @@ import type { Config, Eip, Forward, Nic, Snat, StaticRoute } from '../../src/con
 import type { Draft, Entry } from '../../src/config/draft.ts';
 import { RULES } from '../../src/config/rules.ts';
 import { deleteFlowOptions } from '../../src/dialects/conntrack.ts';
+import { readForeignNat } from '../../src/engines/foreign-nat.ts';
 import type { Flow } from '../../src/network/flow.ts';
 import { type FlowModel, judgeOf } from '../../src/network/flows.ts';
 import type { ObservedLink } from '../../src/network/nics.ts';
@@ -192,7 +193,7 @@ describe('an entry that the rules make', () => {
         fc.array(packets, { minLength: 20, maxLength: 20 }),
         (router, sent) => {
           const state = built(router);
-          const judge = judgeOf(modelFor(router));
+          const judge = judgeOf(modelFor(router), readForeignNat);
           for (const packet of sent) {
             const entry = entryOf(state, arriving(state, packet));
             if (entry !== undefined) assert.equal(judge(entry), undefined, `${said(entry)} ⇒ ${became(entry)}`);
@@ -211,7 +212,7 @@ describe('an entry that the rules make', () => {
         fc.array(packets, { minLength: 20, maxLength: 20 }),
         (before, after, sent) => {
           const state = built(before);
-          const judge = judgeOf(modelFor(after, before));
+          const judge = judgeOf(modelFor(after, before), readForeignNat);
           const ours = worldOf(modelFor(before)).addresses;
           for (const packet of sent) {
             const entry = entryOf(state, arriving(state, packet));
@@ -243,7 +244,7 @@ describe('what conntrack -D takes together', () => {
         fc.array(packets, { minLength: 3, maxLength: 3 }),
         (before, after, sent) => {
           const state = built(before);
-          const judge = judgeOf(modelFor(after, before));
+          const judge = judgeOf(modelFor(after, before), readForeignNat);
           const entries = sent.flatMap(ofEachKind).flatMap((packet) => entryOf(state, arriving(state, packet)) ?? []);
           for (const entry of entries) {
             const judgement = judge(entry);

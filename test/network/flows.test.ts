@@ -5,6 +5,7 @@ import { describe, it } from 'node:test';
 import { parseCidr } from '../../src/base/ipv4.ts';
 import type { Config, Snat } from '../../src/config/config.ts';
 import { deleteFlowOptions } from '../../src/dialects/conntrack.ts';
+import { readForeignNat } from '../../src/engines/foreign-nat.ts';
 import type { Flow } from '../../src/network/flow.ts';
 import { type FlowModel, hasMapping, judgeOf } from '../../src/network/flows.ts';
 import { config, forward, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK, without } from './fixtures.ts';
@@ -35,7 +36,7 @@ const FULL = config({
 
 /** `stays`, or what is stale of it. */
 function judged(model: FlowModel, of: Flow): string {
-  const judgement = judgeOf(model)(of);
+  const judgement = judgeOf(model, readForeignNat)(of);
   if (judgement === undefined) return 'stays';
   return `${judgement.of}: ${judgement.wrong}${judgement.spared ? ', but spared' : ''}`;
 }
@@ -471,7 +472,7 @@ describe('a flow over which a rule of somebody else may have decided', () => {
 
 describe('what conntrack -D takes with a stale flow', () => {
   const options = (model: FlowModel, text: string) =>
-    deleteFlowOptions(judgeOf(model)(flow(text))?.alike ?? {}).join(' ');
+    deleteFlowOptions(judgeOf(model, readForeignNat)(flow(text))?.alike ?? {}).join(' ');
   it('is all that leads to a VM which has nothing of that address any more', () => {
     assert.equal(options(modelOf(FULL), `tcp ${OUT} → ${PORTS}:443 ⇒ ${V}:443`), `-d ${PORTS} -r ${V}`);
   });

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ipv4 } from '../../src/base/ipv4.ts';
-import { exemptions, type FirstPacket, foreignNat, type NatRules } from '../../src/network/foreign-nat.ts';
+import { exemptions, foreignNat } from '../../src/engines/iptables/foreign-nat.ts';
+import type { FirstPacket, NatRules } from '../../src/network/flows.ts';
 
 const LOCAL = new Set(['203.0.113.10', '198.51.100.5'].map(ipv4));
 const OURS = '-j KYLIN-VR-DNAT';
@@ -18,7 +19,7 @@ const packet = (change: Partial<FirstPacket> = {}): FirstPacket => ({
 });
 
 const decides = (rules: NatRules, asked = packet(), oursDecides = true): boolean =>
-  foreignNat(rules, (address) => LOCAL.has(address))('PREROUTING', asked, oursDecides);
+  foreignNat(rules, (address) => LOCAL.has(address)).mayDecide('PREROUTING', asked, oursDecides);
 const before = (rule: string, asked?: FirstPacket) => decides({ PREROUTING: [rule, OURS] }, asked);
 
 describe('a foreign rule before ours', () => {

@@ -1,16 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { jumpsIn } from '../../src/dialects/our-rules.ts';
 import type { ObservedLink } from '../../src/network/nics.ts';
 import type { ObservedAddress } from '../../src/network/observation.ts';
-import {
-  cutOff,
-  isMoving,
-  jumpsIn,
-  observeBridges,
-  portRoutes,
-  ruledBy,
-  underOurRule,
-} from '../../src/network/observed.ts';
+import { cutOff, isMoving, observeBridges, portRoutes, ruledBy, underOurRule } from '../../src/network/observed.ts';
 import { addressKey, type Bridge, type Port } from '../../src/network/state.ts';
 import { address } from './planning.ts';
 

@@ -6,16 +6,9 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Config, Eip, Forward, Nic, Snat } from '../../src/config/config.ts';
 import { ifcfgRenderer } from '../../src/dialects/ifcfg.ts';
+import { isOurJump } from '../../src/dialects/our-rules.ts';
 import { describe as line } from '../../src/network/kinds.ts';
-import {
-  addressKey,
-  chainKey,
-  isOurJump,
-  jumpKey,
-  type NetworkState,
-  ROUTE_PROTOCOL,
-  routeKey,
-} from '../../src/network/state.ts';
+import { addressKey, chainKey, jumpKey, type NetworkState, ROUTE_PROTOCOL, routeKey } from '../../src/network/state.ts';
 import type { Step } from '../../src/network/step.ts';
 import { planSteps } from '../../src/planning/plan.ts';
 import { runs } from '../quick.ts';

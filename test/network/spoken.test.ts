@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Config } from '../../src/config/config.ts';
-import { spoken } from '../../src/network/spoken.ts';
+import { planChains } from '../../src/engines/iptables/plan.ts';
+import { spoken } from '../../src/engines/spoken.ts';
 import type { Step } from '../../src/network/step.ts';
-import { planChains } from '../../src/planning/plan-rules.ts';
 import { config, desired, forward, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 import { FULL_ROUTER } from './full-router.ts';
 

@@ -21,7 +21,9 @@ describe('status', { concurrency: false }, () => {
     const traffic = createTraffic(lab);
     await traffic.listen('w', 'tcp', 80);
     await traffic.listen('v', 'tcp', 80);
+    await traffic.listen('far', 'tcp', 80);
     const streams = [
+      await traffic.openStream({ from: 'w', to: ADDRESSES.far, port: 80 }),
       await traffic.openStream({ from: 'out', to: NEAR, port: 8080 }),
       await traffic.openStream({ from: 'far', to: EIPS.v, port: 80 }),
     ];
@@ -30,7 +32,9 @@ describe('status', { concurrency: false }, () => {
     assert.match(stdout, /^ {2}203\.0\.113\.50 +→ +10\.10\.1\.11 +1 now +1 since +active$/m);
     assert.match(stdout, /^ {2}203\.0\.113\.60:8080\/tcp +→ +10\.10\.1\.12:80 +1 now +1 since +active$/m);
     assert.match(stdout, /^ {2}203\.0\.113\.60:5353\/udp +→ +10\.10\.1\.12:53 +0 now +0 since +active$/m);
-    assert.doesNotMatch((await lab.kylin('status')).stdout, /now/);
+    assert.match(stdout, /^ {2}10\.10\.1\.0\/24 +→ +the uplink's own address +1 now +1 since +active$/m);
+    assert.match(stdout, /^ {2}10\.10\.2\.0\/24 +→ +the uplink's own address +0 now +0 since +active$/m);
+    assert.doesNotMatch((await lab.kylin('status')).stdout, /now|Sources/);
   });
 
   it('many forwards on one EIP: each has its own connections, and what is broken is what a packet would miss', async (t) => {

@@ -1,4 +1,4 @@
-// Config and NICs → what may not pass, whatever NAT does: what comes back out of the uplink that it came in by, what leaves an
+// What is wanted → what may not pass, whatever NAT does: what comes back out of the uplink that it came in by, what leaves an
 // uplink for a private destination, and what would leave with a private source because NAT is not asked about it. Pure.
 //
 //   mangle FORWARD ─▶ GUARD ─▶ BOUNCE    (in by an uplink, and out by it again)
@@ -10,13 +10,11 @@
 // In mangle: before whatever others let through in filter. POSTROUTING, because what the router itself sends to an EIP is led inside by
 // nat OUTPUT, and filter OUTPUT is still told the device that it would have left by before; NAT of sources comes after it.
 
-import { contains, coverOf, formatNetwork, ipv4, type Network, networkOf, parseCidr, withinAny } from '../base/ipv4.ts';
-import type { Config, Nic } from '../config/config.ts';
-import { insideNetworks, outward } from '../config/inside.ts';
-import type { Exemptions } from './foreign-nat.ts';
-import type { BoundNic } from './nics.ts';
-import { CHAIN_PREFIX, type Chain, type FilterRules } from './state.ts';
-import { sourceRuleFor, type Translation } from './translation.ts';
+import { contains, coverOf, formatNetwork, ipv4, type Network } from '../../base/ipv4.ts';
+import type { Filter, Guard } from '../../network/filter.ts';
+import { CHAIN_PREFIX, type Chain, type FilterParts } from '../../network/state.ts';
+import { sourceRuleFor } from '../../network/translation.ts';
+import type { Abilities } from '../engine.ts';
 
 const GUARD = `${CHAIN_PREFIX}GUARD`;
 const BOUNCE = `${CHAIN_PREFIX}BOUNCE`;
@@ -26,41 +24,19 @@ export const UPLINK = `${CHAIN_PREFIX}UPLINK`;
 export const NOWHERE = `${CHAIN_PREFIX}NOWHERE`;
 export const UNTRANSLATED = `${CHAIN_PREFIX}UNTRANSLATED`;
 
-/** What the machine's packet filter can tell apart. */
-export type Guarding = {
-  /** Packets with an IPsec policy (`-m policy`). */
-  policy: boolean;
-  /** Bridged frames (`-m physdev`), and that there are any: br_netfilter is at work. */
-  bridged: boolean;
-  /** What somebody else keeps from being translated, each as a rule that returns. */
-  exemptions: Exemptions;
-  /** Where routes of others lead by an uplink. */
-  elsewhere: readonly Network[];
-  /** Elastic addresses that stay, though the NIC that they are on is not used. */
-  exposed: readonly string[];
-};
-
-export function guardRules(
-  config: Config,
-  bound: readonly BoundNic[],
-  translation: Translation,
-  guarding: Guarding,
-): FilterRules {
-  const gates = bound.filter(({ gateway }) => gateway !== undefined);
-  if (gates.length === 0) return { chains: [], jumps: [] };
+export function guardRules(filter: Filter, guard: Guard, abilities: Abilities): FilterParts {
+  const { gates } = guard;
   const devices = gates.map(({ device }) => device);
-  // A subnet whose NIC is not there is inside all the same, and what is behind it.
-  const inside = insideNetworks(config).map(({ network }) => network);
-  const drops = config.fromUplink === 'drop';
-  const bounces = gates.filter((gate) => isTold(gate, guarding)).map(({ device }) => device);
+  const drops = guard.entering === 'drop';
+  const bounces = gates.filter((gate) => isTold(gate, abilities)).map(({ device }) => device);
   return {
     chains: [
       ordered('mangle', GUARD, [
         ...bounces.map((device) => `-i ${device} -o ${device} -j ${BOUNCE}`),
         ...(drops ? devices.map((device) => `-i ${device} ! -o ${device} -j ${ENTERING}`) : []),
       ]),
-      ...(bounces.length === 0 ? [] : [bounceChain(config, gates, inside, translation, guarding)]),
-      ...(drops ? [enteringChain(devices, inside, guarding)] : []),
+      ...(bounces.length === 0 ? [] : [bounceChain(guard, abilities)]),
+      ...(drops ? [enteringChain(devices, filter.networks, abilities)] : []),
       ordered(
         'mangle',
         LEAVING,
@@ -68,16 +44,16 @@ export function guardRules(
       ),
       {
         ...ordered('mangle', UPLINK, [
-          ...(hasBridged(gates, guarding) ? [IS_BRIDGED] : []),
-          ...(guarding.policy ? ['-m policy --dir out --pol ipsec -j RETURN'] : []),
+          ...(hasBridged(guard, abilities) ? [IS_BRIDGED] : []),
+          ...(abilities.policy ? ['-m policy --dir out --pol ipsec -j RETURN'] : []),
           `-j ${NOWHERE}`,
-          ...guarding.exemptions.exempt,
+          ...abilities.exemptions.exempt,
           `-m conntrack --ctstate INVALID -j ${UNTRANSLATED}`,
         ]),
-        meanwhile: guarding.exemptions.all ? [`${BEGAN_SO} -j ${UNTRANSLATED}`] : [],
+        meanwhile: abilities.exemptions.all ? [`${BEGAN_SO} -j ${UNTRANSLATED}`] : [],
       },
-      nowhereChain(inside, [...routedOut(config, gates), ...guarding.elsewhere]),
-      untranslatedChain(translation),
+      nowhereChain(filter.networks, guard.outside),
+      untranslatedChain(filter),
     ],
     jumps: [
       { table: 'mangle', hook: 'FORWARD', rule: `-j ${GUARD}`, place: 'anywhere' },
@@ -91,45 +67,30 @@ export function guardRules(
  * of the kernel that has to be told from what is routed. Where it is not at work, naming physdev would load it, and it may
  * come later: then nothing is said of such an uplink. Open vSwitch's frames do not come by here.
  */
-const isTold = ({ bridge }: BoundNic, { bridged }: Guarding): boolean => bridge?.type !== 'linux' || bridged;
+const isTold = ({ isLinuxBridge }: Guard['gates'][number], { bridged }: Abilities): boolean =>
+  !isLinuxBridge || bridged;
 
 /** An address of a routed block that is not in the file would go to and fro between the gateway and us until its TTL is gone. */
-function bounceChain(
-  config: Config,
-  gates: readonly BoundNic[],
-  inside: readonly Network[],
-  { sources, ownSource }: Translation,
-  guarding: Guarding,
-): Chain {
-  // A default route in two halves leads nowhere else than the default route.
-  const isOut = outward(config);
-  const routed = routedOut(config, gates)
-    .filter((network) => !isOut(network))
-    .map(formatNetwork);
-  // Of a new flow it is not known yet that its source will be another. What is inside does not come in here.
-  const isInside = withinAny(inside);
-  const translated = [
-    ...coverOf([...ownSource.keys()].map(ipv4).filter((vmIp) => !isInside(vmIp))),
-    ...sources.filter(({ to, network }) => to !== 'none' && !isInside(network.base)).map(({ network }) => network),
-  ];
+function bounceChain({ gates, bounce }: Guard, abilities: Abilities): Chain {
+  const between = bounce.between.map(formatNetwork);
   return ordered('mangle', BOUNCE, [
-    ...(hasBridged(gates, guarding) ? [IS_BRIDGED] : []),
+    ...(hasBridged({ gates }, abilities) ? [IS_BRIDGED] : []),
     '-m conntrack --ctstate SNAT,DNAT -j RETURN',
-    ...(guarding.policy ? ['in', 'out'].map((way) => `-m policy --dir ${way} --pol ipsec -j RETURN`) : []),
-    ...routed.map((network) => `-d ${network} -j RETURN`),
-    ...routed.map((network) => `-s ${network} -j RETURN`),
-    ...translated.map((network) => (network.prefix === 0 ? '-j RETURN' : `-s ${formatNetwork(network)} -j RETURN`)),
+    ...(abilities.policy ? ['in', 'out'].map((way) => `-m policy --dir ${way} --pol ipsec -j RETURN`) : []),
+    ...between.map((network) => `-d ${network} -j RETURN`),
+    ...between.map((network) => `-s ${network} -j RETURN`),
+    ...bounce.from.map((network) => (network.prefix === 0 ? '-j RETURN' : `-s ${formatNetwork(network)} -j RETURN`)),
     '-j DROP',
   ]);
 }
 
-const hasBridged = (gates: readonly BoundNic[], { bridged }: Guarding): boolean =>
-  bridged && gates.some(({ bridge }) => bridge?.type === 'linux');
+const hasBridged = ({ gates }: Pick<Guard, 'gates'>, { bridged }: Abilities): boolean =>
+  bridged && gates.some(({ isLinuxBridge }) => isLinuxBridge);
 
 const IS_BRIDGED = '-m physdev --physdev-is-bridged -j RETURN';
 
 /** What we translated has been let in by the file; what answers, too. */
-function enteringChain(devices: readonly string[], inside: readonly Network[], { policy, bridged }: Guarding): Chain {
+function enteringChain(devices: readonly string[], inside: readonly Network[], { policy, bridged }: Abilities): Chain {
   return ordered('mangle', ENTERING, [
     ...(bridged ? [IS_BRIDGED] : []),
     '-m conntrack --ctstate RELATED,ESTABLISHED,UNTRACKED,SNAT,DNAT -j RETURN',
@@ -141,9 +102,8 @@ function enteringChain(devices: readonly string[], inside: readonly Network[], {
 
 /** What is inside does not leave; the longest prefix says whose a destination is. */
 function nowhereChain(inside: readonly Network[], outside: readonly Network[]): Chain {
-  const isInside = withinAny(inside);
   const verdicts = [
-    ...outside.filter(({ base }) => isInside(base)).map((network) => ({ network, verdict: 'RETURN' })),
+    ...outside.map((network) => ({ network, verdict: 'RETURN' })),
     ...inside.map((network) => ({ network, verdict: 'DROP' })),
   ];
   return ordered('mangle', NOWHERE, [
@@ -164,7 +124,7 @@ const BEGAN_SO =
   '-m addrtype ! --src-type LOCAL -m conntrack --ctstatus CONFIRMED --ctdir ORIGINAL -m conntrack ! --ctstate SNAT';
 
 /** What NAT leaves alone: of that, what it would have translated. EIPs are sources by the uplink only. */
-function untranslatedChain({ ownSource, sources, uplink, others }: Translation): Chain {
+function untranslatedChain({ ownSource, sources, uplink, others }: Filter): Chain {
   const isKept = (address: number) => (sourceRuleFor(sources, address)?.to ?? 'none') === 'none';
   const byUplink = others.length === 0 ? '' : `-o ${uplink?.device} `;
   const gates = [uplink, ...others].flatMap((gate) => (gate === undefined ? [] : [gate.ipaddr]));
@@ -182,15 +142,6 @@ function untranslatedChain({ ownSource, sources, uplink, others }: Translation):
       return network.prefix === 0 ? verdict : `-s ${formatNetwork(network)} ${verdict}`;
     }),
   ]);
-}
-
-/** What route_list leads back through the network of a NIC with a gateway. */
-function routedOut({ routes }: Config, gates: readonly Nic[]): Network[] {
-  const networks = gates.map(({ ipaddr, prefix }) => networkOf(ipv4(ipaddr), prefix));
-  return routes.flatMap(({ dest, via }) => {
-    const network = parseCidr(dest);
-    return network !== undefined && networks.some((each) => contains(each, ipv4(via))) ? [network] : [];
-  });
 }
 
 const ordered = (table: Chain['table'], name: string, rules: string[]): Chain => ({

@@ -1,15 +1,40 @@
 // Chains and jumps as they are to be, and as they are → the steps between, which never leave what stays without its rules. Pure.
 
-import { halfOf } from '../dialects/iptables.ts';
-import type { Observation } from '../network/observation.ts';
-import { type Chain, chainKey, compare, isOurJump, type Jump, jumpKey, sameList } from '../network/state.ts';
-import { canShrink, chainRemoval, type LateStep, type Step, type StepOf } from '../network/step.ts';
+import { halfOf } from '../../dialects/iptables.ts';
+import { canGo } from '../../dialects/nft.ts';
+import { isOurJump } from '../../dialects/our-rules.ts';
+import type { Observation } from '../../network/observation.ts';
+import { type Chain, chainKey, compare, type Jump, jumpKey, type NetworkState, sameList } from '../../network/state.ts';
+import { asLate, canShrink, chainRemoval, type LateStep, type Step, type StepOf } from '../../network/step.ts';
+import type { FilterPlan, How } from '../engine.ts';
+import { holdBack } from './hold.ts';
+
+export function planFilter(desired: NetworkState, observation: Observation, { isMoving, isAtOnce }: How): FilterPlan {
+  const observed = observation.state;
+  const rules = [...planChains(desired.chains, observed.chains), ...planJumps(desired.jumps, observation.hooks)];
+  const held = holdBack(rules, desired, observation, isMoving);
+  const [now, afterwards] = isAtOnce ? keepGuards(held.now, observed.chains) : [held.now, []];
+  // One more call of iptables-restore comes anyhow.
+  const [then, last] = held.late.length === 0 ? [afterwards, []] : [[], [...afterwards.map(asLate), ...held.late]];
+  return {
+    now: [
+      ...now,
+      ...observation.strays.map((stray): Step => ({ kind: 'remove-stray-rules', stray })),
+      ...observation.unreadable
+        .filter(canGo)
+        .map((unreadable): Step => ({ kind: 'remove-unreadable-rules', unreadable })),
+    ],
+    then,
+    last,
+    isEnd: held.isEnd,
+  };
+}
 
 /**
  * NetworkManager adds and removes addresses in one go, so the rules that keep the router itself from answering on an EIP
  * have to be there before it and to go after it.
  */
-export function keepGuards(rules: readonly Step[], observed: readonly Chain[]): [now: Step[], afterwards: LateStep[]] {
+function keepGuards(rules: readonly Step[], observed: readonly Chain[]): [now: Step[], afterwards: LateStep[]] {
   const now: Step[] = [];
   const afterwards: LateStep[] = [];
   // Of equal rules iptables removes the first: a jump that only changes its place must go before it comes.

@@ -1,26 +1,11 @@
 // NAT rules that are not ours: whether one of them may have decided over a flow. Where that cannot be told, it may. Pure.
 
-import { contains, parseCidr } from '../base/ipv4.ts';
-import { CHAIN_PREFIX, isOurJump, NFT_VERDICT } from './state.ts';
-import type { Answer } from './walk.ts';
-
-/** The built-in chains of nat with all their rules, and the foreign chains below them, as iptables-save prints them. */
-export type NatRules = Readonly<Record<string, readonly string[]>>;
-
-/** The first packet of a flow, as a chain of nat would see it. */
-export type FirstPacket = {
-  protocol: string;
-  source: number;
-  destination: number;
-  sourcePort?: number | undefined;
-  destinationPort?: number | undefined;
-  /** Those that it may have come in by, and the one that it leaves by, where that is known. */
-  in?: readonly string[] | undefined;
-  out?: string | undefined;
-};
-
-/** `all`: nothing else is kept from being translated. */
-export type Exemptions = { exempt: string[]; all: boolean };
+import { contains, parseCidr } from '../../base/ipv4.ts';
+import { isOurJump, leadsTo, NFT_VERDICT } from '../../dialects/our-rules.ts';
+import type { FirstPacket, ForeignNat, NatRules } from '../../network/flows.ts';
+import { CHAIN_PREFIX } from '../../network/state.ts';
+import type { Answer } from '../../network/walk.ts';
+import type { Exemptions } from '../engine.ts';
 
 /**
  * What an operator keeps from being translated, by an ACCEPT in POSTROUTING before our rules: as RETURN, for a chain of ours. Of simple
@@ -57,18 +42,14 @@ type Rule = { match: Match; target: string };
 const GOES_ON = new Set(['LOG', 'NFLOG', 'ULOG', 'MARK', 'CONNMARK', 'TRACE', '']);
 const DEEPEST = 32;
 
-/**
- * Whether a foreign rule of that built-in chain may decide over such a flow; `oursDecides`: our rules do where they are asked, so
- * that those behind them are not.
- */
-export function foreignNat(rules: NatRules, isLocal: (address: number) => boolean) {
+export function foreignNat(rules: NatRules, isLocal: (address: number) => boolean): ForeignNat {
   const parsed = new Map<string, Rule[]>();
   const rulesOf = (chain: string): Rule[] => {
     const known = parsed.get(chain) ?? (rules[chain] ?? []).map((rule) => parseRule(rule, isLocal));
     parsed.set(chain, known);
     return known;
   };
-  return (hook: string, packet: FirstPacket, oursDecides: boolean): boolean => {
+  const mayDecide: ForeignNat['mayDecide'] = (hook, packet, oursDecides) => {
     const decides = (chain: string, depth: number): boolean => {
       for (const { match, target } of rulesOf(chain)) {
         const answer = match(packet);
@@ -90,6 +71,7 @@ export function foreignNat(rules: NatRules, isLocal: (address: number) => boolea
     };
     return decides(hook, 0);
   };
+  return { isThere: Object.values(rules).some((each) => each.some((rule) => leadsTo(rule) === undefined)), mayDecide };
 }
 
 /** Without one it is `''`. */

@@ -3,8 +3,8 @@
 // A flat list costs each new connection a walk through every EIP: measured, 4,000 EIPs leave 2 % of the connection rate
 // that one EIP has (iptables-nft) or 9 % (legacy); chains by /24, then /28, then the address keep 89 %.
 
-import { formatIpv4, formatNetwork, networkOf } from '../base/ipv4.ts';
-import { CHAIN_PREFIX, type Chain, type TableName } from './state.ts';
+import { formatIpv4, formatNetwork, networkOf } from '../../base/ipv4.ts';
+import { CHAIN_PREFIX, type Chain, type TableName } from '../../network/state.ts';
 
 /** The verdict for one address, or a network, as the end of a rule: `-j DNAT --to-destination 10.0.0.5`. */
 export type Leaf = { address: number; prefix?: number; verdict: string };

@@ -3,9 +3,12 @@
 // A few forwards are a list. Many are told apart by blocks of ports (4,096, then 256, then 16), for the same reason as
 // addresses are: see dispatch.ts.
 
-import { ipv4 } from '../base/ipv4.ts';
-import type { Forward, Protocol } from '../config/config.ts';
-import { CHAIN_PREFIX, type Chain } from './state.ts';
+import { AgentError, EXIT } from '../../base/errors.ts';
+import { ipv4 } from '../../base/ipv4.ts';
+import type { Forward, Protocol } from '../../config/config.ts';
+import { type Filter, isShiftedRange } from '../../network/filter.ts';
+import { CHAIN_PREFIX, type Chain } from '../../network/state.ts';
+import type { Abilities } from '../engine.ts';
 
 /** More forwards than this in one chain are told apart by blocks of ports. */
 const FLAT_FORWARDS = 16;
@@ -67,11 +70,28 @@ function destination({ vmIp, vmPort, port, endPort }: Forward): string {
   return `${vmIp}:${vmPort}-${vmPort + endPort - port}/${port}`;
 }
 
-export const isShiftedRange = (forward: Forward): boolean =>
-  forward.port !== forward.endPort && forward.port !== forward.vmPort;
-
 /** Ports of a shifted range where each needs a rule of its own. */
 export const MOST_SINGLE_PORTS = 1024;
+
+/** With shifted ranges port by port, where one rule cannot map one. Throws AgentError (65) where those would be too many. */
+export function withSupportedForwards<T extends Pick<Filter, 'forwards'>>(
+  filter: T,
+  { shiftedRanges }: Pick<Abilities, 'shiftedRanges'>,
+): T {
+  if (shiftedRanges || !filter.forwards.some(isShiftedRange)) return filter;
+  const forwards = filter.forwards.flatMap((forward) => {
+    if (!isShiftedRange(forward)) return [forward];
+    const { eip, protocol, port, endPort, vmPort } = forward;
+    if (endPort - port + 1 > MOST_SINGLE_PORTS)
+      throw new AgentError(
+        `forward ${eip}:${port}-${endPort}/${protocol}: this kernel or iptables maps a range to other ports one by one only, ` +
+          `${MOST_SINGLE_PORTS} at the most: use vm-port ${port} instead of ${vmPort}, or a shorter range`,
+        EXIT.config,
+      );
+    return singlePorts(forward);
+  });
+  return { ...filter, forwards };
+}
 
 /** A shifted range as single ports, for a kernel or an iptables that maps all of it to the first port (before 4.18, 1.8). */
 export function singlePorts(forward: Forward): Forward[] {

@@ -1,4 +1,4 @@
-// Config and NICs → the rules of the packet filter: what happens to every packet of DESIGN's traffic table. Pure.
+// What is wanted of the packet filter → chains and jumps of iptables: what happens to every packet of DESIGN's traffic table. Pure.
 //
 //   nat PREROUTING, OUTPUT ─▶ DNAT ─▶ by destination ─▶ the VM, or the ports of a forwarded EIP
 //   nat POSTROUTING ─▶ POSTROUTING ─▶ OUTBOUND (leaves by the uplink) ─▶ SOURCE (the sender's own EIP), else the source rules
@@ -11,16 +11,13 @@
 // DNAT is not limited to the uplink: VMs reach EIPs too. Which packets get a new source is decided by their source
 // address, since POSTROUTING knows no input device: packets from outside match nothing and keep theirs.
 
-import { coverOf, formatNetwork, ipv4, networkOf, withinAny } from '../base/ipv4.ts';
-import type { Config } from '../config/config.ts';
-import { insideNetworks } from '../config/inside.ts';
+import { formatNetwork, ipv4, networkOf } from '../../base/ipv4.ts';
+import type { Filter, Gate, SourceRule } from '../../network/filter.ts';
+import { CHAIN_PREFIX, type Chain, type FilterParts } from '../../network/state.ts';
+import type { Abilities } from '../engine.ts';
 import { dispatchChains, LAST_LEVEL, type Leaf } from './dispatch.ts';
-import { elasticAddresses } from './elastic.ts';
-import { type Guarding, guardRules } from './guard.ts';
-import type { BoundNic } from './nics.ts';
-import { portChains, portsChainName } from './ports.ts';
-import { CHAIN_PREFIX, type Chain, type FilterRules } from './state.ts';
-import { type SourceRule, type Translation, translationOf, type Ways } from './translation.ts';
+import { guardRules } from './guard.ts';
+import { portChains, portsChainName, withSupportedForwards } from './ports.ts';
 
 const DNAT = `${CHAIN_PREFIX}DNAT`;
 const POSTROUTING = `${CHAIN_PREFIX}POSTROUTING`;
@@ -34,56 +31,39 @@ const INPUT = `${CHAIN_PREFIX}INPUT`;
 const FORWARD = `${CHAIN_PREFIX}FORWARD`;
 const FORWARD_TO = `${CHAIN_PREFIX}FORWARD-TO`;
 
-/**
- * Rules for the NICs that are there. Where the configuration has no uplink, or it is pending, nothing is mapped; what leaves by
- * another NIC with a gateway is translated all the same.
- */
-export function filterRules(
-  config: Config,
-  bound: readonly BoundNic[],
-  uplink: BoundNic | undefined,
-  ways: Ways = 'today',
-  guarding: Guarding = {
-    policy: true,
-    bridged: true,
-    exemptions: { exempt: [], all: true },
-    elsewhere: [],
-    exposed: [],
-  },
-): FilterRules {
-  const translation = translationOf(config, bound, uplink?.mac, ways);
-  const parts = bound.length === 0 ? [] : [forwardRules(bound)];
-  if (ways === 'today') parts.push(guardRules(config, bound, translation, guarding));
-  if (uplink !== undefined) parts.push(natRules(config, translation, uplink, ways));
-  else if (translation.others.length > 0) parts.push(othersAlone(translation));
-  if (uplink !== undefined || guarding.exposed.length > 0)
-    parts.push(inputRules([...(uplink === undefined ? [] : elasticAddresses(config, uplink)), ...guarding.exposed]));
+/** Throws AgentError (65) where this machine cannot do what is wanted. */
+export function filterRules(wanted: Filter, abilities: Abilities): FilterParts {
+  const filter = withSupportedForwards(wanted, abilities);
+  const parts = filter.forwarding.length === 0 ? [] : [forwardRules(filter)];
+  if (filter.guard !== undefined) parts.push(guardRules(filter, filter.guard, abilities));
+  if (filter.uplink !== undefined) parts.push(natRules(filter, filter.uplink));
+  else if (filter.others.length > 0) parts.push(othersAlone(filter));
+  if (filter.uplink !== undefined || filter.guarded.length > 0) parts.push(inputRules(filter));
   return { chains: parts.flatMap(({ chains }) => chains), jumps: parts.flatMap(({ jumps }) => jumps) };
 }
 
 /** Last in FORWARD, so that a foreign block still blocks; names our NICs only, so that nothing else is let through. */
-function forwardRules(bound: readonly BoundNic[]): FilterRules {
-  const devices = bound.map((nic) => nic.device).sort();
+function forwardRules({ forwarding }: Filter): FilterParts {
   return {
     chains: [
       chain(
         'filter',
         FORWARD,
-        devices.map((device) => `-i ${device} -j ${FORWARD_TO}`),
+        forwarding.map((device) => `-i ${device} -j ${FORWARD_TO}`),
       ),
       chain(
         'filter',
         FORWARD_TO,
-        devices.map((device) => `-o ${device} -j ACCEPT`),
+        forwarding.map((device) => `-o ${device} -j ACCEPT`),
       ),
     ],
     jumps: [{ table: 'filter', hook: 'FORWARD', rule: `-j ${FORWARD}`, place: 'last' }],
   };
 }
 
-function natRules(config: Config, translation: Translation, uplink: BoundNic, ways: Ways): FilterRules {
-  const { eips, others } = translation;
-  const forwards = groupBy(translation.forwards, ({ eip }) => eip);
+function natRules(filter: Filter, uplink: Gate): FilterParts {
+  const { eips, others, sources } = filter;
+  const forwards = groupBy(filter.forwards, ({ eip }) => eip);
   const destinations: Leaf[] = [
     ...eips.map(({ eip, vmIp }) => ({ address: ipv4(eip), verdict: `-j DNAT --to-destination ${vmIp}` })),
     ...[...forwards.keys()].map((eip) => ({ address: ipv4(eip), verdict: `-j ${portsChainName(eip)}` })),
@@ -96,11 +76,11 @@ function natRules(config: Config, translation: Translation, uplink: BoundNic, wa
     chains: [
       ...dispatchChains({ table: 'nat', root: DNAT, letter: 'D', match: '-d' }, destinations),
       ...[...forwards].flatMap(([eip, list]) => portChains(eip, list)),
-      ...dispatchChains({ table: 'nat', root: SOURCE, letter: 'S', match: '-s' }, sourceLeaves(translation)),
+      ...dispatchChains({ table: 'nat', root: SOURCE, letter: 'S', match: '-s' }, sourceLeaves(filter)),
       ordered('nat', POSTROUTING, [...leaving, `-m conntrack --ctstate DNAT -j ${HAIRPIN}`]),
-      ordered('nat', OUTBOUND, [`-j ${SOURCE}`, ...sourceVerdicts(translation.sources, toAddress(uplink.ipaddr))]),
-      ...(others.length > 0 ? [outboundOther(translation)] : []),
-      ...hairpinChains(config, translation, uplink.ipaddr, destinations, ways),
+      ordered('nat', OUTBOUND, [`-j ${SOURCE}`, ...sourceVerdicts(sources, toAddress(uplink.ipaddr))]),
+      ...(others.length > 0 ? [outboundOther(filter)] : []),
+      ...hairpinChains(filter, uplink.ipaddr, destinations),
     ],
     jumps: [
       { table: 'nat', hook: 'PREROUTING', rule: `-j ${DNAT}`, place: 'anywhere' },
@@ -110,8 +90,8 @@ function natRules(config: Config, translation: Translation, uplink: BoundNic, wa
   };
 }
 
-function inputRules(addresses: readonly string[]): FilterRules {
-  const leaves = [...new Set(addresses)].map((address) => ({ address: ipv4(address), verdict: '-j DROP' }));
+function inputRules({ guarded }: Filter): FilterParts {
+  const leaves = guarded.map((address) => ({ address: ipv4(address), verdict: '-j DROP' }));
   return {
     chains: dispatchChains({ table: 'filter', root: INPUT, letter: 'I', match: '-d' }, leaves),
     jumps: [
@@ -129,10 +109,10 @@ function inputRules(addresses: readonly string[]): FilterRules {
 }
 
 /** Without the uplink: nothing is mapped, and nothing leaves untranslated. */
-function othersAlone(translation: Translation): FilterRules {
-  const leaving = translation.others.map(({ device }) => `-o ${device} -j ${OUTBOUND_OTHER}`);
+function othersAlone(filter: Filter): FilterParts {
+  const leaving = filter.others.map(({ device }) => `-o ${device} -j ${OUTBOUND_OTHER}`);
   return {
-    chains: [ordered('nat', POSTROUTING, leaving), outboundOther(translation)],
+    chains: [ordered('nat', POSTROUTING, leaving), outboundOther(filter)],
     jumps: [{ table: 'nat', hook: 'POSTROUTING', rule: `-j ${POSTROUTING}`, place: 'anywhere' }],
   };
 }
@@ -141,20 +121,14 @@ function othersAlone(translation: Translation): FilterRules {
  * By MASQUERADE: such a flow ends by itself when it begins to leave by another device, which no run of ours sees. No EIPs: they are
  * the uplink's.
  */
-const outboundOther = ({ sources }: Translation): Chain =>
+const outboundOther = ({ sources }: Filter): Chain =>
   ordered('nat', OUTBOUND_OTHER, sourceVerdicts(sources, '-j MASQUERADE'));
 
 /**
  * What came from inside, or from the router itself, to an address that is ours and leads back inside. By the address that was asked
  * for: what an operator's own DNAT leads somewhere is not ours to translate.
  */
-function hairpinChains(
-  config: Config,
-  { inside, ownSource }: Translation,
-  ipaddr: string,
-  destinations: readonly Leaf[],
-  ways: Ways,
-): Chain[] {
+function hairpinChains({ inside, hairpin }: Filter, ipaddr: string, destinations: readonly Leaf[]): Chain[] {
   const networks = inside.map(formatNetwork);
   // The router's own packets to an EIP: their source would be that EIP.
   const local = '-m addrtype --src-type LOCAL';
@@ -163,13 +137,10 @@ function hairpinChains(
     ...networks.map((network) => `-s ${network} ${toAddress(ipaddr)}`),
     `${local} ${toAddress(ipaddr)}`,
   ];
-  if (ways === 'as in 1.0') return [ordered('nat', HAIRPIN, sources)];
-  // Of a subnet that is not there yet no VM sends, and they may be a thousand.
-  const isInside = withinAny(insideNetworks(config).map(({ network }) => network));
-  const elsewhere = coverOf([...ownSource.keys()].map(ipv4).filter((vmIp) => !isInside(vmIp)));
+  if (hairpin.of === 'any') return [ordered('nat', HAIRPIN, sources)];
   return [
     ordered('nat', HAIRPIN, [
-      ...[...networks, ...elsewhere.map(formatNetwork)].map((source) => `-s ${source} -j ${TRANSLATED}`),
+      ...[...networks, ...hairpin.beside.map(formatNetwork)].map((source) => `-s ${source} -j ${TRANSLATED}`),
       `${local} -j ${TRANSLATED}`,
     ]),
     ...dispatchChains(
@@ -193,7 +164,7 @@ function wholeBlocks(leaves: readonly Leaf[]): { address: number; prefix: number
   );
 }
 
-const sourceLeaves = ({ ownSource }: Translation): Leaf[] =>
+const sourceLeaves = ({ ownSource }: Filter): Leaf[] =>
   [...ownSource].map(([vmIp, eip]) => ({ address: ipv4(vmIp), verdict: toAddress(eip) }));
 
 /** `byUplink`: of what leaves by the address of the uplink that it leaves by. */

@@ -1,9 +1,34 @@
 // Chains of ours, as they are or are to be → what they say to a packet, by which rule. Rules of others are not walked: what they
 // do is network/obstacles.ts's matter. Pure.
 
-import { contains, type Network, parseCidr } from '../base/ipv4.ts';
-import type { CourseEnd, Courses, Passing } from '../network/course.ts';
-import { isOurJump, type TableName } from '../network/state.ts';
+import { contains, type Network, parseCidr } from '../../base/ipv4.ts';
+import { isOurJump } from '../../dialects/our-rules.ts';
+import type { FilterParts, TableName } from '../../network/state.ts';
+
+/** A packet in one hook. */
+export type Passing = {
+  from: number;
+  to: number;
+  /** Of others nothing is told apart. */
+  protocol: 'tcp' | 'udp';
+  port: number;
+  in?: string;
+  out?: string;
+  /** The router itself sends it. */
+  local?: true;
+  /** NEW, unless said. */
+  state?: 'ESTABLISHED';
+  /** Its flow has another source behind the router. */
+  isTranslated?: true;
+  /** What it, or what it answers, was sent to, where that has been translated. */
+  askedFor?: number;
+};
+
+/** The rule that ends its course. `verdict`: the words behind -j. `packets`: as many went by it; of nat, the first of each connection. */
+export type CourseEnd = { verdict: string; packets: number };
+
+/** Undefined: no rule of ours says anything. */
+export type Courses = (table: TableName, hook: string, passing: Passing) => CourseEnd | undefined;
 
 /** Rules by `table CHAIN`, those of built-in chains as well, as iptables-save prints them, without `-A CHAIN`. */
 export type RulesByChain = ReadonlyMap<string, readonly SavedRule[]>;
@@ -53,13 +78,7 @@ export function coursesBy(rules: RulesByChain): Courses {
 }
 
 /** What is in a state. */
-export function rulesByChain({
-  chains,
-  jumps,
-}: {
-  chains: readonly { table: TableName; name: string; rules: readonly string[] }[];
-  jumps: readonly { table: TableName; hook: string; rule: string }[];
-}): RulesByChain {
+export function rulesByChain({ chains, jumps }: FilterParts): RulesByChain {
   const rules = new Map<string, SavedRule[]>();
   for (const { table, name, rules: texts } of chains)
     rules.set(
@@ -111,8 +130,13 @@ function matchOf(option: string, value: string): ((passing: Passing) => boolean)
       return ({ port }) => first <= port && port <= last;
     }
     case '--ctstate':
-      return ({ askedFor }) =>
-        value.split(',').some((state) => state === 'NEW' || (state === 'DNAT' && askedFor !== undefined));
+      return ({ state = 'NEW', askedFor, isTranslated }) =>
+        value
+          .split(',')
+          .some(
+            (each) =>
+              each === state || (each === 'DNAT' && askedFor !== undefined) || (each === 'SNAT' && isTranslated),
+          );
     case '--src-type':
       return value === 'LOCAL' ? ({ local }) => local === true : undefined;
     default:

@@ -1,10 +1,10 @@
 // Rules that change, and what leaves → which of them wait. What leaves takes a while: addresses go after the rules, and entries of conntrack
 // lead where they led until they are cut. What guards an uplink meanwhile, or gives a source, stays as long. Pure.
 
-import { contains, type Network, overlap, parseCidr } from '../base/ipv4.ts';
-import { WIDEST } from '../config/inside.ts';
-import { LEAVING, NOWHERE, UNTRANSLATED, UPLINK } from './guard.ts';
-import type { Observation } from './observation.ts';
+import { contains, type Network, overlap, parseCidr } from '../../base/ipv4.ts';
+import { WIDEST } from '../../config/inside.ts';
+import { leadsTo } from '../../dialects/our-rules.ts';
+import type { Observation } from '../../network/observation.ts';
 import {
   addressKey,
   CHAIN_PREFIX,
@@ -12,11 +12,11 @@ import {
   chainKey,
   isOurRoute,
   jumpKey,
-  leadsTo,
   type NetworkState,
   sameList,
-} from './state.ts';
-import type { LateStep, Step, StepOf } from './step.ts';
+} from '../../network/state.ts';
+import { asLate, type LateStep, type Step, type StepOf } from '../../network/step.ts';
+import { LEAVING, NOWHERE, UNTRANSLATED, UPLINK } from './guard.ts';
 
 /**
  * `now`: with what stays for a while. `late`: without it; for when all else is done, and flows are cut.
@@ -101,8 +101,6 @@ function withGuard(
 const isMore = (wanted: readonly string[], found: readonly string[]): boolean =>
   wanted.some((rule) => rule.endsWith(' DROP') && !found.includes(rule)) ||
   found.some((rule) => rule.endsWith(' RETURN') && !wanted.includes(rule));
-
-export const asLate = (step: LateStep): LateStep => ({ ...step, late: true });
 
 const isRemoval = (step: Step): step is StepOf<'remove-chain' | 'remove-jump'> =>
   step.kind === 'remove-chain' || step.kind === 'remove-jump';
