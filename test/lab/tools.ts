@@ -42,6 +42,15 @@ esac
 exec $real "$@"
 `;
 
+/** For who installs there: the machine's own /usr stays as it is. After recordTools. */
+export async function coverUsr(router: Router): Promise<void> {
+  const script = `for folder in bin lib local share; do
+    mkdir -p /mnt/usr/$folder /mnt/usr-work/$folder
+    mount -t overlay overlay -o lowerdir=/usr/$folder,upperdir=/mnt/usr/$folder,workdir=/mnt/usr-work/$folder /usr/$folder
+  done`;
+  await router.run(['sh', '-ec', script], { check: true });
+}
+
 export async function recordTools(router: Router): Promise<Tools> {
   const shell = (script: string, input = '') => router.run(['sh', '-ec', script], { input, check: true });
   await shell(`

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { apply, json, shell, v } from '../confirm/router.ts';
 import { createLab } from '../lab/lab.ts';
-import { recordTools } from '../lab/tools.ts';
+import { coverUsr, recordTools } from '../lab/tools.ts';
 import { nics } from '../scenarios/change.ts';
 
 /** iptables 1.4.21 reads `8080-8082/80` by atoi(3): what is behind the number is dropped in silence. */
@@ -40,8 +40,6 @@ describe('iptables 1.4.21', () => {
 describe('EL 10 without kernel-modules-extra', () => {
   /** A kernel that runs, with these modules and no others. */
   const withModules = (names: readonly string[]) => `
-    mkdir /mnt/lib /mnt/lib-work
-    mount -t overlay overlay -o lowerdir=/usr/lib,upperdir=/mnt/lib,workdir=/mnt/lib-work /usr/lib
     folder=/usr/lib/modules/$(uname -r); mkdir -p $folder /var/lib/rpm; : > $folder/modules.builtin
     printf '%s\\n' ${names.map((name) => `kernel/net/netfilter/${name}.ko.xz:`).join(' ')} > $folder/modules.dep`;
   const ALL = ['nft_compat', 'xt_conntrack', 'xt_addrtype', 'xt_nat', 'xt_MASQUERADE'];
@@ -52,6 +50,7 @@ describe('EL 10 without kernel-modules-extra', () => {
     const lab = await createLab();
     t.after(() => lab.close());
     const tools = await recordTools(lab.router);
+    await coverUsr(lab.router);
     await shell(lab, withModules(ALL.filter((name) => !['nft_compat', 'xt_addrtype'].includes(name))));
     const fails = `case "$*" in *--wait*) cat > /dev/null
       echo 'iptables-restore v1.8.11 (nf_tables): ' >&2; echo 'line 3: RULE_APPEND failed (No such file or directory)' >&2; exit 4 ;; esac`;
@@ -89,6 +88,7 @@ describe('an installation', () => {
     const lab = await createLab();
     t.after(() => lab.close());
     const tools = await recordTools(lab.router);
+    await coverUsr(lab.router);
     await tools.before(
       'ip',
       `case "$*" in
