@@ -1,17 +1,17 @@
 // What is in a package: every path with its bytes and mode. The same for rpm and deb, but for where each keeps documents.
 
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { constants, gzipSync } from 'node:zlib';
 import { createProgram } from '../src/cli.ts';
 import { completionScript } from '../src/commands/completion.ts';
 import type { Context } from '../src/commands/context.ts';
 import { FILES, firstLine, PROGRAM } from '../src/installation/tree.ts';
+import { textFor } from '../src/installation/units.ts';
 import { payload } from '../src/machine/payload.ts';
 import { manPages } from './man.ts';
-import type { Content } from './stage.ts';
-import { run } from './stage.ts';
+import { type Architecture, hasLibraries, LIB, licencesOf, PRIVATE_NODE, runtimeOf } from './runtime.ts';
+import { type Content, file } from './stage.ts';
 
 export type Format = 'deb' | 'rpm';
 export type Flavour = 'kylin-vr' | 'kylin-vr-standalone';
@@ -22,8 +22,10 @@ export type Release = {
   epoch: number;
 };
 
-const LIB = '/usr/lib/kylin-vr';
-export const PRIVATE_NODE = `${LIB}/node`;
+/** A package: noarch has no Node of its own. `el7`: an rpm that rpm 4.11 reads and EL 7's tools carry. */
+export type Target = { architecture: 'noarch' | Architecture; el7?: boolean };
+export const flavourOf = ({ architecture }: Target): Flavour =>
+  architecture === 'noarch' ? 'kylin-vr' : 'kylin-vr-standalone';
 
 export const docFolder = (flavour: Flavour): string => `/usr/share/doc/${flavour}`;
 export const dateOf = ({ epoch }: Release): Date => new Date(epoch * 1000);
@@ -31,24 +33,23 @@ export const dateOf = ({ epoch }: Release): Date => new Date(epoch * 1000);
 /** Made by `npm run build`. */
 const DIST = 'dist/packaged';
 
-export function contentsOf(format: Format, flavour: Flavour, release: Release): Content[] {
-  const standalone = flavour === 'kylin-vr-standalone';
-  const loader = readFileSync(`${DIST}/kylin-vr.js`, 'utf8').replace(
-    /^#!.*/,
-    firstLine(standalone ? PRIVATE_NODE : '/usr/bin/node'),
-  );
+export function contentsOf(format: Format, target: Target, release: Release): Content[] {
+  const { architecture, el7 } = target;
+  const start = el7 ? START_BY_SHELL : firstLine(architecture === 'noarch' ? '/usr/bin/node' : PRIVATE_NODE);
+  const loader = readFileSync(`${DIST}/kylin-vr.js`, 'utf8').replace(/^#!.*/, () => start);
   const chunks = readdirSync(DIST).filter((name) => name.startsWith('chunks-'));
   const program = [
     file(`${LIB}/kylin-vr.js`, 0o755, loader),
     ...chunks.map((name) => file(`${LIB}/${name}`, 0o644, readFileSync(`${DIST}/${name}`))),
   ];
+  const units = el7 ? '219' : 'today';
   return [
     ...program,
     { kind: 'link' as const, path: PROGRAM, target: `..${LIB.slice('/usr'.length)}/kylin-vr.js` },
-    ...(standalone ? withNode(program) : []),
+    ...(architecture === 'noarch' ? [] : runtimeOf(architecture, program)),
     // Packages own nothing in /usr/local: what belongs there is made by `kylin-vr install` (scripts/after.sh).
     ...FILES.filter(({ path }) => !path.startsWith('/usr/local/')).map(({ path, mode, source }) =>
-      file(path, mode, payload[source]),
+      file(path, mode, textFor(units, source, payload[source])),
     ),
     // /var/lib/kylin-vr is made and removed by the scripts: kylin-vr uninstall removes it before a package would.
     folder('/etc/kylin-vr', 0o700),
@@ -57,9 +58,16 @@ export function contentsOf(format: Format, flavour: Flavour, release: Release): 
       file(`/usr/share/man/man${section}/${name}.${section}.gz`, 0o644, gzip(text)),
     ),
     ...completions(format),
-    ...documents(format, flavour, release),
+    ...documents(format, target, release),
   ].sort((a, b) => (a.path < b.path ? -1 : 1));
 }
+
+/**
+ * Its env(1) knows no -S. What that kernel would make of a line with Node itself has every variable that Node heeds; a shell that is told
+ * -p heeds none.
+ */
+const START_BY_SHELL = `#!/bin/sh -p
+':' //; exec /usr/bin/env -i TERM="$TERM" NO_COLOR="$NO_COLOR" ${PRIVATE_NODE} "$0" "$@"`;
 
 function completions(format: Format): Content[] {
   const program = createProgram({ stdout: () => {}, stderr: () => {} } as unknown as Context, () => {});
@@ -90,7 +98,9 @@ const DOCUMENTS = [
   'docs/connections.svg',
 ];
 
-function documents(format: Format, flavour: Flavour, release: Release): Content[] {
+function documents(format: Format, target: Target, release: Release): Content[] {
+  const { architecture } = target;
+  const flavour = flavourOf(target);
   const folder = docFolder(flavour);
   const texts = DOCUMENTS.map((name) => file(`${folder}/${name}`, 0o644, readFileSync(name)));
   const changes = readFileSync('CHANGELOG.md', 'utf8');
@@ -99,13 +109,16 @@ function documents(format: Format, flavour: Flavour, release: Release): Content[
       ...texts,
       file(`${folder}/CHANGELOG.md`, 0o644, changes),
       file(`/usr/share/licenses/${flavour}/LICENSE`, 0o644, readFileSync('LICENSE')),
-      file(`/usr/share/licenses/${flavour}/copyright`, 0o644, copyright(flavour)),
+      file(`/usr/share/licenses/${flavour}/copyright`, 0o644, copyright(target)),
+      ...(architecture === 'noarch' || !hasLibraries(architecture) ? [] : LICENCES_ELSEWHERE).map((name) =>
+        file(`/usr/share/licenses/${flavour}/${name}`, 0o644, readFileSync(`/usr/share/common-licenses/${name}`)),
+      ),
     ];
   return [
     ...texts,
     file(`${folder}/changelog.gz`, 0o644, gzip(changes)),
     file(`${folder}/changelog.Debian.gz`, 0o644, gzip(debianChangelog(flavour, release))),
-    file(`${folder}/copyright`, 0o644, copyright(flavour)),
+    file(`${folder}/copyright`, 0o644, copyright(target)),
   ];
 }
 
@@ -127,19 +140,21 @@ https://www.apache.org/licenses/LICENSE-2.0.
 `;
 
 /** Ours, and the licences of what is bundled into the program and, in the standalone package, of Node. */
-function copyright(flavour: Flavour): string {
+function copyright({ architecture }: Target): string {
   const program = `${LIB}/kylin-vr.js`;
-  const others = bundled().map(({ name, version, licence, text }) => ({
+  const others: { title: string; text: string }[] = bundled().map(({ name, version, licence, text }) => ({
     title: `${name} ${version} (${licence}), bundled into ${program}`,
     text: licence === 'Apache-2.0' ? APACHE : text,
   }));
-  if (flavour === 'kylin-vr-standalone')
-    others.push({ title: `Node.js ${process.version}, ${PRIVATE_NODE}`, text: nodeLicence() });
+  if (architecture !== 'noarch') others.push(...licencesOf(architecture));
   return [
     `kylin-vr\nCopyright: the kylin-vr authors\nLicense: Apache-2.0\n${APACHE}`,
     ...others.map(({ title, text }) => `${'-'.repeat(72)}\n${title}\n\n${text.trim()}\n`),
   ].join('\n');
 }
+
+/** Debian's texts name these; what is not Debian has no folder of them. */
+const LICENCES_ELSEWHERE = ['GPL-2', 'GPL-3', 'LGPL-2.1'];
 
 type Bundled = { name: string; version: string; licence: string; text: string };
 
@@ -163,47 +178,5 @@ function bundled(): Bundled[] {
     });
 }
 
-/** The Node that builds is the one that is packed, without its symbols, an eighth of it; and the program's code, compiled by it. */
-function withNode(program: readonly Content[]): Content[] {
-  const folder = mkdtempSync(join(tmpdir(), 'kylin-vr-node-'));
-  try {
-    const own = join(folder, 'lib/kylin-vr');
-    mkdirSync(own, { recursive: true });
-    mkdirSync(join(folder, 'code'));
-    run('strip', ['-o', join(own, 'node'), process.execPath]);
-    for (const each of program) if (each.kind === 'file') writeFileSync(join(own, basename(each.path)), each.bytes);
-    // In its place on a guest: stack traces name the file by which it was compiled. Strings are kept with their hashes, which have
-    // another seed in every process; whoever takes them hashes anew, and the seed is the one flag that it need not share (with
-    // --hash-seed V8 refuses them).
-    const script = `
-      mount --make-rprivate /
-      mount -t overlay overlay -o "lowerdir=$1/lib:/usr/lib" /usr/lib
-      exec ${PRIVATE_NODE} --random-seed=1 ${LIB}/kylin-vr.js --save-code-cache "$1/code"`;
-    run('unshare', ['--mount', 'sh', '-ec', script, 'sh', folder]);
-    const [code] = readdirSync(join(folder, 'code'));
-    if (code === undefined) throw new Error('the program has kept no compiled code');
-    return [
-      file(PRIVATE_NODE, 0o755, readFileSync(join(own, 'node'))),
-      file(`${LIB}/${code}`, 0o644, readFileSync(join(folder, 'code', code))),
-    ];
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
-
-function nodeLicence(): string {
-  const places = [join(dirname(process.execPath), '../LICENSE'), '/usr/share/doc/nodejs/LICENSE'];
-  const place = places.find((path) => existsSync(path));
-  if (place === undefined)
-    throw new Error(`Node's licence is in none of ${places.join(', ')}: it has to go into the package`);
-  return readFileSync(place, 'utf8');
-}
-
-const file = (path: string, mode: number, content: string | Uint8Array): Content => ({
-  kind: 'file',
-  path,
-  mode,
-  bytes: typeof content === 'string' ? Buffer.from(content) : content,
-});
 const folder = (path: string, mode: number): Content => ({ kind: 'folder', path, mode });
 const gzip = (text: string): Uint8Array => gzipSync(text, { level: constants.Z_BEST_COMPRESSION });

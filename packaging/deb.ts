@@ -2,17 +2,20 @@
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { contentsOf, type Flavour, PACKAGER, PRIVATE_NODE, type Release } from './contents.ts';
+import { contentsOf, type Flavour, flavourOf, PACKAGER, type Release, type Target } from './contents.ts';
 import { DESCRIPTIONS, script } from './package-texts.ts';
+import { hasLibraries, PRIVATE_NODE } from './runtime.ts';
 import { type Content, run, stage } from './stage.ts';
 
 const TOOLS = ['iproute2', 'iptables', 'conntrack', 'iputils-arping'];
 
 /** Gives the file that it made. */
-export function buildDeb(flavour: Flavour, release: Release, work: string, out: string): string {
-  const root = join(work, `${flavour}-deb`);
-  const contents = contentsOf('deb', flavour, release);
-  stage(root, [...contents, lintianOverrides(flavour)], release.epoch);
+export function buildDeb(target: Target, release: Release, work: string, out: string): string {
+  const flavour = flavourOf(target);
+  const architecture = { noarch: 'all', x86_64: 'amd64', aarch64: 'arm64' }[target.architecture];
+  const root = join(work, `${flavour}-${architecture}-deb`);
+  const contents = contentsOf('deb', target, release);
+  stage(root, [...contents, lintianOverrides(target)], release.epoch);
 
   const control = join(root, 'DEBIAN');
   mkdirSync(control);
@@ -21,7 +24,6 @@ export function buildDeb(flavour: Flavour, release: Release, work: string, out: 
     writeFileSync(join(control, name), text);
     chmodSync(join(control, name), mode);
   };
-  const architecture = flavour === 'kylin-vr' ? 'all' : run('dpkg', ['--print-architecture']).trim();
   const sizes = contents.map((content) => (content.kind === 'file' ? Math.ceil(content.bytes.length / 1024) : 1));
   put(
     'control',
@@ -30,7 +32,9 @@ export function buildDeb(flavour: Flavour, release: Release, work: string, out: 
       release,
       architecture,
       sizes.reduce((a, b) => a + b, 0),
-      () => librariesOf(root, work),
+      target.architecture === 'noarch' || hasLibraries(target.architecture)
+        ? []
+        : librariesOf(join(root, PRIVATE_NODE)),
     ),
   );
   put('md5sums', run('sh', ['-c', 'find etc usr -type f -print0 | sort -z | xargs -0 md5sum'], {}, root));
@@ -52,11 +56,11 @@ function controlText(
   { version }: Release,
   architecture: string,
   kib: number,
-  libraries: () => string,
+  libraries: readonly string[],
 ): string {
   const standalone = flavour === 'kylin-vr-standalone';
   const other = standalone ? 'kylin-vr' : 'kylin-vr-standalone';
-  const depends = [...(standalone ? [libraries()] : ['nodejs (>= 20)']), ...TOOLS].join(', ');
+  const depends = [...libraries, ...(standalone ? [] : ['nodejs (>= 20)']), ...TOOLS].join(', ');
   const { summary, paragraphs } = DESCRIPTIONS[flavour];
   return `Package: ${flavour}
 Version: ${version}-1
@@ -73,28 +77,19 @@ Description: ${summary}
 ${paragraphs.map((paragraph) => paragraph.map((line) => ` ${line}\n`).join('')).join(' .\n')}`;
 }
 
-/**
- * The libraries that Node is linked with, and which version of each. Of libc6 dpkg-shlibdeps gives the version of this machine,
- * 2.34, because libpthread became part of libc there: what Node asks for is older, and Debian 11 has it.
- */
-function librariesOf(root: string, work: string): string {
-  const folder = join(work, 'shlibdeps');
-  mkdirSync(join(folder, 'debian'), { recursive: true });
-  writeFileSync(
-    join(folder, 'debian/control'),
-    'Source: kylin-vr\n\nPackage: kylin-vr-standalone\nArchitecture: any\n',
-  );
-  const node = join(root, PRIVATE_NODE);
-  const found = run('dpkg-shlibdeps', ['-O', node], {}, folder);
-  const minors = [...run('objdump', ['-p', node]).matchAll(/GLIBC_2\.(\d+)/g)].map(([, minor]) => Number(minor));
-  return found
-    .trim()
-    .replace(/^shlibs:Depends=/, '')
-    .replace(/libc6 \(>= [^)]*\)/, `libc6 (>= 2.${Math.max(...minors)})`);
+/** dpkg-shlibdeps knows no library of another architecture, and of its own would ask for the versions of this machine. */
+function librariesOf(node: string): string[] {
+  const needed = run('readelf', ['--wide', '--version-info', node]);
+  const newest = Math.max(...[...needed.matchAll(/GLIBC_2\.(\d+)/g)].map(([, minor]) => Number(minor)));
+  // Debian 11, the oldest that we know, has all that the rest asks for.
+  return [`libc6 (>= 2.${newest})`, 'libgcc-s1', 'libstdc++6 (>= 10)'];
 }
 
-function lintianOverrides(flavour: Flavour): Content {
-  const lines = OVERRIDES[flavour].flatMap(([reason, ...tags]) => [
+function lintianOverrides(target: Target): Content {
+  const flavour = flavourOf(target);
+  const { architecture } = target;
+  const own = architecture !== 'noarch' && hasLibraries(architecture) ? OF_LIBRARIES : [];
+  const lines = [...OVERRIDES[flavour], ...own].flatMap(([reason, ...tags]) => [
     `# ${reason}`,
     ...tags.map((tag) => `${flavour}: ${tag}`),
   ]);
@@ -126,3 +121,12 @@ const OVERRIDES: Readonly<Record<Flavour, readonly Override[]>> = {
     ["Node's licence is kept whole, with those of its parts.", 'copyright-file-contains-full-apache-2-license'],
   ],
 };
+const OF_LIBRARIES: readonly Override[] = [
+  [
+    'Its C library is for its own Node, for systems whose own is too old, and is named by it alone.',
+    'custom-library-search-path RPATH /usr/lib/kylin-vr/lib [usr/lib/kylin-vr/node]',
+    'embedded-library libm [usr/lib/kylin-vr/lib/libm.so.6]',
+    'missing-dependency-on-libc needed by usr/lib/kylin-vr/lib/libdl.so.2 and 5 others',
+  ],
+  ['The kernel starts it.', 'shared-library-is-executable 0755 [usr/lib/kylin-vr/lib/ld-linux-x86-64.so.2]'],
+];

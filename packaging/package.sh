@@ -1,6 +1,6 @@
 #!/bin/bash
 # `npm run package`: builds the program, then deb and rpm of both flavours, in dist/packages.
-# usage: npm run package [-- --format deb|rpm] [--out DIR]
+# usage: npm run package [-- [--format deb|rpm] [--arch noarch|x86_64|aarch64]... [--out DIR]]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/prepare.sh

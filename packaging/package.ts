@@ -1,21 +1,37 @@
-// `npm run package`: deb and rpm of both flavours, in dist/packages; the same bytes from the same commit and Node.
-// usage: bash packaging/package.sh [--format deb|rpm] [--out DIR]
+// `npm run package`: deb and rpm of both flavours, in dist/packages; the same bytes from the same commit.
+// usage: bash packaging/package.sh [--format deb|rpm] [--arch noarch|x86_64|aarch64]... [--out DIR]
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Flavour, Format } from './contents.ts';
+import type { Format, Target } from './contents.ts';
 import { buildDeb } from './deb.ts';
 import { buildRpm } from './rpm.ts';
 import { run } from './stage.ts';
 
 const { values } = parseArgs({
-  options: { format: { type: 'string' }, out: { type: 'string', default: 'dist/packages' } },
+  options: {
+    format: { type: 'string' },
+    arch: { type: 'string', multiple: true },
+    out: { type: 'string', default: 'dist/packages' },
+  },
 });
+const NAMES: Readonly<Record<string, Target['architecture']>> = { all: 'noarch', amd64: 'x86_64', arm64: 'aarch64' };
+const ARCHITECTURES: readonly Target['architecture'][] = ['noarch', 'x86_64', 'aarch64'];
+const wanted = values.arch?.map((each) => NAMES[each] ?? each) ?? ARCHITECTURES;
 const builders = { deb: buildDeb, rpm: buildRpm };
-const formats = (['deb', 'rpm'] satisfies Format[]).filter((each) => (values.format ?? each) === each);
-const flavours: readonly Flavour[] = ['kylin-vr', 'kylin-vr-standalone'];
+const TARGETS: readonly { format: Format; target: Target }[] = [
+  ...ARCHITECTURES.flatMap((architecture) => [
+    { format: 'deb' as const, target: { architecture } },
+    { format: 'rpm' as const, target: { architecture } },
+  ]),
+  { format: 'rpm', target: { architecture: 'x86_64', el7: true } },
+];
+const targets = TARGETS.filter(
+  ({ format, target }) => (values.format ?? format) === format && wanted.includes(target.architecture),
+);
+if (targets.length === 0) throw new Error(`no package is of ${JSON.stringify(values)}`);
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 const release = { version, epoch: epochOf() };
@@ -23,11 +39,10 @@ const out = resolve(values.out);
 mkdirSync(out, { recursive: true });
 const work = mkdtempSync(join(tmpdir(), 'kylin-vr-package-'));
 try {
-  for (const flavour of flavours)
-    for (const format of formats) {
-      const file = builders[format](flavour, release, work, out);
-      console.log(`${file}  ${(statSync(file).size / 1e6).toFixed(1)} MB`);
-    }
+  for (const { format, target } of targets) {
+    const file = builders[format](target, release, work, out);
+    console.log(`${file}  ${(statSync(file).size / 1e6).toFixed(1)} MB`);
+  }
 } finally {
   rmSync(work, { recursive: true });
 }

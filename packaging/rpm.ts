@@ -2,20 +2,31 @@
 
 import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { contentsOf, dateOf, docFolder, type Flavour, PACKAGER, type Release } from './contents.ts';
+import {
+  contentsOf,
+  dateOf,
+  docFolder,
+  type Flavour,
+  flavourOf,
+  PACKAGER,
+  type Release,
+  type Target,
+} from './contents.ts';
 import { DESCRIPTIONS, script } from './package-texts.ts';
+import { hasLibraries, LIB } from './runtime.ts';
 import { type Content, run, stage } from './stage.ts';
 
 const TOOLS = ['iproute', 'iptables', 'conntrack-tools', 'iputils', 'logrotate'];
 
 /** Gives the file that it made. */
-export function buildRpm(flavour: Flavour, release: Release, work: string, out: string): string {
-  const top = join(work, `${flavour}-rpm`);
+export function buildRpm(target: Target, release: Release, work: string, out: string): string {
+  const flavour = flavourOf(target);
+  const top = join(work, `${flavour}-${target.architecture}${target.el7 ? '-el7' : ''}-rpm`);
   const staged = join(top, 'stage');
-  const contents = contentsOf('rpm', flavour, release);
+  const contents = contentsOf('rpm', target, release);
   stage(staged, contents, release.epoch);
   const spec = join(top, `${flavour}.spec`);
-  writeFileSync(spec, specText(flavour, release, contents, staged));
+  writeFileSync(spec, specText(target, release, contents, staged));
   const results = join(top, 'rpms');
   mkdirSync(results, { recursive: true });
   const defines = {
@@ -40,7 +51,7 @@ export function buildRpm(flavour: Flavour, release: Release, work: string, out: 
     'rpmbuild',
     [
       '-bb',
-      ...['--target', flavour === 'kylin-vr' ? 'noarch' : run('uname', ['-m']).trim()],
+      ...['--target', target.architecture],
       ...Object.entries(defines).flatMap(([name, value]) => ['--define', `${name} ${value}`]),
       spec,
     ],
@@ -52,7 +63,8 @@ export function buildRpm(flavour: Flavour, release: Release, work: string, out: 
   return join(out, name);
 }
 
-function specText(flavour: Flavour, release: Release, contents: readonly Content[], staged: string): string {
+function specText(target: Target, release: Release, contents: readonly Content[], staged: string): string {
+  const flavour = flavourOf(target);
   const { summary, paragraphs } = DESCRIPTIONS[flavour];
   const scripts = { pre: 'before', posttrans: 'after', preun: 'remove', postun: 'removed' } as const;
   const day = dateOf(release)
@@ -60,12 +72,16 @@ function specText(flavour: Flavour, release: Release, contents: readonly Content
     .replace(/^(\w+), (\d+) (\w+) (\d+).*/, '$1 $3 $2 $4');
   return `Name: ${flavour}
 Version: ${release.version}
-Release: 1
+Release: ${releaseOf(target)}
 Summary: ${summary.replace(/^./, (first) => first.toUpperCase())}
-License: Apache-2.0 AND MIT AND ISC AND BlueOak-1.0.0
+License: Apache-2.0 AND MIT AND ISC AND BlueOak-1.0.0${
+    target.architecture !== 'noarch' && hasLibraries(target.architecture)
+      ? ' AND LGPL-2.1-or-later AND GPL-3.0-or-later WITH GCC-exception-3.1'
+      : ''
+  }
 Group: System Environment/Base
 Packager: ${PACKAGER}
-${relations(flavour)}Recommends: python2
+${[...relations(target), ...forOldClients(target), ...modulesOf(target)].join('\n')}
 ${TOOLS.map((tool) => `Requires: ${tool}\n`).join('')}
 %description
 ${paragraphs.map((lines) => lines.join('\n')).join('\n\n')}
@@ -84,7 +100,7 @@ ${foldersOf(flavour)
 ${contents.map((content) => fileLine(flavour, content)).join('\n')}
 
 %changelog
-* ${day} ${PACKAGER} - ${release.version}-1
+* ${day} ${PACKAGER} - ${release.version}-${releaseOf(target)}
 - Version ${release.version}: CHANGELOG.md has what is new.
 `;
 }
@@ -97,13 +113,28 @@ const foldersOf = (flavour: Flavour): string[] => [
   `/usr/share/licenses/${flavour}`,
 ];
 
-function relations(flavour: Flavour): string {
+const releaseOf = ({ el7 }: Target): string => (el7 ? '1.el7' : '1');
+
+function relations({ architecture }: Target): string[] {
   // nodejs of EL has epoch 1 and that of NodeSource epoch 2: to rpm, 1:10 is more than 20. The other name has none.
-  if (flavour === 'kylin-vr')
-    return 'Requires: (nodejs(engine) >= 20 or nodejs >= 2:20)\nConflicts: kylin-vr-standalone\n';
-  // What the private Node is linked with is found by rpmbuild: it keeps this off guests whose glibc is too old.
-  return 'Provides: kylin-vr = %{version}-%{release}\nConflicts: kylin-vr\nObsoletes: kylin-vr < 1\n';
+  if (architecture === 'noarch')
+    return ['Requires: (nodejs(engine) >= 20 or nodejs >= 2:20)', 'Conflicts: kylin-vr-standalone'];
+  const replaces = ['Provides: kylin-vr = %{version}-%{release}', 'Conflicts: kylin-vr', 'Obsoletes: kylin-vr < 1'];
+  // Elsewhere rpmbuild finds what Node is linked with: it keeps this off guests whose C library is too old.
+  if (!hasLibraries(architecture)) return replaces;
+  const excluded = ['requires', 'provides'].map((what) => `%global __${what}_exclude_from ^${LIB}/(lib/|node$)`);
+  return [...replaces, ...excluded];
 }
+
+/** Who calls kylin-vr.py calls it by python2. rpm 4.11 knows no weak dependency. */
+const forOldClients = ({ el7 }: Target): string[] => [`${el7 ? 'Requires' : 'Recommends'}: python2`];
+
+/**
+ * From EL 10 on the modules that iptables-nft needs are in a package of their own, of which one name follows the kernel at each update;
+ * kernels that are packed otherwise have it by the name of their release. A container has no kernel.
+ */
+const modulesOf = ({ el7 }: Target): string[] =>
+  el7 ? [] : ['Requires: ((kernel-modules-extra-matched or kernel-modules-extra-uname-r) if kernel-core >= 6.11)'];
 
 function fileLine(flavour: Flavour, content: Content): string {
   const { kind, path } = content;

@@ -47,3 +47,10 @@ export function run(command: string, args: readonly string[], env: Record<string
   if (status !== 0) throw new Error(`${command} ${args.join(' ')}: status ${status}\n${stdout}${stderr}`);
   return stdout;
 }
+
+export const file = (path: string, mode: number, content: string | Uint8Array): Content => ({
+  kind: 'file',
+  path,
+  mode,
+  bytes: typeof content === 'string' ? Buffer.from(content) : content,
+});

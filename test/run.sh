@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/prepare.sh
 . packaging/prepare.sh
+need python3 python3-minimal
 need qemu-ga qemu-guest-agent
 need lintian lintian
 need rpmlint rpmlint

@@ -296,11 +296,11 @@ async function missingFromImage(tree: Tree): Promise<string[]> {
   return missing;
 }
 
-/** The program of a package names its Node at the end of the first line; any other finds it in the PATH. */
+/** The program of a package names its Node in its first line, that of EL 7 in its second; any other finds it in the PATH. */
 async function hasNode(tree: Tree): Promise<boolean> {
-  const [line = ''] = ((await tree.read(PROGRAM)) ?? '').slice(0, 256).split('\n');
-  const named = /^#!\S/.test(line) ? (line.slice(2).split(' ').at(-1) ?? '') : '';
-  return named.startsWith('/') ? (await tree.info(named)) !== undefined : isThere(tree, ['node'], UNIT_PATH);
+  const head = ((await tree.read(PROGRAM)) ?? '').slice(0, 256);
+  const [, named] = /^#!(?:.*\n?.*\s)?(\/\S*\/node)(?:\s|$)/.exec(head) ?? [];
+  return named === undefined ? isThere(tree, ['node'], UNIT_PATH) : (await tree.info(named)) !== undefined;
 }
 
 const wordsOf = async (host: Host, argv: [string, ...string[]]): Promise<string> =>

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { machine, tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after } from 'node:test';
@@ -22,12 +22,14 @@ export function temporary(): string {
 /** What packs dist/kylin-vr.js as it is. */
 export const packing = (...args: string[]) => [process.execPath, '--import', 'tsx', 'packaging/package.ts', ...args];
 
-/** Both flavours. */
+/** Both flavours, for this machine. */
 export async function build(format: 'deb' | 'rpm', out: string): Promise<Built> {
-  await command(packing('--format', format, '--out', out));
+  await command(packing('--format', format, '--arch', 'noarch', '--arch', machine(), '--out', out));
   const names = readdirSync(out).filter((name) => name.endsWith(`.${format}`));
   const [standalone = '', plain = ''] = ['kylin-vr-standalone', 'kylin-vr'].map((flavour) =>
-    names.find((name) => name.startsWith(flavour) && /^[-_]\d/.test(name.slice(flavour.length))),
+    names.find(
+      (name) => !name.includes('.el7.') && name.startsWith(flavour) && /^[-_]\d/.test(name.slice(flavour.length)),
+    ),
   );
   return { plain: join(out, plain), standalone: join(out, standalone) };
 }

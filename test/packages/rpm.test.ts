@@ -65,10 +65,7 @@ describe('the rpm', () => {
   it('is refused where something that it needs is missing', async (t) => {
     const tree = await createTree(t);
     await assert.rejects(tree.rpm('-i', built.plain), /nodejs\(engine\) >= 20.*is needed by kylin-vr/s);
-    await assert.rejects(
-      tree.rpm('-i', built.standalone),
-      /libc\.so\.6\(GLIBC_2\.28\).* is needed by kylin-vr-standalone/,
-    );
+    await assert.rejects(tree.rpm('-i', built.standalone), /conntrack-tools is needed by kylin-vr-standalone/);
   });
 
   it('new: enabled, with a configuration that does nothing; removed: nothing stays', async (t) => {
