@@ -6,6 +6,7 @@ import { CommandError, type ExitStatus, NotNowError, UnsupportedError, UsageErro
 import { PATHS } from '../base/paths.ts';
 import { shown } from '../base/visible.ts';
 import { openCalls, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
+import { outOfSupport } from '../installation/node.ts';
 import { obstacleOf, planInstall, type Recorded, recordOf } from '../installation/plan.ts';
 import { OLD_SETTINGS, withoutOldSettings } from '../installation/settings.ts';
 import {
@@ -49,6 +50,8 @@ export async function install(context: Context, options: InstallOptions): Promis
   for (const message of lacking) progress.warn(message);
   const missing = live ? await missingModules(host) : undefined;
   if (missing !== undefined) progress.warn(missing);
+  const ended = live ? outOfSupport(process.version, new Date()) : undefined;
+  if (ended !== undefined) progress.warn(ended);
 
   const record = (await readRecord(tree)) ?? [];
   const units = live ? await unitsOf(host) : await unitsOfImage(tree);
