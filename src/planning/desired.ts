@@ -2,8 +2,7 @@
 
 import { contains, ipv4, networkOf } from '../base/ipv4.ts';
 import { type Config, uplinkOf } from '../config/config.ts';
-import type { Abilities } from '../engines/engine.ts';
-import { engine } from '../engines/in-use.ts';
+import type { Abilities, Engine } from '../engines/engine.ts';
 import { elasticAddresses } from '../network/elastic.ts';
 import { type BoundNic, ipLinkOf, type NicBinding } from '../network/nics.ts';
 import type { ProfileKeys } from '../network/profile-keys.ts';
@@ -23,15 +22,15 @@ import {
 import type { Ways } from '../network/translation.ts';
 import { type Around, filterOf, translates } from '../network/wanted-filter.ts';
 
-/** What the machine can do, and what else is known of it. */
-export type Surroundings = { abilities: Abilities; around: Around };
+/** What makes the packet filter, what the machine can do, and what else is known of it. */
+export type Surroundings = { engine: Engine; abilities: Abilities; around: Around };
 
 /** Throws AgentError (65) where this machine cannot do what the configuration wants. */
 export function desiredState(
   config: Config,
   binding: NicBinding,
   renderer: Renderer,
-  { abilities, around }: Surroundings,
+  { engine, abilities, around }: Surroundings,
   ways: Ways = 'today',
   /** What profiles say beside, by device. */
   keys: ReadonlyMap<string, ProfileKeys> = new Map(),

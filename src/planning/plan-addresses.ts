@@ -1,7 +1,7 @@
 // Addresses that go, and routes as they are to be and as they are → what goes early and late, what comes, and what is announced. Pure.
 
 import { hostPart } from '../base/ipv4.ts';
-import { engine } from '../engines/in-use.ts';
+import type { Engine } from '../engines/engine.ts';
 import { bySomeOther, type Foreign } from '../network/foreign.ts';
 import type { ObservedLink } from '../network/nics.ts';
 import type { Observation } from '../network/observation.ts';
@@ -39,7 +39,12 @@ export function onLink(step: MoveStep): MoveStep {
  * leads out: who comes meanwhile would leave by it. Where nobody could leave until now, a subnet that goes: nothing gives it a source, and
  * what came from it while the uplink was there already was seen to leave as it was. Late: the rest, and foreign ones.
  */
-export function splitRemovals(extra: readonly Address[], desired: NetworkState, { state, owned }: Observation) {
+export function splitRemovals(
+  extra: readonly Address[],
+  desired: NetworkState,
+  { state, owned }: Observation,
+  engine: Engine,
+) {
   const wanted = new Set(desired.addresses.map(({ spec }) => spec));
   const wantedOn = new Set(desired.addresses.map(addressKey));
   // Between a NIC and its bridge an address may be on both for a moment: they are one segment.

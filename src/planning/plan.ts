@@ -1,6 +1,6 @@
 // desired, observed → the ordered steps between them. Pure; empty when the machine is in sync.
 
-import { engine } from '../engines/in-use.ts';
+import type { Engine } from '../engines/engine.ts';
 import { neighbourMoves } from '../network/neighbour-moves.ts';
 import { asksForAddress, nexthopMoves } from '../network/nexthop-moves.ts';
 import type { Claim, Observation } from '../network/observation.ts';
@@ -46,12 +46,12 @@ import { hasPlace, planPorts } from './plan-ports.ts';
  *   do the addresses leave the NIC; the way back likewise. Of a Linux bridge all of that is one `ip -batch`.
  * - Rules that guard what leaves, or give it a source, stay until it has gone: the engine says which.
  */
-export function planSteps(desired: NetworkState, seen: Observation): Step[] {
+export function planSteps(desired: NetworkState, seen: Observation, engine: Engine): Step[] {
   const { released, observation } = release(desired, seen);
   const observed = observation.state;
   const addresses = compare(desired.addresses, observed.addresses, addressKey);
   const moves = planPorts(desired, observation);
-  const { early, late } = splitRemovals(addresses.extra, desired, observation);
+  const { early, late } = splitRemovals(addresses.extra, desired, observation, engine);
   const routes = planRoutes(desired, observation, early);
   const nexthops = nexthopMoves(desired, observation, addresses.extra);
   const asking = new Set(nexthops.before.filter(asksForAddress).map(({ foreign }) => foreign.device));

@@ -172,23 +172,23 @@ export async function survey(
       ? compare(wanted.addresses, desired.addresses, addressKey).missing
       : [];
   refuseUnreadable(machine, desired);
-  let steps = planSteps(desired, observation);
+  let steps = planSteps(desired, observation, engine);
   // A run that changes nothing calls no nmcli.
   if (!leaveNics && steps.some((step) => managerOf(step) !== 'nothing') && (await canAsk(host)))
     asked ??= askManaged(host);
   if (asked !== undefined) {
     observation = withoutHeld(await observeManaged(host, machine, observation, asked), held);
-    if (observation.managers.size > 0) steps = planSteps(desired, observation);
+    if (observation.managers.size > 0) steps = planSteps(desired, observation, engine);
   }
   if (steps.some(({ kind }) => kind === 'remove-jump')) {
     observation = await withWholeJumps(host, observation);
-    steps = planSteps(desired, observation);
+    steps = planSteps(desired, observation, engine);
   }
   if (steps.some(({ kind }) => kind === 'remove-chain')) {
     const held = await chainsHeldByMaps(host);
     if (held.size > 0) {
       observation = withHolders(observation, held);
-      steps = planSteps(desired, observation);
+      steps = planSteps(desired, observation, engine);
     }
   }
   await refuseTaken(host, steps);
@@ -325,7 +325,8 @@ function desiredOf(
   renderer: Renderer,
   { surroundings, ways, keys }: { surroundings: Surroundings; ways: Ways; keys: ReadonlyMap<string, ProfileKeys> },
 ): NetworkState {
-  const asked = JSON.stringify([binding, renderer.name, surroundings, ways, [...keys]]);
+  const { engine: used, ...rest } = surroundings;
+  const asked = JSON.stringify([binding, renderer.name, rest, used.name, ways, [...keys]]);
   const before = known.get(config);
   if (before?.asked === asked) return before.desired;
   const desired = desiredState(config, binding, renderer, surroundings, ways, keys);
@@ -734,6 +735,7 @@ async function surroundingsOf(
   const hasGate = ways === 'today' && nics.some(({ gateway }) => gateway !== undefined);
   const onBridge = hasGate && nics.some(({ gateway, bridge }) => gateway !== undefined && bridge?.type === 'linux');
   return {
+    engine,
     abilities: {
       shiftedRanges: !forwards.some(isShiftedRange) || (await can('shiftedRanges')),
       policy: hasGate && (await can('policy')),

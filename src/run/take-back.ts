@@ -6,6 +6,7 @@ import { AgentError, EXIT } from '../base/errors.ts';
 import { PATHS } from '../base/paths.ts';
 import { NOTHING } from '../config/config.ts';
 import { parseForeignAddresses, withWords } from '../dialects/foreign.ts';
+import { engine } from '../engines/in-use.ts';
 import { applySteps, type Outcome } from '../machine/apply.ts';
 import type { Checkpoint } from '../machine/checkpoint.ts';
 import { type FlowRecord, readFlowRecord } from '../machine/flow-record.ts';
@@ -307,10 +308,10 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
     back ??= await stateBack(host, checkpoint, machine, observation);
     const asked = managers.size > 0 ? askManaged(host, Promise.resolve(managers)) : undefined;
     const managed = asked ? await observeManaged(host, machine, observation, asked) : observation;
-    const steps = planSteps(back, managed);
+    const steps = planSteps(back, managed, engine);
     const isWhole = !steps.some(({ kind }) => kind === 'remove-jump');
     return {
-      steps: isWhole ? steps : planSteps(back, await withWholeJumps(host, managed)),
+      steps: isWhole ? steps : planSteps(back, await withWholeJumps(host, managed), engine),
       machine,
       ours: observation,
     };

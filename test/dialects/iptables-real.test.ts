@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { parseSave, renderRestore, renderStrayRemoval } from '../../src/dialects/iptables.ts';
+import { engine } from '../../src/engines/in-use.ts';
 import { emptyState } from '../../src/network/state.ts';
 import { planSteps } from '../../src/planning/plan.ts';
 import { desired } from '../network/fixtures.ts';
@@ -59,7 +60,10 @@ for (const backend of ['nft', 'legacy'])
     it('prints them as we write them: planned again there is nothing to do', () => {
       const { ours, hooks } = parseSave(restoreAll(backend, { text: restoreOf(WANTED) }));
       const rules = { ...emptyState, chains: WANTED.chains, jumps: WANTED.jumps };
-      assert.deepEqual(planSteps(rules, { ...emptyObservation, hooks, state: { ...emptyState, chains: ours } }), []);
+      assert.deepEqual(
+        planSteps(rules, { ...emptyObservation, hooks, state: { ...emptyState, chains: ours } }, engine),
+        [],
+      );
       assert.equal(ours.length, WANTED.chains.length);
     });
 
@@ -72,7 +76,7 @@ for (const backend of ['nft', 'legacy'])
     it('has only foreign rules again when ours are taken away, here or as those of the other backend', () => {
       const text = restoreAll(backend, { options: '', text: FOREIGN }, { text: restoreOf(WANTED) });
       const { ours: chains, hooks } = parseSave(text);
-      const steps = planSteps(emptyState, { ...emptyObservation, hooks, state: { ...emptyState, chains } });
+      const steps = planSteps(emptyState, { ...emptyObservation, hooks, state: { ...emptyState, chains } }, engine);
       const before = restoreAll(backend, { options: '', text: FOREIGN });
       const removals = [
         renderRestore(steps.filter(isFirewallStep)),

@@ -3,6 +3,7 @@
 
 import { type Config, type Forward, type Nic, uplinkOf } from '../../src/config/config.ts';
 import type { Abilities } from '../../src/engines/engine.ts';
+import { engine } from '../../src/engines/in-use.ts';
 import { bindNics, type ObservedLink } from '../../src/network/nics.ts';
 import type { ProfileKeys } from '../../src/network/profile-keys.ts';
 import { noRenderer, type Renderer } from '../../src/network/renderer.ts';
@@ -85,7 +86,7 @@ export function desired(
   }: DesiredOptions = {},
 ): NetworkState {
   const { elsewhere, exposed, ...abilities } = guarding;
-  const surroundings = { abilities: { ...abilities, shiftedRanges }, around: { elsewhere, exposed } };
+  const surroundings = { engine, abilities: { ...abilities, shiftedRanges }, around: { elsewhere, exposed } };
   return desiredState(wanted, bindNics(wanted.nics, links), renderer, surroundings, ways, keys);
 }
 

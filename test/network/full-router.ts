@@ -2,6 +2,7 @@
 
 import type { Config } from '../../src/config/config.ts';
 import { renderRestore } from '../../src/dialects/iptables.ts';
+import { engine } from '../../src/engines/in-use.ts';
 import type { NetworkState } from '../../src/network/state.ts';
 import { planSteps } from '../../src/planning/plan.ts';
 import { config, forward, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
@@ -34,7 +35,9 @@ export const FULL_ROUTER: Config = config({
 /** The input of the restore that makes all rules of a state on a machine that has none of ours. */
 export const restoreOf = (state: NetworkState): string =>
   renderRestore(
-    planSteps({ ...state, sysctls: [], links: [], addresses: [], routes: [], files: [] }, emptyObservation).filter(
-      isFirewallStep,
-    ),
+    planSteps(
+      { ...state, sysctls: [], links: [], addresses: [], routes: [], files: [] },
+      emptyObservation,
+      engine,
+    ).filter(isFirewallStep),
   );

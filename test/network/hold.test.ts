@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Config } from '../../src/config/config.ts';
+import { engine } from '../../src/engines/in-use.ts';
 import { describe as line } from '../../src/network/kinds.ts';
 import { addressKey } from '../../src/network/state.ts';
 import { isLate, type Step } from '../../src/network/step.ts';
@@ -22,15 +23,15 @@ const OF_B = '192.0.2.64/26';
 function change(from: Config, to: Config): { machine: Machine; looks: Step[][] } {
   const machine = new Machine(LINKS);
   const [before, after] = [desired(from), desired(to)];
-  machine.carryOut(planSteps(before, machine.observe(before)));
+  machine.carryOut(planSteps(before, machine.observe(before), engine));
   machine.owned = new Set(before.addresses.map(addressKey));
   const looks: Step[][] = [];
-  for (let steps = planSteps(after, machine.observe(after)); steps.length > 0; ) {
+  for (let steps = planSteps(after, machine.observe(after), engine); steps.length > 0; ) {
     looks.push(steps);
     assert.ok(looks.length < 5, 'no end of it');
     const now = steps.filter((step) => !isLate(step));
     machine.carryOut(now.length > 0 ? now : steps);
-    steps = planSteps(after, machine.observe(after));
+    steps = planSteps(after, machine.observe(after), engine);
   }
   return { machine, looks };
 }
@@ -67,11 +68,11 @@ describe('a subnet that goes with its EIP', () => {
 it('a subnet whose NIC has gone before its file does is guarded as well', () => {
   const from = desired(BOTH);
   const machine = new Machine(LINKS);
-  machine.carryOut(planSteps(from, machine.observe(from)));
+  machine.carryOut(planSteps(from, machine.observe(from), engine));
   const links = LINKS.filter(({ device }) => device !== 'eth2');
   machine.addresses = machine.addresses.filter(({ device }) => device !== 'eth2');
   const to = desired(config({ nics: [UPLINK, SUBNET_A] }), { links });
-  assert.ok(late(planSteps(to, machine.observe(to))).includes('~ chain KYLIN-VR-NOWHERE in mangle'));
+  assert.ok(late(planSteps(to, machine.observe(to), engine)).includes('~ chain KYLIN-VR-NOWHERE in mangle'));
 });
 
 it('a network that is elsewhere now is not guarded any more: what leads to it is right', () => {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { keyfileRenderer } from '../../src/dialects/keyfile.ts';
+import { engine } from '../../src/engines/in-use.ts';
 import type { Foreign } from '../../src/network/foreign.ts';
 import { describe as line } from '../../src/network/kinds.ts';
 import type { ManagedDevice, Observation } from '../../src/network/observation.ts';
@@ -36,7 +37,7 @@ function stepsOf(
     managers: new Map(managers),
     ...more,
   };
-  return planSteps(state(wanted), observation);
+  return planSteps(state(wanted), observation, engine);
 }
 
 const plan = (...of: Parameters<typeof stepsOf>): string[] =>
@@ -285,7 +286,7 @@ describe('what has to be there as before when NetworkManager has applied or forg
       managers: new Map([['eth0', manager]]),
       onManaged,
     };
-    return planSteps(state(wanted), observation).flatMap((step) =>
+    return planSteps(state(wanted), observation, engine).flatMap((step) =>
       'keep' in step ? (step.keep ?? []).map(({ words }) => words) : [],
     );
   }
@@ -341,7 +342,7 @@ class ManagedMachine extends Machine {
     for (const each of wanted.addresses) this.owned.add(addressKey(each));
     for (const each of wanted.routes) this.ownedRoutes.add(routeTargetKey(each));
     const asIp: Step[] = [];
-    for (const step of planSteps(wanted, this.observe(wanted))) {
+    for (const step of planSteps(wanted, this.observe(wanted), engine)) {
       if (step.kind === 'apply-profile') this.managers.set(step.device, active(step.uuid));
       else if (isFirewallStep(step) || !/-profiles?$/.test(step.kind)) asIp.push(asStatic(step));
     }
@@ -380,7 +381,7 @@ describe('a plan that is carried out with NetworkManager', () => {
             devices.map((device) => [device, machine.managers.get(device) ?? { active: false }]),
           );
           machine.run(wanted);
-          assert.deepEqual(planSteps(wanted, machine.observe(wanted)).map(line), []);
+          assert.deepEqual(planSteps(wanted, machine.observe(wanted), engine).map(line), []);
         }
       }),
       runs(200),

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import type { Config, Eip, Forward, Nic, Snat } from '../../src/config/config.ts';
 import { ifcfgRenderer } from '../../src/dialects/ifcfg.ts';
 import { isOurJump } from '../../src/dialects/our-rules.ts';
+import { engine } from '../../src/engines/in-use.ts';
 import { describe as line } from '../../src/network/kinds.ts';
 import { addressKey, chainKey, jumpKey, type NetworkState, ROUTE_PROTOCOL, routeKey } from '../../src/network/state.ts';
 import type { Step } from '../../src/network/step.ts';
@@ -101,7 +102,7 @@ const DISTURBANCES: Record<string, (machine: Machine) => void> = {
 
 function converge(machine: Machine, wanted: NetworkState): void {
   machine.owned = new Set([...machine.owned, ...wanted.addresses.map(addressKey)]);
-  const steps = planSteps(wanted, machine.observe(wanted));
+  const steps = planSteps(wanted, machine.observe(wanted), engine);
   const before = machine.addresses.map(addressKey);
   const stays = wanted.addresses.map(addressKey).filter((key) => before.includes(key));
   machine.carryOut(steps, () => {
@@ -143,7 +144,7 @@ describe('a plan that is carried out', () => {
           ];
           converge(machine, wanted);
 
-          assert.deepEqual(lines(planSteps(wanted, machine.observe(wanted))), []);
+          assert.deepEqual(lines(planSteps(wanted, machine.observe(wanted), engine)), []);
           assert.deepEqual(foreignRules(machine), rules);
           const nicsLeft = (device: string) => machine.addresses.some((address) => address.device === device);
           assert.deepEqual(
@@ -172,7 +173,7 @@ describe('a plan that is carried out', () => {
       fc.property(configs, (each) => {
         const machine = new Machine(LINKS);
         const wanted = desired(each);
-        machine.carryOut(planSteps(wanted, machine.observe(wanted)), (step) => {
+        machine.carryOut(planSteps(wanted, machine.observe(wanted), engine), (step) => {
           const forwards = [...machine.sysctls].some(([key, value]) => /forward/.test(key) && value === '1');
           if (!forwards) return;
           const chains = [...machine.chains.keys()].filter((key) => key.includes('KYLIN-VR'));
@@ -197,7 +198,7 @@ describe('a plan that is carried out', () => {
         const onlyNics = { nics: [UPLINK, SUBNET_A, SUBNET_B] };
         converge(machine, desired({ ...first, ...onlyNics }));
         const wanted = desired({ ...second, ...onlyNics });
-        machine.carryOut(planSteps(wanted, machine.observe(wanted)), (step) => {
+        machine.carryOut(planSteps(wanted, machine.observe(wanted), engine), (step) => {
           if (step.kind === 'set-sysctl') return;
           const { chains } = machine.observe(wanted).state;
           const now = { ...wanted, addresses: machine.addresses, chains };

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { engine } from '../../src/engines/in-use.ts';
 import { describe as line } from '../../src/network/kinds.ts';
 import { type Address, FILE_MARK, type File, type NetworkState } from '../../src/network/state.ts';
 import type { Step } from '../../src/network/step.ts';
@@ -88,7 +89,7 @@ describe('the order of all things', () => {
 
   it('is: sysctls, rules, links, addresses, routes, then the announcement', () => {
     const machine = new Machine(LINKS.map((link) => ({ ...link, up: false })));
-    const kinds = planSteps(wanted, machine.observe(wanted)).map(({ kind }) => kind);
+    const kinds = planSteps(wanted, machine.observe(wanted), engine).map(({ kind }) => kind);
     assert.deepEqual(
       [...new Set(kinds)],
       ['set-sysctl', 'add-chain', 'add-jump', 'set-link-up', 'add-address', 'add-route', 'announce-addresses'],
@@ -109,7 +110,7 @@ describe('the order of all things', () => {
 
   it('is: forwarding is on only when the rules are there, with what conntrack has from its first rule on', () => {
     const machine = new Machine(LINKS);
-    const steps = planSteps(wanted, machine.observe(wanted));
+    const steps = planSteps(wanted, machine.observe(wanted), engine);
     assert.deepEqual(stages(steps).slice(0, 4), ['set-sysctl', 'rules', 'forwarding on', 'set-sysctl']);
     assert.equal(
       steps.map(line).findLast((text) => text.startsWith('~ net.')),
@@ -119,18 +120,18 @@ describe('the order of all things', () => {
 
   it('is: what goes with forwarding off, as when a change is taken back, goes after that', () => {
     const machine = new Machine(LINKS);
-    machine.carryOut(planSteps(wanted, machine.observe(wanted)));
+    machine.carryOut(planSteps(wanted, machine.observe(wanted), engine));
     const before = state({ sysctls: wanted.sysctls.map(({ key }) => ({ key, value: '0' })) });
-    const kinds = stages(planSteps(before, machine.observe(before)));
+    const kinds = stages(planSteps(before, machine.observe(before), engine));
     assert.ok(kinds.lastIndexOf('forwarding off') < kinds.indexOf('rules'), kinds.join(', '));
   });
 
   it('when an EIP goes is: its address, then its rules', () => {
     const machine = new Machine(LINKS);
-    machine.carryOut(planSteps(wanted, machine.observe(wanted)));
+    machine.carryOut(planSteps(wanted, machine.observe(wanted), engine));
     machine.owned = new Set(['eth0 198.51.100.5/32']);
     const without = desired(config());
-    const kinds = planSteps(without, machine.observe(without)).map(({ kind }) => kind);
+    const kinds = planSteps(without, machine.observe(without), engine).map(({ kind }) => kind);
     assert.deepEqual([...new Set(kinds)], ['remove-address', 'replace-chain', 'remove-chain']);
   });
 });
@@ -263,7 +264,7 @@ describe('links and sysctls', () => {
       ],
       sysctls: [sysctl('ip_forward', '1'), sysctl('conf/eth0.5/rp_filter', '2')],
     });
-    assert.deepEqual(planSteps(wanted, machine.observe(wanted)).map(line), [
+    assert.deepEqual(planSteps(wanted, machine.observe(wanted), engine).map(line), [
       '~ net.ipv4.conf.eth0.5.rp_filter 0 → 2',
       '~ link eth0 mtu 1500 → 1450',
       '~ link eth0 up',

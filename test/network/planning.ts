@@ -1,5 +1,6 @@
 // What the tests of planning share.
 
+import { engine } from '../../src/engines/in-use.ts';
 import { describe as line } from '../../src/network/kinds.ts';
 import type { Observation } from '../../src/network/observation.ts';
 import {
@@ -43,5 +44,5 @@ export function plan(desired: Partial<NetworkState>, found: Found): string[] {
   );
   const ownedRoutes = new Set(recorded.map((text) => routeTargetKey(route(text))));
   const observation = { ...emptyObservation, hooks, claims, strays, owned, ownedRoutes, state: state(observed) };
-  return planSteps(state(desired), observation).map(line);
+  return planSteps(state(desired), observation, engine).map(line);
 }
