@@ -132,6 +132,10 @@ describe('callers', { concurrency: false }, () => {
           state: 'active',
         },
       ],
+      sources: [
+        { source: '10.10.1.0/24', to: 'uplink', state: 'active' },
+        { source: '10.10.2.0/24', to: 'uplink', state: 'pending' },
+      ],
       foreign: [],
       steps: [],
       warnings: [{ message: `NIC ${B} is not there yet: pending` }],

@@ -109,12 +109,12 @@ const BAD: [what: string, text: string, first: string][] = [
   [
     'an alias bomb',
     bomb,
-    '1:1: a: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list, from-uplink',
+    '1:1: a: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list, from-uplink, pci-rescan',
   ],
   [
     '__proto__',
     `${FIELD}__proto__: { if_list: [] }\n`,
-    '23:1: __proto__: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list, from-uplink',
+    '23:1: __proto__: is an unknown key, known are if_list, eip_list, port_forward_list, route_list, snat_list, from-uplink, pci-rescan',
   ],
 ];
 
