@@ -199,19 +199,26 @@ function nodeFile(architecture: Architecture, name: string): string {
 
 function unpackedDeb({ package: name, version, sha256 }: Library): string {
   return kept(`${name}_${version}`, (folder) => {
-    const download = () => run('apt-get', ['download', '--quiet', `${name}:amd64=${version}`], {}, folder);
+    const download = (what: string) => run('apt-get', ['download', '--quiet', what], {}, folder);
+    const pinnedOne = `${name}:amd64=${version}`;
+    let isPinned = true;
     try {
-      download();
+      download(pinnedOne);
     } catch {
       run('apt-get', ['update']);
       try {
-        download();
+        download(pinnedOne);
       } catch (error) {
-        throw new Error(`apt has no ${name} ${version} any more: npm run pin\n${(error as Error).message}`);
+        const said = `apt has no ${name} ${version} any more: npm run pin`;
+        // What is made so is for a test: it has no hash to be held against.
+        if (process.env.KYLIN_VR_UNPINNED === undefined) throw new Error(`${said}\n${(error as Error).message}`);
+        console.error(`${said}; until then its newest`);
+        download(`${name}:amd64`);
+        isPinned = false;
       }
     }
     const [archive = ''] = readdirSync(folder).map((each) => join(folder, each));
-    verify(archive, 'sha256', 'hex', sha256);
+    if (isPinned) verify(archive, 'sha256', 'hex', sha256);
     run('dpkg-deb', ['--extract', archive, folder]);
     rmSync(archive);
   });

@@ -155,7 +155,7 @@ describe('the rpm of EL 7', () => {
     assert.match(await query('%{POSTTRANS}'), /kylin-vr install/);
   });
 
-  it('starts Node by what its shell and env know, with no variable of its caller', async (t) => {
+  it('starts Node by what its shell and env know, with no variable of its caller, and a child has nothing of us', async (t) => {
     const root = join(folder, 'el7');
     mkdirSync(root);
     await command([
@@ -175,6 +175,10 @@ describe('the rpm of EL 7', () => {
     const env = { NODE_OPTIONS: '--require=/nowhere.cjs', 'BASH_FUNC_exec%%': '() { echo taken; }' };
     const { stdout, stderr } = await namespace.run([PROGRAM, '--version'], { env });
     assert.equal(stdout + stderr, '1.0.0\n');
+    const maps = `require('node:child_process').execFileSync('/bin/sh', ['-c', 'env; cat /proc/self/maps'], { encoding: 'utf8' })`;
+    const child = await run(namespace, [NODE, '-p', maps]);
+    assert.match(child, /\/libc\.so\.6$/m);
+    assert.doesNotMatch(child, /kylin-vr|^LD_/m);
     const refused = await namespace.run([PROGRAM, 'check', '/a file'], { env });
     assert.match(refused.stdout + refused.stderr, /\/a file/);
   });

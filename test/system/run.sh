@@ -21,7 +21,7 @@ npm run --silent build
 KYLIN_VR_PACKAGES=$(mktemp -d)
 export KYLIN_VR_PACKAGES
 trap 'rm -rf "$KYLIN_VR_PACKAGES"' EXIT
-node --import tsx packaging/package.ts --format deb --arch noarch --arch "$(uname -m)" --out "$KYLIN_VR_PACKAGES"
+KYLIN_VR_UNPINNED=1 node --import tsx packaging/package.ts --format deb --arch noarch --arch "$(uname -m)" --out "$KYLIN_VR_PACKAGES"
 files=("$@")
 [ ${#files[@]} -gt 0 ] || mapfile -t files < <(find test/system -name '*.test.ts' | sort)
 run_tests 1 "${files[@]}"
