@@ -6,4 +6,4 @@ export const isQuick = process.env.KYLIN_VR_UNIT !== undefined;
 export const LONG = { skip: isQuick };
 
 /** Of a property: how often it is tried. */
-export const runs = (count: number): { numRuns: number } => ({ numRuns: isQuick ? Math.ceil(count / 20) : count });
+export const runs = (count: number): { numRuns: number } => ({ numRuns: isQuick ? Math.ceil(count / 60) : count });

@@ -146,7 +146,7 @@ async function toTry(machine: Machine, request: Asked, scenario: string): Promis
 }
 
 /** The quick run of unit.ts tries a part of them. */
-const EACH = isQuick ? 4 : 1;
+const EACH = isQuick ? 5 : 1;
 
 /** Settings of conntrack are there only since it was needed. */
 const isOurs = (line: string): boolean => !line.includes('net/netfilter/');

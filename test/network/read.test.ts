@@ -8,7 +8,7 @@ import { portsChainName } from '../../src/engines/iptables/ports.ts';
 import { reader } from '../../src/engines/reader.ts';
 import { type FilterFound, forwardKey } from '../../src/network/filter.ts';
 import type { Chain, NetworkState } from '../../src/network/state.ts';
-import { LONG } from '../quick.ts';
+import { isQuick, LONG } from '../quick.ts';
 import { config, desired, forward, SECOND_UPLINK, SUBNET_A, SUBNET_B, UPLINK } from './fixtures.ts';
 import { type Packet, trace } from './packet-trace.ts';
 
@@ -139,7 +139,7 @@ const spread = <T>(items: readonly T[], most: number): T[] =>
   items.filter((_, n) => n % Math.ceil(items.length / most) === 0);
 
 /** Times that a mapping is asked for. */
-const MOST = 1000;
+const MOST = isQuick ? 1000 / 4 : 1000;
 
 /** Each rule and each jump, taken away; of many rules some. */
 function* mutilated(state: NetworkState, most: number): Generator<[string, NetworkState]> {
