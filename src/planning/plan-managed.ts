@@ -198,7 +198,10 @@ export function planManaged(
     ...copies,
     ...new Set([
       ...news.map(({ path }) => path),
-      ...desired.files.flatMap(({ path, device }) => (applied.some((each) => each.device === device) ? [path] : [])),
+      // A run that was killed may have written one that nobody has read. What a change found does not say whose its files are.
+      ...desired.files.flatMap(({ path, device, content }) =>
+        applied.some((each) => each.device === device || content.includes(each.uuid)) ? [path] : [],
+      ),
     ]),
   ];
   const letGo = [...managers.keys()].filter(

@@ -1,10 +1,11 @@
 // A machine in memory, at the interface Host: a guest whose NICs are there and down, with iproute2, iptables-nft and conntrack, and
-// without NetworkManager. What it is asked and does not know it throws; same-as-kernel.test.ts holds it against the real one.
+// with NetworkManager where that is asked for. What it is asked and does not know it throws; same-as-kernel.test.ts holds it against the real one.
 
 import { CommandError, HostError, UnsupportedError } from '../../src/base/errors.ts';
 import type { Host, RunOptions } from '../../src/machine/host.ts';
 import { errno, Files } from './files.ts';
 import { Flows } from './flows.ts';
+import { BUS, MANAGER_TOOLS, Manager } from './manager.ts';
 import { type Backend, Netfilter } from './netfilter.ts';
 import { Network } from './network.ts';
 import { Killed, NotKnown, Refused } from './refused.ts';
@@ -60,6 +61,7 @@ export class Machine {
   network = new Network();
   netfilter: Netfilter;
   readonly flows = new Flows();
+  readonly manager: Manager | undefined;
   readonly tools = new Map(Object.entries(TOOLS));
   boot = 1;
   /** Seconds. */
@@ -75,7 +77,7 @@ export class Machine {
   onKilled: (() => void) | undefined;
   readonly #nics: readonly { device: string; mac: string }[];
 
-  constructor(nics: readonly { device: string; mac: string }[] = NICS, iptables: Backend = 'nft') {
+  constructor(nics: readonly { device: string; mac: string }[] = NICS, iptables: Backend = 'nft', isManaged = false) {
     this.#nics = nics;
     this.netfilter = new Netfilter(iptables);
     for (const tool of ['iptables-save', 'iptables-restore'])
@@ -83,6 +85,9 @@ export class Machine {
     for (const { device, mac } of nics) this.network.plug(device, mac);
     this.#loadConntrack();
     for (const folder of ['/etc', '/run', '/var/lib', '/var/log']) this.files.putFolder(folder);
+    if (!isManaged) return;
+    for (const [tool, path] of Object.entries(MANAGER_TOOLS)) this.tools.set(tool, path);
+    this.manager = new Manager(this.files, this.network);
   }
 
   /** The power goes and comes again. */
@@ -96,6 +101,8 @@ export class Machine {
     this.boot++;
     this.uptime = 5;
     this.launched = [];
+    if (this.manager !== undefined) this.files.put(BUS, '');
+    this.manager?.start(this.network);
   }
 
   /** As a laboratory has it from the beginning, and a guest that has just booted does not. */
@@ -105,11 +112,12 @@ export class Machine {
 
   /** Another one in the same state. */
   copy(): Machine {
-    const other = new Machine(this.#nics, this.netfilter.backend);
+    const other = new Machine(this.#nics, this.netfilter.backend, this.manager !== undefined);
     other.files.takeFrom(this.files);
     other.network.takeFrom(this.network);
     other.netfilter.takeFrom(this.netfilter);
     other.flows.lines = [...this.flows.lines];
+    if (this.manager !== undefined) other.manager?.takeFrom(this.manager);
     other.tools.clear();
     for (const [command, path] of this.tools) other.tools.set(command, path);
     [other.boot, other.uptime, other.launched] = [this.boot, this.uptime, [...this.launched]];
@@ -199,6 +207,7 @@ export class Machine {
   *#answer(argv: Argv, input: string | undefined): Generator<string> {
     const command = argv.join(' ');
     if (argv[0] === 'ip') return yield* this.#ip(argv.slice(1), input);
+    if (argv[0] === 'nmcli' || argv[0] === 'busctl') return yield this.manager?.answer(argv) ?? '';
     if (argv[0] === 'perl' && argv[1] === '-e' && input !== undefined) return yield this.flows.answer(input);
     const [, table, chain] = /^nft -j list chain ip (\S+) (\S+)$/.exec(command) ?? [];
     if (table !== undefined && chain !== undefined) return yield this.netfilter.chainsAsJson({ table, chain });
@@ -338,7 +347,7 @@ function describeCall(method: Call['method'], args: readonly unknown[]): Call {
   const changes =
     CHANGING.includes(method) ||
     (method === 'run' &&
-      /^(ip (-\d )?(-force )?-batch -|ip link set|iptables-restore --noflush|nft delete|perl|conntrack -D|system)/.test(
+      /^(ip (-\d )?(-force )?-batch -|ip link set|iptables-restore --noflush|nft delete|perl|conntrack -D|system|nmcli .*(reapply|set|up|load|reload)|busctl .* (Reload|LoadConnections|Reapply) )/.test(
         command ?? '',
       ));
   const about = command ?? (typeof first === 'string' ? first : '');

@@ -289,3 +289,43 @@ export const WITH_LEGACY: readonly string[] = [
   'EIPs that come, go and change places',
   'what somebody took away comes again',
 ];
+
+/** On a machine whose NICs NetworkManager has. */
+export const MANAGED_SCENES: Readonly<Record<string, readonly Stage[]>> = {
+  'profiles that come, change, and go': [
+    ...router,
+    RELOAD,
+    { config: yaml({ ...ROUTER, eips: { '203.0.113.51': '10.10.1.12' }, routes: [] }) },
+    RELOAD,
+    { config: yaml({ ...ROUTER, nics: [UPLINK, SUBNET_A, SUBNET_B] }) },
+    RELOAD,
+    { config: 'if_list: []\n' },
+    RELOAD,
+  ],
+  'a change that is taken back, and one that lapses': [
+    ...router,
+    { config: yaml({ ...ROUTER, eips: { '203.0.113.51': '10.10.1.12' } }) },
+    { reloadWithin: 60 },
+    { run: { command: 'rollback' } },
+    { config: yaml({ ...ROUTER, eips: { '203.0.113.52': '10.10.1.12' } }) },
+    { reloadWithin: 60 },
+    { run: { command: 'confirm' } },
+    RELOAD,
+  ],
+  'addresses that somebody takes away, and an address of his own': [
+    ...router,
+    { command: 'ip address delete 203.0.113.50/32 dev eth0' },
+    { command: 'ip address add 203.0.113.99/32 dev eth0' },
+    { run: { trigger: 'timer' } },
+    RELOAD,
+  ],
+  'a profile of somebody else': [
+    {
+      file: '/etc/NetworkManager/system-connections/theirs.nmconnection',
+      content:
+        '[connection]\nid=theirs\nuuid=11111111-2222-4333-8444-555555555555\ntype=ethernet\ninterface-name=eth1\n[ipv4]\nmethod=manual\naddress1=10.10.1.7/24\n[ipv6]\nmethod=ignore\n',
+    },
+    ...router,
+    RELOAD,
+  ],
+};
