@@ -9,7 +9,18 @@ import { isQuick } from '../quick.ts';
 import type { Asked } from './asked.ts';
 import { failAt, killAt, type Place, placesOf } from './faults.ts';
 import type { Machine } from './machine.ts';
-import { addressesOf, differences, machineWith, messagesOf, networkOf, routerWith, runOn, within } from './router.ts';
+import {
+  addressesOf,
+  differences,
+  machineWith,
+  managedWith,
+  messagesOf,
+  networkOf,
+  routerOf,
+  routerWith,
+  runOn,
+  within,
+} from './router.ts';
 import { ROUTER, yaml } from './scenes.ts';
 
 const MOVED = yaml({ ...ROUTER, eips: { '203.0.113.51': '10.10.1.12' }, routes: [] });
@@ -30,6 +41,15 @@ async function scenarios(): Promise<Record<string, Scenario>> {
   none.configure('if_list: []\n');
   const boot = await routerWith();
   boot.reboot();
+  const managed = await routerOf(managedWith());
+  managed.configure(MOVED);
+  const managedNone = await routerOf(managedWith());
+  managedNone.configure('if_list: []\n');
+  const managedBoot = await routerOf(managedWith());
+  managedBoot.reboot();
+  const managedWaiting = managed.copy();
+  const { id: managedId } = await runOn(managedWaiting, within(60));
+  managedWaiting.uptime += 61;
   const waiting = change.copy();
   const { id } = await runOn(waiting, within(60));
   const lapsed = waiting.copy();
@@ -39,6 +59,14 @@ async function scenarios(): Promise<Record<string, Scenario>> {
     'a machine becomes a router, with profiles': { found: profiled, request: {} },
     [MOVES]: { found: change, request: {} },
     'nothing of ours is wanted any more': { found: none, request: {} },
+    'NetworkManager: a machine becomes a router': { found: managedWith(), request: {} },
+    'NetworkManager: an EIP moves and a route goes': { found: managed, request: {} },
+    'NetworkManager: nothing of ours is wanted any more': { found: managedNone, request: {} },
+    'NetworkManager: a router boots': { found: managedBoot, request: { command: 'start', trigger: 'boot' } },
+    'NetworkManager: a change is taken back when its time is over': {
+      found: managedWaiting,
+      request: { command: 'lapse', trigger: 'timer', run: managedId },
+    },
     'a router boots': { found: boot, request: { command: 'start', trigger: 'boot' } },
     'a change is to be confirmed': { found: change, request: within(60) },
     [CONFIRMED]: { found: waiting, request: { command: 'confirm', asked: waiting.uptime } },

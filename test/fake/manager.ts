@@ -70,6 +70,9 @@ export class Manager {
         return [...this.#devices].map(([name, each]) => `${name}:${stateOf(each)}\n`).join('');
       case '--terse --get-values RUNNING general':
         return 'running\n';
+      case 'general reload conf':
+        this.#readConfiguration();
+        return '';
       case 'device set DEVICE managed no':
         this.#known(device).isLeft = true;
         return '';
@@ -121,8 +124,16 @@ export class Manager {
     const profile = isLeft ? undefined : this.#profileFor(name);
     const isExternal = profile === undefined && this.#network.addresses.some(({ device }) => device === name);
     this.#devices.set(name, { isLeft, isExternal, ...(profile && { profile }) });
-    if (!isLeft && profile !== undefined) this.#apply(name, profile, true);
+    if (isLeft) return '';
+    if (!link.up) this.#ip(`link set dev ${name} up`);
+    for (const setting of ['rp_filter', 'promote_secondaries']) this.#keep(`net/ipv4/conf/${name}/${setting}`);
+    if (profile !== undefined) this.#apply(name, profile, true);
     return '';
+  }
+
+  /** It writes what is there. */
+  #keep(key: string): void {
+    this.#network.set(key, this.#network.settings.get(key) ?? '');
   }
 
   #profileFor(name: string): Profile | undefined {
@@ -213,7 +224,6 @@ export class Manager {
   }
 
   #apply(name: string, profile: Profile, preserves: boolean, before?: Profile): void {
-    if (!this.#network.links.find(({ device }) => device === name)?.up) this.#ip(`link set dev ${name} up`);
     for (const spec of profile.addresses) this.#ip(`address replace ${spec} dev ${name}`);
     const isOthers = (spec: string) => preserves && before?.addresses.includes(spec) !== true;
     for (const spec of this.#specsOn(name))

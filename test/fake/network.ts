@@ -67,6 +67,8 @@ export class Network {
   routes: RouteEntry[] = [];
   neighbours: Neighbour[] = [];
   readonly settings = new Map<string, string>();
+  /** Settings of links that somebody has made; of one that has had an address all of them count as such. */
+  #made = new Set<string>();
   #numbers = 0;
 
   constructor() {
@@ -90,6 +92,7 @@ export class Network {
     ]);
     this.settings.clear();
     for (const [key, value] of other.settings) this.settings.set(key, value);
+    this.#made = new Set(other.#made);
     this.#numbers = other.#numbers;
   }
 
@@ -123,10 +126,21 @@ export class Network {
   /** `key` is one of those that are there. */
   set(key: string, value: string): void {
     this.settings.set(key, value);
+    this.#made.add(key);
+    const [, setting] = /^net\/ipv4\/conf\/default\/(\w+)$/.exec(key) ?? [];
+    if (setting !== undefined && setting !== 'forwarding') this.#followDefault(setting, value);
     if (key !== 'net/ipv4/ip_forward' && key !== 'net/ipv4/conf/all/forwarding') return;
     this.settings.set('net/ipv4/ip_forward', value);
     for (const each of this.settings.keys())
       if (/^net\/ipv4\/conf\/[^/]+\/forwarding$/.test(each)) this.settings.set(each, value);
+  }
+
+  /** Links take it over where nobody has said otherwise (devinet_copy_dflt_conf). */
+  #followDefault(setting: string, value: string): void {
+    for (const { device } of this.links) {
+      const own = `net/ipv4/conf/${device}/${setting}`;
+      if (!this.#made.has(own)) this.settings.set(own, value);
+    }
   }
 
   /** One line of `ip -batch`, or the words of one command. Gives what it prints. */
@@ -264,6 +278,7 @@ export class Network {
     const rest = this.addresses.filter((address) => address.device !== device);
     const first = on.filter((address) => !address.secondary);
     const others = on.filter((address) => address.secondary);
+    for (const key of this.settings.keys()) if (key.startsWith(`net/ipv4/conf/${device}/`)) this.#made.add(key);
     this.addresses = [...rest, ...(secondary ? [...on, added] : [...first, added, ...others])];
     this.#follow(device, before);
   }

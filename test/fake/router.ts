@@ -5,7 +5,7 @@ import { run } from '../../src/run/reconcile.ts';
 import type { Report } from '../../src/run/report.ts';
 import type { ReloadRequest } from '../../src/run/request.ts';
 import { type Asked, requestOf } from './asked.ts';
-import { Machine } from './machine.ts';
+import { Machine, NICS } from './machine.ts';
 import { ROUTER, yaml } from './scenes.ts';
 
 /** A run from its first question to its report. No question may be one that the machine does not know. */
@@ -26,8 +26,17 @@ export function machineWith(config = yaml(ROUTER)): Machine {
   return machine;
 }
 
-export async function routerWith(config?: string): Promise<Machine> {
-  const machine = machineWith(config);
+export const routerWith = (config?: string): Promise<Machine> => routerOf(machineWith(config));
+
+/** Whose NICs NetworkManager has. */
+export function managedWith(config = yaml(ROUTER)): Machine {
+  const machine = new Machine(NICS, 'nft', true);
+  machine.configure(config);
+  return machine;
+}
+
+/** The machine once it has been made a router. */
+export async function routerOf(machine: Machine): Promise<Machine> {
   assert.equal((await runOn(machine)).exitStatus, 0);
   return machine;
 }

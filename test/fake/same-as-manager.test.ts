@@ -39,14 +39,15 @@ async function onReal(stages: readonly Stage[]): Promise<Seen[]> {
 
 type Thing = Record<string, unknown>;
 
-/** Without what is the real one's own: it leaves the routes of networks to itself, and says so of addresses. */
+/** Without what is the real one's own: it makes the routes of networks itself, and notes what it has found in /run. */
 function essence(seen: Seen | undefined) {
   const { result, exitStatus, steps, warnings, errors, state = {} } = seen ?? {};
   const { links = [], addresses = [], routes = [], profiles, rules, pending, history, kept } = state;
   const wordsOf = (things: unknown, ...keys: string[]) =>
     (things as Thing[]).map((each) => keys.map((key) => `${each[key]}`).join(' ')).sort();
+  const written = (profiles as { path: string }[] | undefined)?.filter(({ path }) => path.startsWith('/etc/'));
   return {
-    ...{ result, exitStatus, steps, warnings, errors, profiles, rules, pending, history, kept },
+    ...{ result, exitStatus, steps, warnings, errors, profiles: written, rules, pending, history, kept },
     links: wordsOf(links, 'device', 'up', 'mtu'),
     addresses: wordsOf(addresses, 'device', 'spec'),
     routes: wordsOf(routes, 'dest', 'via', 'device', 'metric', 'protocol'),
