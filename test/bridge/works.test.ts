@@ -383,7 +383,12 @@ describe('links that are down', { concurrency: 2 }, () => {
     const lab = await labOf(t, ovs);
     await reload(lab, onBridge(ovs));
     for (const change of ['', 'ip link set br-ex down']) {
-      await shell(lab, `kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid); sleep 0.3; ${change}`);
+      await shell(
+        lab,
+        `kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid)
+         until ip link show br-ex | grep -q NO-CARRIER; do sleep 0.1; done
+         ${change}`,
+      );
       const { warnings } = await reload(lab, onBridge(ovs));
       says(
         warnings,
