@@ -23,12 +23,12 @@ bash test/lab/networkmanager-install.sh
 echo 'Building dist/kylin-vr.js.'
 npm run --silent build
 if [ $# -gt 0 ]; then
-  run_tests 2 "$@"
+  run_tests 3 "$@"
   exit
 fi
 mapfile -t files < <(find test -name '*.test.ts' -not -path 'test/ifcfg/*' -not -path 'test/system/*' | sort)
 if [ -z "${KYLIN_VR_SINCE:-}" ]; then
-  run_tests 2 "${files[@]}"
+  run_tests 3 "${files[@]}"
   exit
 fi
 # CI, which began in that second: on a slow machine folders that would not begin in time are left out, the longest and last ones.
@@ -37,7 +37,7 @@ part() {
   local minutes=$1 pattern=$2 some
   mapfile -t some < <(printf '%s\n' "${files[@]}" | grep -E "^test/($pattern)/")
   if [ $(($(date +%s) - KYLIN_VR_SINCE)) -lt $((minutes * 60)) ]; then
-    run_tests 2 "${some[@]}" || status=$?
+    run_tests 3 "${some[@]}" || status=$?
   else
     echo "Not run, since this machine is too slow: ${some[*]}" >&2
   fi
