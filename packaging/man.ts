@@ -25,8 +25,8 @@ const FIELDS: readonly [string, string][] = [
   ['notes', 'Of check: as warnings; what a file that was written for an older version means now. Nothing to mend.'],
   ['inSync', 'Of status: whether a reload would do nothing. A NIC that is not there yet alone leaves it true.'],
   [
-    'nics, eips, forwards',
-    'Of status: arrays, each entry with state: active, pending or error. A NIC has mac and device, and kept, where there is any: zone, dns, dnsSearch, dnsOptions and dnsPriority of its profile.',
+    'nics, eips, forwards, sources',
+    'Of status: arrays, each entry with state: active, pending or error. EIPs, forwards and sources have broken, where there is any: on which part of the way rules of ours are missing, or others. A NIC has mac and device, and kept, where there is any: zone, dns, dnsSearch, dnsOptions and dnsPriority of its profile.',
   ],
   [
     'foreign',
