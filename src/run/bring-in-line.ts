@@ -3,7 +3,7 @@
 
 import { sameBytes } from '../base/hash.ts';
 import { isAutomatic } from '../base/trigger.ts';
-import { NO_NICS, NOTHING } from '../config/config.ts';
+import { NO_NICS } from '../config/config.ts';
 import type { Checkpoint } from '../machine/checkpoint.ts';
 import { waysFor } from '../machine/flow-record.ts';
 import { readLastGood } from '../machine/history.ts';
@@ -11,7 +11,7 @@ import type { Host } from '../machine/host.ts';
 import { attentive } from '../machine/known/memory.ts';
 import { converge } from './converge.ts';
 import type { Convergence, Return } from './convergence.ts';
-import type { Order } from './order.ts';
+import type { ReadOrder } from './order.ts';
 import { type Ahead, rememberQuiet, silences } from './quiet.ts';
 import type { ChangeRequest } from './request.ts';
 import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
@@ -23,24 +23,24 @@ export type Known = { ahead?: Ahead | undefined; seen?: Return['seen'] };
 export async function bringInLine(
   host: Host,
   request: ChangeRequest,
-  { config = NOTHING, configWarnings, bytes, source }: Order,
+  order: ReadOrder,
   begin: (found: Checkpoint) => Promise<void>,
   { ahead, seen }: Known = {},
 ): Promise<Convergence> {
   const { host: asked, heard } = attentive(host, ahead?.answers);
+  const { config, bytes } = order;
   const warnings: string[] = [];
   const renderer = await chooseRenderer(asked, request.renderer);
   const aim = { config, renderer, scope: scopeOf(request.command), ways: await waysFor(asked, request.trigger) };
   if (request.command === 'start' && config.nics.length === 0) warnings.push(NO_NICS);
   const isAsked = !isAutomatic(request.trigger);
   if (isAsked) warnings.push(...(await newWays(asked, config)));
-  const keeps = async () => !isAsked && (source === 'stand-in' || (await isLastGood(host, bytes)));
+  const keeps = async () => !isAsked && (order.kind === 'stand-in' || (await isLastGood(host, bytes)));
   const tried = await converge(host, aim, { beforeChange: begin, asked, isAsked, keeps, seen });
   const convergence =
     request.command === 'start' && tried.isUnwritable === true ? await bringUpWithoutFiles(host, aim, tried) : tried;
   // What was seen before was not asked.
-  if (configWarnings !== undefined && seen === undefined)
-    await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
+  if (order.kind === 'file' && seen === undefined) await rememberQuiet(host, request, { ...order, convergence, heard });
   // Later, since another run is not to say it again where it holds no more; and behind what may be its cause.
   const silent = isAsked ? await silences(host, convergence) : [];
   return { ...convergence, warnings: [...warnings, ...convergence.warnings, ...silent] };

@@ -24,7 +24,16 @@ import { removePushed, removeTemporaries } from '../machine/temporaries.ts';
 import type { Chain } from '../network/state.ts';
 import type { Known } from './bring-in-line.ts';
 import type { Convergence } from './convergence.ts';
-import { chooseBack, chooseOrder, chooseWaiting, type Order, rememberInvalid, targetOf } from './order.ts';
+import {
+  chooseBack,
+  chooseOrder,
+  chooseWaiting,
+  type FileOrder,
+  type Order,
+  type ReadOrder,
+  rememberInvalid,
+  targetOf,
+} from './order.ts';
 import { askAhead, cutQuietly } from './quiet.ts';
 import { addSteps, fail, GOES_ON, type Report } from './report.ts';
 import {
@@ -136,7 +145,7 @@ async function obey(
   if (order.errors.length > 0) report.exitStatus = EXIT.config;
   const settled = settledOf(request);
   if (order.errors.length > 0 && settled) await rememberInvalid(host, settled);
-  if (order.config !== undefined || order.quiet !== undefined) await carryOut(host, request, order, report, known);
+  if (order.kind !== 'none') await carryOut(host, request, order, report, known);
   else if (ends && report.exitStatus === EXIT.ok) report.result = report.steps.length === 0 ? 'unchanged' : 'changed';
   if (request.command === 'rollback' && report.exitStatus === EXIT.ok) await leaveFile(host, request, order, report);
 }
@@ -156,7 +165,7 @@ const ENDS: Readonly<Record<Convergence['result'], string>> = {
 async function refuseFile(
   host: Host,
   request: ChangeRequest,
-  { bytes }: Order,
+  { bytes }: FileOrder,
   error: Error,
   report: Report,
 ): Promise<void> {
@@ -169,19 +178,19 @@ async function refuseFile(
 async function carryOut(
   host: Host,
   request: ChangeRequest,
-  order: Order,
+  order: Exclude<Order, { kind: 'none' }>,
   report: Report,
   known?: Known,
 ): Promise<void> {
   let change: PendingChange | undefined;
   let chains: readonly Chain[] | undefined;
-  const begin = async (found: Checkpoint): Promise<void> => {
+  const begin = async (read: ReadOrder, found: Checkpoint): Promise<void> => {
     chains = found.state.chains;
     if (withinOf(request) === undefined) return;
-    change = await (await import('./waiting.ts')).begun(host, request, order, report, found);
+    change = await (await import('./waiting.ts')).begun(host, request, read, report, found);
   };
-  const convergence = await (order.quiet === undefined
-    ? (await import('./bring-in-line.ts')).bringInLine(host, request, order, begin, known)
+  const convergence = await (order.kind !== 'quiet'
+    ? (await import('./bring-in-line.ts')).bringInLine(host, request, order, (found) => begin(order, found), known)
     : isAutomatic(request.trigger)
       ? order.quiet
       : cutQuietly(host, order.quiet));
@@ -194,16 +203,16 @@ async function carryOut(
       await removePending(host);
       await disarmTimer(host, change);
     }
-    if (order.source === 'file') await refuseFile(host, request, order, error, report);
+    if (order.kind === 'file') await refuseFile(host, request, order, error, report);
     if (!(error instanceof AgentError)) throw error;
     const mend = isBack(request) ? 'run kylin-vr rollback again' : 'run kylin-vr reload';
     report.errors.push({ message: `${error.message}; ${ENDS[convergence.result]}; mend the cause and ${mend}` });
     report.exitStatus = EXIT.failed;
   } else if (change !== undefined) await (await import('./waiting.ts')).wait(host, change, convergence, report);
-  else if (order.source !== 'stand-in' && convergence.whole) {
+  else if (order.kind !== 'stand-in' && convergence.whole) {
     try {
       await promote(host, order.bytes, { time: report.time, trigger: report.trigger, run: report.id });
-      if (order.source === 'file') await forgetRefusal(host);
+      if (order.kind === 'file' || order.kind === 'quiet') await forgetRefusal(host);
     } catch (error) {
       if (!(error instanceof AgentError)) throw error;
       const message = `the network is as the configuration wants it, but that could not be kept: ${error.message}; then run kylin-vr reload`;
@@ -226,12 +235,12 @@ function sayLost({ lost = [] }: { lost?: readonly string[] }, report: Report): v
 async function leaveFile(host: Host, request: BackRequest, order: Order, report: Report): Promise<void> {
   const file = await readTrusted(host, request.configPath, 'look');
   if (!('bytes' in file)) return;
-  if (sameBytes(file.bytes, order.bytes)) {
+  if (sameBytes(file.bytes, order.kind === 'none' ? new Uint8Array() : order.bytes)) {
     await forgetRefusal(host);
     return;
   }
   await refuse(host, { hash: hashOf(file.bytes), why: 'kylin-vr rollback took it back' });
-  const make = order.config === undefined ? '' : `cp ${PATHS.lastGood} ${request.configPath} makes this permanent, `;
+  const make = order.kind === 'none' ? '' : `cp ${PATHS.lastGood} ${request.configPath} makes this permanent, `;
   report.advice =
     `${request.configPath} stays as it is, and is not in force until it changes: ${make}` +
     'kylin-vr reload tries it again';

@@ -16,7 +16,7 @@ import {
 } from '../machine/pending.ts';
 import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
 import type { Convergence } from './convergence.ts';
-import type { Order } from './order.ts';
+import type { ReadOrder } from './order.ts';
 import { addSteps, type End, fail, GOES_ON, type Report } from './report.ts';
 import { type ChangeRequest, withinOf } from './request.ts';
 import { chooseRenderer, scopeOf } from './survey.ts';
@@ -87,7 +87,7 @@ async function forget(host: Host, change: PendingChange, report: Report): Promis
 export async function begun(
   host: Host,
   request: ChangeRequest,
-  { bytes }: Order,
+  { bytes }: ReadOrder,
   { id, time, trigger }: Report,
   found: Checkpoint,
 ): Promise<PendingChange | undefined> {
