@@ -10,10 +10,11 @@ import { readLastGood } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { attentive } from '../machine/known/memory.ts';
 import { converge } from './converge.ts';
-import type { Convergence, Return } from './convergence.ts';
+import type { Convergence, InLine, Return } from './convergence.ts';
 import type { ReadOrder } from './order.ts';
 import { type Ahead, rememberQuiet, silences } from './quiet.ts';
-import type { ChangeRequest } from './request.ts';
+import type { Head } from './report.ts';
+import { type ChangeRequest, withinOf } from './request.ts';
 import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
 import { newWays } from './upgrade.ts';
 
@@ -24,9 +25,9 @@ export async function bringInLine(
   host: Host,
   request: ChangeRequest,
   order: ReadOrder,
-  begin: (found: Checkpoint) => Promise<void>,
-  { ahead, seen }: Known = {},
-): Promise<Convergence> {
+  head: Head,
+  { ahead, seen }: Known,
+): Promise<InLine> {
   const { host: asked, heard } = attentive(host, ahead?.answers);
   const { config, bytes } = order;
   const warnings: string[] = [];
@@ -36,14 +37,20 @@ export async function bringInLine(
   const isAsked = !isAutomatic(request.trigger);
   if (isAsked) warnings.push(...(await newWays(asked, config)));
   const keeps = async () => !isAsked && (order.kind === 'stand-in' || (await isLastGood(host, bytes)));
-  const tried = await converge(host, aim, { beforeChange: begin, asked, isAsked, keeps, seen });
+  let before: Pick<InLine, 'chains' | 'change'> = {};
+  const beforeChange = async (found: Checkpoint): Promise<void> => {
+    const within = withinOf(request);
+    const change = within && (await (await import('./waiting.ts')).beginChange(host, within, order.bytes, head, found));
+    before = { chains: found.state.chains, change };
+  };
+  const tried = await converge(host, aim, { beforeChange, asked, isAsked, keeps, seen });
   const convergence =
     request.command === 'start' && tried.isUnwritable === true ? await bringUpWithoutFiles(host, aim, tried) : tried;
   // What was seen before was not asked.
   if (order.kind === 'file' && seen === undefined) await rememberQuiet(host, request, { ...order, convergence, heard });
   // Later, since another run is not to say it again where it holds no more; and behind what may be its cause.
   const silent = isAsked ? await silences(host, convergence) : [];
-  return { ...convergence, warnings: [...warnings, ...convergence.warnings, ...silent] };
+  return { ...convergence, ...before, warnings: [...warnings, ...convergence.warnings, ...silent] };
 }
 
 async function isLastGood(host: Host, bytes: Uint8Array): Promise<boolean> {

@@ -1,6 +1,6 @@
 // Which configuration a run carries out: the file, the last good one, one that waits for its confirmation, or an earlier one.
 
-import { AgentError, NotNowError, UsageError } from '../base/errors.ts';
+import { NotNowError, UsageError } from '../base/errors.ts';
 import { hashOf, sameBytes } from '../base/hash.ts';
 import { PATHS } from '../base/paths.ts';
 import { isAutomatic } from '../base/trigger.ts';
@@ -45,7 +45,7 @@ const readInvalid = (host: Host): Promise<string | undefined> =>
 type Said = { warnings: Issue[]; errors: Issue[] };
 
 /** What is in the file. `configWarnings`: of the warnings, those about what it says. */
-export type FileOrder = Said & { kind: 'file'; config: Config; bytes: Uint8Array; configWarnings: Issue[] };
+type FileOrder = Said & { kind: 'file'; config: Config; bytes: Uint8Array; configWarnings: Issue[] };
 
 /** The file again, and the machine as the last run with nothing to do found it: it is not read, and how it ends is known. */
 type QuietOrder = Said & { kind: 'quiet'; quiet: Quiet; bytes: Uint8Array };
@@ -57,7 +57,7 @@ type HistoryOrder = Said & { kind: 'history'; config: Config; bytes: Uint8Array 
 type StandInOrder = Said & { kind: 'stand-in'; config: Config; bytes: Uint8Array };
 
 /** There is none: nothing is touched. */
-type NoOrder = Said & { kind: 'none' };
+export type NoOrder = Said & { kind: 'none' };
 
 /** What has to be looked at closely. */
 export type ReadOrder = FileOrder | HistoryOrder | StandInOrder;
@@ -178,15 +178,4 @@ export async function chooseBack(host: Host, target: HistoryEntry | undefined): 
     return none({ errors: [{ message }] });
   }
   return { kind: 'history', config: parsed.config, bytes, warnings: [], errors: [] };
-}
-
-/**
- * So that every automatic run need not wait for the file to settle. Only a hint, in /run. Not of an empty file: the guest
- * agent begins every write with one.
- */
-export async function rememberInvalid(host: Host, hash: string): Promise<void> {
-  if (hash === hashOf(new Uint8Array())) return;
-  await host.write(PATHS.invalid, hash, 0o600).catch((error: unknown) => {
-    if (!(error instanceof AgentError)) throw error;
-  });
 }

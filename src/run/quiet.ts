@@ -10,7 +10,7 @@ import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShap
 import { type Answers, askFirst, noting } from '../machine/known/early.ts';
 import { type Found, recall, remember } from '../machine/known/memory.ts';
 import type { FlowModel } from '../network/flows.ts';
-import type { Convergence } from './convergence.ts';
+import type { Convergence, InLine } from './convergence.ts';
 import type { ChangeRequest, FileRequest } from './request.ts';
 
 /** What followed: `configWarnings`: what is wrong with the configuration, though it is valid. */
@@ -88,7 +88,8 @@ export async function rememberQuiet(
 }
 
 /** Where somebody asks for a reload, and nothing else is to do, flows and gateways behind bridges are looked at all the same. */
-export async function cutQuietly(host: Host, remembered: Quiet): Promise<Convergence> {
+export async function endQuietly(host: Host, { trigger }: ChangeRequest, remembered: Quiet): Promise<InLine> {
+  if (isAutomatic(trigger)) return remembered;
   const { flowModel, ...rest } = remembered;
   const quiet = { ...rest, warnings: [...rest.warnings, ...(await silences(host, rest))] };
   if (flowModel === undefined || (await hasNoFlows(host))) return quiet;
