@@ -13,7 +13,7 @@ import { converge } from './converge.ts';
 import type { Convergence, InLine, Return } from './convergence.ts';
 import type { ReadOrder } from './order.ts';
 import { type Ahead, rememberQuiet, silences } from './quiet.ts';
-import type { Head } from './report.ts';
+import type { Heading } from './report.ts';
 import { type ChangeRequest, withinOf } from './request.ts';
 import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
 import { newWays } from './upgrade.ts';
@@ -25,7 +25,7 @@ export async function bringInLine(
   host: Host,
   request: ChangeRequest,
   order: ReadOrder,
-  head: Head,
+  heading: Heading,
   { ahead, seen }: Known,
 ): Promise<InLine> {
   const { host: asked, heard } = attentive(host, ahead?.answers);
@@ -40,7 +40,8 @@ export async function bringInLine(
   let before: Pick<InLine, 'chains' | 'change'> = {};
   const beforeChange = async (found: Checkpoint): Promise<void> => {
     const within = withinOf(request);
-    const change = within && (await (await import('./waiting.ts')).beginChange(host, within, order.bytes, head, found));
+    const change =
+      within && (await (await import('./waiting.ts')).beginChange(host, within, order.bytes, heading, found));
     before = { chains: found.state.chains, change };
   };
   const tried = await converge(host, aim, { beforeChange, asked, isAsked, keeps, seen });

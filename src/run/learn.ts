@@ -9,7 +9,7 @@ import type { Host } from '../machine/host.ts';
 import { disarmTimer, removePending } from '../machine/pending.ts';
 import type { InLine } from './convergence.ts';
 import type { NoOrder, Order } from './order.ts';
-import { failed, type Head, type Part } from './report.ts';
+import { failed, type Heading, type ReportPart } from './report.ts';
 import { type BackRequest, type ChangeRequest, isBack, settledOf, withinOf } from './request.ts';
 
 export async function learn(
@@ -17,8 +17,8 @@ export async function learn(
   request: ChangeRequest,
   order: Exclude<Order, NoOrder>,
   inLine: InLine,
-  { id, time, trigger }: Head,
-): Promise<Part> {
+  { id, time, trigger }: Heading,
+): Promise<ReportPart> {
   const { change } = inLine;
   if (inLine.error !== undefined) return learnFailure(host, request, order, inLine, inLine.error);
   if (change !== undefined) return (await import('./waiting.ts')).wait(host, change, inLine);
@@ -51,7 +51,7 @@ async function learnFailure(
   order: Order,
   { result, change }: InLine,
   error: Error,
-): Promise<Part> {
+): Promise<ReportPart> {
   if (change !== undefined) {
     await removePending(host);
     await disarmTimer(host, change);
@@ -63,7 +63,7 @@ async function learnFailure(
 }
 
 /** A change that was to be confirmed is not made when nobody is there to do so. */
-async function refuseFile(host: Host, request: ChangeRequest, bytes: Uint8Array, error: Error): Promise<Part> {
+async function refuseFile(host: Host, request: ChangeRequest, bytes: Uint8Array, error: Error): Promise<ReportPart> {
   const [hash, why] = [hashOf(bytes), 'it could not be applied'];
   if (withinOf(request) !== undefined || !isOfTheMoment(error)) {
     await refuse(host, { hash, why });
@@ -75,7 +75,7 @@ async function refuseFile(host: Host, request: ChangeRequest, bytes: Uint8Array,
 }
 
 /** The file is the host's: it stays, and automatic runs leave it alone until it changes. */
-export async function leaveFile(host: Host, request: BackRequest, order: Order): Promise<Part> {
+export async function leaveFile(host: Host, request: BackRequest, order: Order): Promise<ReportPart> {
   const file = await readTrusted(host, request.configPath, 'look');
   if (!('bytes' in file)) return {};
   if (sameBytes(file.bytes, order.kind === 'none' ? new Uint8Array() : order.bytes)) {

@@ -42,29 +42,29 @@ const readInvalid = (host: Host): Promise<string | undefined> =>
   host.read(PATHS.invalid, { most: LARGEST, orNothing: true });
 
 /** Of the choice: `errors`: of the file, though another configuration is carried out in its place. */
-type Said = { warnings: Issue[]; errors: Issue[] };
+type Complaints = { warnings: Issue[]; errors: Issue[] };
 
 /** What is in the file. `configWarnings`: of the warnings, those about what it says. */
-type FileOrder = Said & { kind: 'file'; config: Config; bytes: Uint8Array; configWarnings: Issue[] };
+type FileOrder = Complaints & { kind: 'file'; config: Config; bytes: Uint8Array; configWarnings: Issue[] };
 
 /** The file again, and the machine as the last run with nothing to do found it: it is not read, and how it ends is known. */
-type QuietOrder = Said & { kind: 'quiet'; quiet: Quiet; bytes: Uint8Array };
+type QuietOrder = Complaints & { kind: 'quiet'; quiet: Quiet; bytes: Uint8Array };
 
 /** An earlier one, by its number. */
-type HistoryOrder = Said & { kind: 'history'; config: Config; bytes: Uint8Array };
+type HistoryOrder = Complaints & { kind: 'history'; config: Config; bytes: Uint8Array };
 
 /** What is in force stays so: it is brought about, and nothing is learnt from it. */
-type StandInOrder = Said & { kind: 'stand-in'; config: Config; bytes: Uint8Array };
+type StandInOrder = Complaints & { kind: 'stand-in'; config: Config; bytes: Uint8Array };
 
 /** There is none: nothing is touched. */
-export type NoOrder = Said & { kind: 'none' };
+export type NoOrder = Complaints & { kind: 'none' };
 
 /** What has to be looked at closely. */
 export type ReadOrder = FileOrder | HistoryOrder | StandInOrder;
 /** The configuration that a run carries out. */
 export type Order = ReadOrder | QuietOrder | NoOrder;
 
-const none = (said: Partial<Said> = {}): NoOrder => ({ kind: 'none', warnings: [], errors: [], ...said });
+const none = (said: Partial<Complaints> = {}): NoOrder => ({ kind: 'none', warnings: [], errors: [], ...said });
 
 /**
  * Who runs a reload says that the file is whole and meant. An automatic run keeps, and repairs, the last good configuration
@@ -118,7 +118,7 @@ function refusalText({ retry }: Refusal, pause: number | undefined): string {
 }
 
 /** What the last good one was is the newest of the history, too: where the one is damaged, it is the other. */
-async function standIn(host: Host, said: Partial<Said> = {}): Promise<StandInOrder | NoOrder> {
+async function standIn(host: Host, said: Partial<Complaints> = {}): Promise<StandInOrder | NoOrder> {
   const { warnings, errors } = none(said);
   for (const path of [PATHS.lastGood, ...(await readHistory(host)).map((entry) => entry.path)]) {
     const bytes = await readEntryOf(host, path);

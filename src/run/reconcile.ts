@@ -12,7 +12,7 @@ import { removePushed, removeTemporaries } from '../machine/temporaries.ts';
 import { learn, leaveFile, rememberInvalid } from './learn.ts';
 import { chooseBack, chooseOrder, chooseWaiting, targetOf } from './order.ts';
 import { askAhead, endQuietly } from './quiet.ts';
-import { failed, type Head, headOf, type Part, type Report, reportOf, type Said } from './report.ts';
+import { failed, type Heading, headingOf, type Report, type ReportPart, reportOf, type Said } from './report.ts';
 import { type ChangeRequest, isBack, type RunRequest } from './request.ts';
 
 /**
@@ -20,29 +20,34 @@ import { type ChangeRequest, isBack, type RunRequest } from './request.ts';
  * anything was done; everything else is in the report.
  */
 export async function run(host: Host, request: RunRequest): Promise<Report> {
-  const head = headOf(request);
-  const parts: Part[] = [];
+  const heading = headingOf(request);
+  const parts: ReportPart[] = [];
   try {
-    for await (const part of stages(host, request, head)) parts.push(part);
+    for await (const part of stages(host, request, heading)) parts.push(part);
   } catch (error) {
     const isThrown = [UsageError, NotNowError, LockedError].some((kind) => error instanceof kind);
     if (!(error instanceof AgentError) || isThrown) throw error;
     parts.push(failed(error.message, error.status));
   }
-  return reportOf(head, parts);
+  return reportOf(heading, parts);
 }
 
-async function* stages(host: Host, request: RunRequest, head: Head): Said {
+async function* stages(host: Host, request: RunRequest, heading: Heading): Said {
   yield await tidy(host, request);
   const change = yield* changeUnderWay(host, request);
   if (request.command === 'confirm') yield await (await import('./waiting.ts')).confirm(host, change, request.asked);
   else if (request.command === 'lapse' && !(change?.run === request.run && (await hasLapsed(host, change))))
     yield { result: 'unchanged' };
-  else yield* changeStages(host, request, change, head);
+  else yield* changeStages(host, request, change, heading);
 }
 
 /** Of what may change the network. */
-async function* changeStages(host: Host, request: ChangeRequest, change: PendingChange | undefined, head: Head): Said {
+async function* changeStages(
+  host: Host,
+  request: ChangeRequest,
+  change: PendingChange | undefined,
+  heading: Heading,
+): Said {
   const target = await targetOf(host, request, change);
   const waits = change !== undefined && !(await hasLapsed(host, change)) ? change : undefined;
   if (waits !== undefined && !isBack(request) && !isAutomatic(request.trigger))
@@ -70,10 +75,10 @@ async function* changeStages(host: Host, request: ChangeRequest, change: Pending
       const inLine =
         order.kind === 'quiet'
           ? await endQuietly(host, request, order.quiet)
-          : await (await import('./bring-in-line.ts')).bringInLine(host, request, order, head, { ahead, seen });
+          : await (await import('./bring-in-line.ts')).bringInLine(host, request, order, heading, { ahead, seen });
       const { result, steps, chains, error, lost = [] } = inLine;
       yield { result, steps, chains, warnings: inLine.warnings.map((message) => ({ message })) };
-      yield await learn(host, request, order, inLine, head);
+      yield await learn(host, request, order, inLine, heading);
       // What is not ours and could not be put back: the change stands.
       if (lost.length > 0) yield { errors: lost.map((message) => ({ message })), exitStatus: EXIT.failed };
       isInForce &&= error === undefined && lost.length === 0;
@@ -85,7 +90,7 @@ async function* changeStages(host: Host, request: ChangeRequest, change: Pending
 }
 
 /** Puts away what a killed edit, push or run left, and what something was at. */
-async function tidy(host: Host, { configPath }: RunRequest): Promise<Part> {
+async function tidy(host: Host, { configPath }: RunRequest): Promise<ReportPart> {
   // In that folder nothing else is ours.
   await removeTemporaries(host, dirname(configPath), basename(configPath));
   await removePushed(host, dirname(configPath));

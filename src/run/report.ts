@@ -31,22 +31,24 @@ export type Report = {
 };
 
 /** What is known of a run when it begins. */
-export type Head = Pick<Report, 'id' | 'command' | 'trigger' | 'time'> & { startedMs: number };
+export type Heading = Pick<Report, 'id' | 'command' | 'trigger' | 'time'> & { startedMs: number };
 
 /** What one stage says. Of `result`, `exitStatus`, `pending` and `advice` the last one holds. `chains`: ours, before its steps. */
-export type Part = Partial<Pick<Report, 'result' | 'warnings' | 'errors' | 'exitStatus' | 'pending' | 'advice'>> & {
+export type ReportPart = Partial<
+  Pick<Report, 'result' | 'warnings' | 'errors' | 'exitStatus' | 'pending' | 'advice'>
+> & {
   steps?: readonly Step[];
   chains?: readonly Chain[] | undefined;
 };
 
 /** A stage that says more than once. */
-export type Said<Gives = void> = AsyncGenerator<Part, Gives>;
+export type Said<Gives = void> = AsyncGenerator<ReportPart, Gives>;
 
 /** What an operator reads of it. */
 export const summaryOf = ({ steps, summary }: Pick<Report, 'steps' | 'summary'>): readonly string[] =>
   summary ?? steps.map(({ text }) => text);
 
-export const headOf = (request: RunRequest): Head => ({
+export const headingOf = (request: RunRequest): Heading => ({
   id: shortName(),
   command: commandOf(request),
   trigger: request.trigger,
@@ -54,20 +56,20 @@ export const headOf = (request: RunRequest): Head => ({
   startedMs: monotonicMs(),
 });
 
-export const failed = (message: string, exitStatus: ExitStatus = EXIT.failed): Part => ({
+export const failed = (message: string, exitStatus: ExitStatus = EXIT.failed): ReportPart => ({
   errors: [{ message }],
   exitStatus,
 });
 
 /** The report of a run, of what its stages said. */
-export async function reportOf({ startedMs, ...head }: Head, parts: readonly Part[]): Promise<Report> {
-  const last = <K extends keyof Part>(key: K) => parts.findLast((part) => part[key] !== undefined)?.[key];
+export async function reportOf({ startedMs, ...heading }: Heading, parts: readonly ReportPart[]): Promise<Report> {
+  const last = <K extends keyof ReportPart>(key: K) => parts.findLast((part) => part[key] !== undefined)?.[key];
   const { steps, summary } = await stepsOf(parts);
   const result = last('result') ?? 'failed';
   const exitStatus = last('exitStatus') ?? EXIT.ok;
   const [pending, advice] = [last('pending'), last('advice')];
   return {
-    ...head,
+    ...heading,
     // Of one that took a change back, what follows may have nothing to do.
     result:
       exitStatus !== EXIT.ok && result !== 'rolled-back'
@@ -87,13 +89,13 @@ export async function reportOf({ startedMs, ...head }: Head, parts: readonly Par
 }
 
 /** Steps that are none need no words. */
-async function stepsOf(parts: readonly Part[]): Promise<Pick<Report, 'steps' | 'summary'>> {
+async function stepsOf(parts: readonly ReportPart[]): Promise<Pick<Report, 'steps' | 'summary'>> {
   const stepped = parts.filter(({ steps = [] }) => steps.length > 0);
   if (stepped.length === 0) return { steps: [] };
   const [{ describe }, { spoken }] = await Promise.all([import('../network/kinds.ts'), import('../engines/spoken.ts')]);
   const steps = stepped.flatMap(({ steps = [] }) => steps.map((step) => ({ kind: step.kind, text: describe(step) })));
   if (stepped.every(({ chains }) => chains === undefined)) return { steps };
-  const wordsOf = ({ steps = [], chains }: Part) =>
+  const wordsOf = ({ steps = [], chains }: ReportPart) =>
     chains === undefined ? steps.map(describe) : spoken(steps, chains);
   return { steps, summary: stepped.flatMap(wordsOf) };
 }

@@ -16,11 +16,15 @@ import {
 } from '../machine/pending.ts';
 import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
 import type { InLine, Return } from './convergence.ts';
-import { failed, type Head, type Part, type Said } from './report.ts';
+import { failed, type Heading, type ReportPart, type Said } from './report.ts';
 import type { ChangeRequest, ConfirmWithin } from './request.ts';
 import { chooseRenderer, scopeOf } from './survey.ts';
 
-export async function confirm(host: Host, change: PendingChange | undefined, asked: number | undefined): Promise<Part> {
+export async function confirm(
+  host: Host,
+  change: PendingChange | undefined,
+  asked: number | undefined,
+): Promise<ReportPart> {
   if (change === undefined) {
     const refusal = await readRefusal(host);
     const last =
@@ -73,7 +77,7 @@ export async function* takeBackChange(host: Host, request: ChangeRequest, change
   return { goesOn: true };
 }
 
-const forget = async (host: Host, change: PendingChange): Promise<Part> => ({
+const forget = async (host: Host, change: PendingChange): Promise<ReportPart> => ({
   warnings: (await giveUp(host, change)).map((message) => ({ message })),
 });
 
@@ -82,7 +86,7 @@ export async function beginChange(
   host: Host,
   { seconds, takeBack }: ConfirmWithin,
   bytes: Uint8Array,
-  { id, time, trigger }: Head,
+  { id, time, trigger }: Heading,
   found: Checkpoint,
 ): Promise<PendingChange | undefined> {
   const lastGood = await readLastGood(host);
@@ -92,7 +96,7 @@ export async function beginChange(
   return change;
 }
 
-export async function wait(host: Host, change: PendingChange, { found }: Pick<InLine, 'found'>): Promise<Part> {
+export async function wait(host: Host, change: PendingChange, { found }: Pick<InLine, 'found'>): Promise<ReportPart> {
   try {
     await startWaiting(host, change, await found?.());
   } catch (error) {
