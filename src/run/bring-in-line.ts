@@ -19,14 +19,14 @@ import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
 import { newWays } from './upgrade.ts';
 
 /** What is known of the machine before a run looks at it. */
-export type Known = { ahead?: Ahead | undefined; seen?: Return['seen'] };
+export type SeenBefore = { ahead?: Ahead | undefined; seen?: Return['seen'] };
 
 export async function bringInLine(
   host: Host,
   request: ChangeRequest,
   order: ReadOrder,
   heading: Heading,
-  { ahead, seen }: Known,
+  { ahead, seen }: SeenBefore,
 ): Promise<InLine> {
   const { host: asked, heard } = attentive(host, ahead?.answers);
   const { config, bytes } = order;

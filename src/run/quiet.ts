@@ -8,7 +8,7 @@ import { hasNoFlows, readFlowRecord, writeFlowRecord } from '../machine/flow-rec
 import type { Host } from '../machine/host.ts';
 import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShape } from '../machine/kept-shapes.ts';
 import { type Answers, askFirst, noting } from '../machine/known/early.ts';
-import { type Found, recall, remember } from '../machine/known/memory.ts';
+import { type FoundRun, recall, remember } from '../machine/known/memory.ts';
 import type { FlowModel } from '../network/flows.ts';
 import type { Convergence, InLine } from './convergence.ts';
 import type { ChangeRequest, FileRequest } from './request.ts';
@@ -55,7 +55,7 @@ export async function askAhead(host: Host, request: FileRequest): Promise<Ahead>
 async function quietFor(
   host: Host,
   { trigger }: FileRequest,
-  { follows: { convergence }, model: text }: Found<Follows>,
+  { follows: { convergence }, model: text }: FoundRun<Follows>,
 ): Promise<Quiet | undefined> {
   if (isAutomatic(trigger) || (await hasNoFlows(host))) return convergence;
   const model = fitting(flowModelShape, text) as FlowModel | undefined;
@@ -78,7 +78,7 @@ export async function rememberQuiet(
 ): Promise<void> {
   const { result, flowModel, ...rest } = convergence;
   if (result !== 'unchanged' || flowModel === undefined) return;
-  const found = (): Found<Follows> => ({
+  const found = (): FoundRun<Follows> => ({
     about: askedBy(request),
     config: textOf(bytes),
     follows: { configWarnings, convergence: { ...rest, result } },
