@@ -122,10 +122,10 @@ async function editAndRun(
 }
 
 /** What the file says and the network does not yet. `isOurs`: edits with --no-reload wrote it, and nobody took it back since. */
-type Waiting = { changes: string[]; isOurs: boolean; inForce?: Config };
+type NotInForce = { changes: string[]; isOurs: boolean; inForce?: Config };
 
 /** Nothing where nothing is in force, and while a change waits for its confirmation, for then nothing is applied. */
-async function notInForce(host: Host, bytes: Uint8Array, config: Config): Promise<Waiting> {
+async function notInForce(host: Host, bytes: Uint8Array, config: Config): Promise<NotInForce> {
   const none = { changes: [], isOurs: false };
   const change = await pendingChange(host);
   if (change !== undefined && !(await hasLapsed(host, change))) return none;

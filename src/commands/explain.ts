@@ -113,7 +113,7 @@ function inForce({ steps, binding }: Survey): Live['lines'][number] {
   return { agrees: true, text: 'what the file says is in force' };
 }
 
-type Route = { dev?: string; gateway?: string };
+type RouteFound = { dev?: string; gateway?: string };
 
 async function routed(
   host: Host,
@@ -125,7 +125,7 @@ async function routed(
   const by = enters === undefined ? [] : ['from', from, 'iif', enters];
   try {
     const { stdout } = await host.run(['ip', '-j', 'route', 'get', to, ...by]);
-    const [route = {}] = parsePrinted(stdout) as Route[];
+    const [route = {}] = parsePrinted(stdout) as RouteFound[];
     const wordsOf = (dev = '?', gateway?: string) => `by ${dev}${gateway === undefined ? '' : ` to ${gateway}`}`;
     const [way, asked] = [wordsOf(route.dev, route.gateway), wordsOf(leaves, via)];
     const text = `the kernel sends it out ${way}`;

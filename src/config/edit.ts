@@ -72,15 +72,15 @@ function notEdited(file: string, { at, because }: Obstacle, { place }: SourceDoc
 }
 
 type Addition = { written: Written; entry: NamedEntry };
-type Change = { add: Addition[]; remove: ReadonlySet<number>; idle: string[] };
-const NO_CHANGE: Change = { add: [], remove: new Set(), idle: [] };
+type EntryChange = { add: Addition[]; remove: ReadonlySet<number>; idle: string[] };
+const NO_CHANGE: EntryChange = { add: [], remove: new Set(), idle: [] };
 
 function adding(
   file: string,
   noun: NounName,
   present: readonly NamedEntry[],
   args: readonly string[],
-): Partial<Change> {
+): Partial<EntryChange> {
   const there = new Map(present.map(({ key, text }) => [key, text]));
   const asked = new Map<string, string>();
   const [add, idle]: [Addition[], string[]] = [[], []];
@@ -102,7 +102,7 @@ function adding(
   return { add, idle };
 }
 
-function removing(noun: NounName, present: readonly NamedEntry[], args: readonly string[]): Partial<Change> {
+function removing(noun: NounName, present: readonly NamedEntry[], args: readonly string[]): Partial<EntryChange> {
   const indices = new Map<string, number[]>();
   for (const [n, { names }] of present.entries())
     for (const name of new Set(names)) indices.set(name, [...(indices.get(name) ?? []), n]);

@@ -176,11 +176,11 @@ function foldSpellings(
   { fields }: Mapping,
   path: string,
   keys: readonly string[],
-): { written: Map<string, Written>; issues: Issue[] } {
+): { written: Map<string, WrittenValue>; issues: Issue[] } {
   const issues: Issue[] = [];
   // Nearly all entries; new maps would be made for nothing.
   if (areKeys(fields, keys)) return { written: fields, issues };
-  const written = new Map<string, Written>();
+  const written = new Map<string, WrittenValue>();
   for (const [name, { key, value }] of fields) {
     const keyPlace = () => place(key, `${path}.${quoted(name)}`);
     const meant = SPELLINGS.get(name) ?? name;
@@ -214,7 +214,7 @@ const itemOf = (value: Value, index: number): Value | undefined =>
   value.kind === 'list' ? value.items[index] : undefined;
 
 /** The value of a key; `name` where it is written in another spelling. */
-type Written = { name?: string; value: Value };
+type WrittenValue = { name?: string; value: Value };
 
 /** What the file says, as it is written there. */
 function is(value: Value, text: string): string {

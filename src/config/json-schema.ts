@@ -3,9 +3,9 @@
 import * as z from 'zod/mini';
 import { fileSchema, SPELLINGS } from './schema.ts';
 
-type Value = Readonly<Record<string, unknown>>;
-type Entry = { properties: Record<string, Value>; required?: string[]; allOf?: object[] };
-type FileSchema = { properties: Record<string, Value & { items?: Entry }> };
+type SchemaValue = Readonly<Record<string, unknown>>;
+type EntryObject = { properties: Record<string, SchemaValue>; required?: string[]; allOf?: object[] };
+type FileSchema = { properties: Record<string, SchemaValue & { items?: EntryObject }> };
 
 /** JSON Schema, draft 2020-12. What it cannot say (rules between values) `check` says. */
 export function jsonSchema(): object {
@@ -20,12 +20,12 @@ export function jsonSchema(): object {
 }
 
 /** zod itself leaves `examples` out where a value is transformed, and so does not say them of numbers in quotes. */
-function nameExamples({ properties }: { properties: Record<string, Value> }): void {
+function nameExamples({ properties }: { properties: Record<string, SchemaValue> }): void {
   for (const [key, { example, ...value }] of Object.entries(properties))
     properties[key] = { ...value, ...(example !== undefined && { examples: [example] }) };
 }
 
-function addSpellings(entry: Entry): void {
+function addSpellings(entry: EntryObject): void {
   for (const [spelling, key] of SPELLINGS) {
     const meaning = entry.properties[key];
     if (meaning === undefined) continue;

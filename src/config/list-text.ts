@@ -19,7 +19,7 @@ export type Obstacle = { at: number; because: string };
 type Splice = Range & { text: string };
 
 /** An entry in the text. `lines`: those that hold nothing else but a comment; of an entry in brackets `comma` is behind it. */
-type Entry = Range & { lines?: Range; comma?: number };
+type EntryText = Range & { lines?: Range; comma?: number };
 
 export function editList({ text, root }: SourceDocument, { list, remove, add }: ListEdit): string | Obstacle {
   if (root?.kind !== 'mapping') return { at: 0, because: 'the file is no mapping' };
@@ -132,7 +132,7 @@ function unbracket(text: string, list: List, add: readonly Written[], { newline,
   ];
 }
 
-function addLines(text: string, entries: readonly Entry[], add: readonly Written[], writer: Writer): Splice[] {
+function addLines(text: string, entries: readonly EntryText[], add: readonly Written[], writer: Writer): Splice[] {
   const at = pastOwnComments(text, entries.at(-1)?.lines?.end ?? text.length, writer.indent);
   const gap = text[at - 1] === '\n' ? '' : writer.newline;
   return add.length === 0 ? [] : [{ start: at, end: at, text: gap + add.map(writer.inLines).join('') }];
@@ -146,8 +146,8 @@ function pastOwnComments(text: string, at: number, indent: string): number {
 }
 
 /** The whole lines of each entry, from its dash. */
-function blockEntries(text: string, { start, items }: List, name: string): Entry[] | Obstacle {
-  const entries: Entry[] = [];
+function blockEntries(text: string, { start, items }: List, name: string): EntryText[] | Obstacle {
+  const entries: EntryText[] = [];
   let from = start;
   for (const [n, item] of items.entries()) {
     const dash = pastBlank(text, from);
@@ -173,8 +173,8 @@ const tagged = (at: number, name: string, n: number): Obstacle => ({
 });
 
 /** What stands between the brackets of a list, or the braces of a mapping. */
-function flowEntries(text: string, { start }: Range, items: readonly Range[], name: string): Entry[] | Obstacle {
-  const entries: Entry[] = [];
+function flowEntries(text: string, { start }: Range, items: readonly Range[], name: string): EntryText[] | Obstacle {
+  const entries: EntryText[] = [];
   let from = start + 1;
   for (const [n, item] of items.entries()) {
     if (pastBlank(text, from) !== item.start) return tagged(item.start, name, n);
@@ -190,14 +190,19 @@ function flowEntries(text: string, { start }: Range, items: readonly Range[], na
 const REST_OF_LINE = /[ \t]*(?:#[^\n]*)?\r?\n/y;
 
 /** Undefined where the lines hold something else. */
-function linesOf(text: string, { start, end, comma = end - 1 }: Entry): Range | undefined {
+function linesOf(text: string, { start, end, comma = end - 1 }: EntryText): Range | undefined {
   const line = ownLine(text, start);
   if (line === undefined || text.slice(end, comma).includes('\n')) return undefined;
   REST_OF_LINE.lastIndex = comma + 1;
   return REST_OF_LINE.test(text) ? { start: line, end: REST_OF_LINE.lastIndex } : undefined;
 }
 
-function removeFromFlow(text: string, list: Range, entries: readonly Entry[], remove: ReadonlySet<number>): Splice[] {
+function removeFromFlow(
+  text: string,
+  list: Range,
+  entries: readonly EntryText[],
+  remove: ReadonlySet<number>,
+): Splice[] {
   const inside = { start: list.start + 1, end: list.end - 1 };
   const splices = removals(text, entries, remove);
   const kept = entries.findLast((_, n) => !remove.has(n));
@@ -210,7 +215,7 @@ function removeFromFlow(text: string, list: Range, entries: readonly Entry[], re
   return left.trim() === '' ? [{ ...inside, text: '' }] : splices;
 }
 
-function removals(text: string, entries: readonly Entry[], remove: ReadonlySet<number>): Splice[] {
+function removals(text: string, entries: readonly EntryText[], remove: ReadonlySet<number>): Splice[] {
   const comments = commentsOfGroups(text, entries, remove);
   const last = entries.findLastIndex((_, n) => !remove.has(n));
   return entries.flatMap((entry, n) => {
@@ -224,8 +229,8 @@ function removals(text: string, entries: readonly Entry[], remove: ReadonlySet<n
  * An entry that shares its lines with others, or with brackets. A comment behind it goes with it where no other is on the line.
  * `isFollowed`: one behind it stays.
  */
-function withinLine(text: string, entries: readonly Entry[], n: number, isFollowed: boolean): Range {
-  const { start, end, comma } = entries[n] as Entry;
+function withinLine(text: string, entries: readonly EntryText[], n: number, isFollowed: boolean): Range {
+  const { start, end, comma } = entries[n] as EntryText;
   const after = comma === undefined ? end : comma + 1;
   const next = entries[n + 1]?.start;
   if (isFollowed && next !== undefined && !text.slice(after, next).includes('\n')) return { start, end: next };
@@ -243,7 +248,11 @@ function withinLine(text: string, entries: readonly Entry[], n: number, isFollow
  * comments directly above it speaks of all of it: it goes when all of them do. Below the key of the list it may speak of the
  * whole list: there it goes only where another group follows. What is commented out is no comment.
  */
-function commentsOfGroups(text: string, entries: readonly Entry[], remove: ReadonlySet<number>): Map<number, number> {
+function commentsOfGroups(
+  text: string,
+  entries: readonly EntryText[],
+  remove: ReadonlySet<number>,
+): Map<number, number> {
   const heads = [...entries.keys()].filter((n) => n === 0 || entries[n - 1]?.lines?.end !== entries[n]?.lines?.start);
   const starts = new Map<number, number>();
   for (const [nth, head] of heads.entries()) {
@@ -276,7 +285,7 @@ function commentAbove(text: string, line: number): number {
 function addToFlow(
   text: string,
   { start, end }: Range,
-  entries: readonly Entry[],
+  entries: readonly EntryText[],
   pieces: readonly string[],
   { newline }: Writer,
 ): Splice[] {

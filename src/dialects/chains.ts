@@ -13,7 +13,7 @@ import {
   type Walk,
   type WalkRule,
 } from '../network/walk.ts';
-import { type Around, GOES_ON, type NftTable, ruleText, withoutComment } from './filters.ts';
+import { type AroundChains, GOES_ON, type NftTable, ruleText, withoutComment } from './filters.ts';
 import { linesOf } from './iptables.ts';
 
 /** FORWARD of filter. Ours are last there, or are about to be; not in what is of another `backend`. Of text that parseSave has read. */
@@ -109,7 +109,7 @@ const listing = object({
 export function parseNftForward(
   { family, name }: NftTable,
   json: string,
-  { isKnown = () => false }: Around = {},
+  { isKnown = () => false }: AroundChains = {},
 ): Walk[] {
   const { nftables } = listing(JSON.parse(json));
   const chains = new Map<string, WalkRule[]>();

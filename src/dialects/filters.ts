@@ -2,7 +2,7 @@
 
 import { ipv4, networkOf, parseCidr, parseIpv4 } from '../base/ipv4.ts';
 import { anything, array, number, object, optional, string } from '../base/shape.ts';
-import { type Filter, type FilterRule, type Span, spanOf } from '../network/obstacles.ts';
+import { type FilterRule, type ForeignFilter, type Span, spanOf } from '../network/obstacles.ts';
 import { CHAIN_PREFIX } from '../network/state.ts';
 import { savedLines } from './iptables.ts';
 
@@ -14,8 +14,8 @@ export const GOES_ON =
   /^(LOG|NFLOG|MARK|CONNMARK|TCPMSS|TCPOPTSTRIP|TTL|DSCP|TOS|TRACE|CLASSIFY|CHECKSUM|SET|TEE|RATEEST|CT|SECMARK|CONNSECMARK)$/;
 
 /** Of text that parseSave has read. */
-export function parseSavedFilters(text: string): Filter[] {
-  const filters = new Map<string, Filter & { rules: FilterRule[] }>();
+export function parseSavedFilters(text: string): ForeignFilter[] {
+  const filters = new Map<string, ForeignFilter & { rules: FilterRule[] }>();
   let table = '';
   for (const line of savedLines(text)) {
     if (line.startsWith('*')) table = line.slice(1).trim();
@@ -152,7 +152,7 @@ const CHAIN_ON_DEVICES =
 
 export const canStop = ({ family }: NftTable): boolean => family in HOOKS;
 
-export type Around = {
+export type AroundChains = {
   /** Chains that something else has read. */
   isKnown?: ((chain: string, hook: string, priority: number) => boolean) | undefined;
   /** By chain: see devicesOfChains. */
@@ -162,15 +162,15 @@ export type Around = {
 };
 
 /** Of `nft -j list table`. */
-export function parseNftFilters({ family, name }: NftTable, json: string, around: Around = {}): Filter[] {
+export function parseNftFilters({ family, name }: NftTable, json: string, around: AroundChains = {}): ForeignFilter[] {
   const { isKnown = () => false, devicesOf = new Map(), groups = new Map() } = around;
   const { nftables } = listing(JSON.parse(json));
-  return nftables.flatMap(({ chain }): Filter[] => {
+  return nftables.flatMap(({ chain }): ForeignFilter[] => {
     if (chain?.hook === undefined || !HOOKS[family]?.includes(chain.hook)) return [];
     if (isKnown(chain.name, chain.hook, chain.prio ?? 0)) return [];
     const rules = nftables.flatMap(({ rule }) => (rule?.chain === chain.name ? [nftRule(rule, groups)] : []));
     const where = `table ${family} ${name}, chain ${chain.name} (${chain.hook})`;
-    const filter: Filter = { where, drops: chain.policy === 'drop', rules };
+    const filter: ForeignFilter = { where, drops: chain.policy === 'drop', rules };
     if (family === 'bridge') return [{ ...filter, at: 'ports' }];
     if (!/gress$/.test(chain.hook)) return [filter];
     return [{ ...filter, at: 'links', devices: devicesOf.get(chain.name) ?? [] }];

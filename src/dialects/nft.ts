@@ -15,17 +15,18 @@ const listing = object({
   ),
 });
 
-type Rule = { chain: string; handle: number; expr?: readonly object[] | undefined };
+type PrintedRule = { chain: string; handle: number; expr?: readonly object[] | undefined };
 
 /** Of `nft -j -a list table`, and of `nft -a list table`: the same in words. */
 export function parseNftTable(table: TableName, json: string, words: string): Unreadable {
   try {
     const { nftables } = listing(JSON.parse(json));
     const isOurs = (chain: string) => chain.startsWith(CHAIN_PREFIX);
-    const rules: Rule[] = nftables.flatMap(({ rule }) => rule ?? []);
+    const rules: PrintedRule[] = nftables.flatMap(({ rule }) => rule ?? []);
     const filled = new Set(rules.map(({ chain }) => chain));
     const hooks = new Set(nftables.flatMap(({ chain }) => (chain?.hook === undefined ? [] : [chain.name])));
-    const isJump = (rule: Rule) => hooks.has(rule.chain) && BUILT_IN.includes(rule.chain) && isWordedAsOurs(rule);
+    const isJump = (rule: PrintedRule) =>
+      hooks.has(rule.chain) && BUILT_IN.includes(rule.chain) && isWordedAsOurs(rule);
     const theirs = rules.filter(({ chain }) => !isOurs(chain));
     const foreign = theirs.filter((rule) => !isJump(rule));
     const strange = foreign.filter(isStrange);
@@ -58,7 +59,7 @@ export function parseNftTable(table: TableName, json: string, words: string): Un
 const BUILT_IN: readonly string[] = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
 
 /** Only what jumps of ours ask (engines/iptables/rules.ts). One that asks for more is somebody's, and stays. */
-const isWordedAsOurs = ({ expr = [] }: Rule): boolean => {
+const isWordedAsOurs = ({ expr = [] }: PrintedRule): boolean => {
   const words = expr.map((statement) => JSON.stringify(statement));
   return (
     /^\{"jump":/.test(words.at(-1) ?? '') && chainsIn(expr.at(-1)).length > 0 && words.slice(0, -1).every(isOurWord)

@@ -65,7 +65,7 @@ export function closeCalls(text: string, before: string): string {
   });
 }
 
-type List = {
+type CommandList = {
   /** Which list it is: the same in every version of a file. */
   key: string;
   /** Whether only what is in it may be called; else what is in it may not. */
@@ -83,7 +83,7 @@ const INI = new RegExp(`^(?<before>\\s*(?<key>block-rpcs|blacklist|allow-rpcs)\\
 const OPTIONS = /^\s*(?:export\s+)?(?<key>[A-Z_]{1,64})=/;
 
 /** Calls `edit` for every list that is in force; it gives the new names, or undefined to leave the list alone. */
-function editLists(text: string, edit: (list: List) => string[] | undefined): string {
+function editLists(text: string, edit: (list: CommandList) => string[] | undefined): string {
   return text
     .split('\n')
     .map((line) => {
@@ -106,7 +106,7 @@ function editLists(text: string, edit: (list: List) => string[] | undefined): st
     .join('\n');
 }
 
-function renew(key: string, text: string, edit: (list: List) => string[] | undefined): string {
+function renew(key: string, text: string, edit: (list: CommandList) => string[] | undefined): string {
   const names = text.split(/[, ]+/).filter((name) => name !== '');
   const allows = /(^| )(allow-rpcs|--allow-rpcs|-a)$/.test(key);
   // An allow-list without a name is no list.

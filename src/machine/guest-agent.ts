@@ -165,10 +165,10 @@ function connected(path: string): Promise<Socket> {
 
 /** For one answer: until when, and how many bytes more. */
 type Allowance = { readonly deadline: number; bytes: number };
-type Heard = { line: string } | { end: 'late' | 'closed' | 'flood' };
+type LineOrEnd = { line: string } | { end: 'late' | 'closed' | 'flood' };
 
 /** Lines, read as they are asked for: what nobody asks for stays with the kernel, which then makes the guest wait. */
-function lineReader(socket: Socket): { next(allowance: Allowance): Promise<Heard> } {
+function lineReader(socket: Socket): { next(allowance: Allowance): Promise<LineOrEnd> } {
   let begun: Buffer[] = [];
   let rest: Buffer = Buffer.alloc(0);
   let ended = false;

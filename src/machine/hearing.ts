@@ -17,7 +17,7 @@ import { bridgeKey, type Port, type Sysctl } from '../network/state.ts';
 import type { Host } from './host.ts';
 import { heardOn, type OwnedNow } from './recorded.ts';
 
-type Recorded = Parameters<typeof heardOn>[0];
+type HearingRecord = Parameters<typeof heardOn>[0];
 
 /** Of each link that is there. */
 async function readSettings(host: Host, devices: ReadonlySet<string>): Promise<Map<string, Settings>> {
@@ -38,7 +38,7 @@ async function settingsOf(host: Host, device: string, names: readonly string[]):
 /** What of IPv6 a bridge hears in its port's stead. Nothing is asked where there is no such bridge, nor was. */
 export async function hearingOf(
   host: Host,
-  machine: Recorded & Pick<OwnedNow, 'ownedBridges'>,
+  machine: HearingRecord & Pick<OwnedNow, 'ownedBridges'>,
   binding: NicBinding,
 ): Promise<ReturnType<typeof hearing>> {
   const nics = usedNics(binding);
@@ -77,7 +77,7 @@ async function heardByPrograms(host: Host, devices: readonly string[]): Promise<
 export async function readHearing(
   host: Host,
   ports: readonly Port[],
-  machine: Recorded,
+  machine: HearingRecord,
   wanted: readonly Sysctl[],
 ): Promise<Set<string>> {
   const before = new Map(heardOn(machine).map(({ device, was, stead = was }) => [device, stead]));

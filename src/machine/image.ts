@@ -47,9 +47,9 @@ const FOLDER = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 const LONGEST_WAY = 200;
 
 /** A name in an open folder. */
-type Place = { folder: number; name: string };
+type OpenName = { folder: number; name: string };
 
-const at = ({ folder, name }: Place): string => `/proc/self/fd/${folder}/${name}`;
+const at = ({ folder, name }: OpenName): string => `/proc/self/fd/${folder}/${name}`;
 
 export function filesInside(root: string): Files {
   const top = openTop(root);
@@ -58,7 +58,7 @@ export function filesInside(root: string): Files {
   function inside<T>(
     doing: string,
     path: string,
-    work: (place: Place) => T,
+    work: (place: OpenName) => T,
     { follow = false, make = false } = {},
   ): T | undefined {
     const opened: number[] = [];
@@ -72,7 +72,7 @@ export function filesInside(root: string): Files {
     }
   }
 
-  function walk(path: string, opened: number[], follow: boolean, make: boolean): Place | undefined {
+  function walk(path: string, opened: number[], follow: boolean, make: boolean): OpenName | undefined {
     const ahead = namesOf(path);
     for (let names = 0; names < LONGEST_WAY; names++) {
       const folder = opened.at(-1) ?? top;
@@ -122,7 +122,7 @@ export function filesInside(root: string): Files {
     },
 
     async write(path, content, mode) {
-      const write = (place: Place) =>
+      const write = (place: OpenName) =>
         inPlace(place, (temporary) => {
           const file = openSync(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
           try {
@@ -138,7 +138,7 @@ export function filesInside(root: string): Files {
     },
 
     async link(path, target) {
-      const link = (place: Place) =>
+      const link = (place: OpenName) =>
         inPlace(place, (temporary) => {
           symlinkSync(target, temporary);
           lchownSync(temporary, 0, 0);
@@ -147,7 +147,7 @@ export function filesInside(root: string): Files {
     },
 
     async makeFolder(path, mode) {
-      const make = (place: Place) => {
+      const make = (place: OpenName) => {
         mkdirSync(at(place), 0o700);
         closeSync(openMade(place, mode));
         fsyncSync(place.folder);
@@ -156,7 +156,7 @@ export function filesInside(root: string): Files {
     },
 
     async setMode(path, mode) {
-      const set = (place: Place) => {
+      const set = (place: OpenName) => {
         const there = openSync(at(place), FOLDER);
         try {
           fchmodSync(there, mode);
@@ -168,7 +168,7 @@ export function filesInside(root: string): Files {
     },
 
     async removeFolder(path) {
-      const remove = (place: Place) => {
+      const remove = (place: OpenName) => {
         try {
           rmdirSync(at(place));
         } catch (error) {
@@ -183,7 +183,7 @@ export function filesInside(root: string): Files {
     },
 
     async remove(path) {
-      const remove = (place: Place) => {
+      const remove = (place: OpenName) => {
         const gone = tolerate(['ENOENT'], () => {
           unlinkSync(at(place));
           return true;
@@ -227,10 +227,10 @@ function closeLast(opened: number[]): void {
 }
 
 /** Where a link leads; undefined for everything else. */
-const linkAt = (place: Place): string | undefined =>
+const linkAt = (place: OpenName): string | undefined =>
   tolerate(['EINVAL', 'ENOENT', 'ENOTDIR'], () => readlinkSync(at(place)));
 
-function openFolder(place: Place, make: boolean): number | undefined {
+function openFolder(place: OpenName, make: boolean): number | undefined {
   const open = () => tolerate(['ENOENT', 'ENOTDIR', 'ELOOP'], () => openSync(at(place), FOLDER));
   const opened = open();
   if (opened !== undefined || !make) return opened;
@@ -241,7 +241,7 @@ function openFolder(place: Place, make: boolean): number | undefined {
   return isNew ? openMade(place, 0o755) : (open() ?? openSync(at(place), FOLDER));
 }
 
-function openMade(place: Place, mode: number): number {
+function openMade(place: OpenName, mode: number): number {
   const made = openSync(at(place), FOLDER);
   try {
     makeRoots(made, mode);
@@ -258,7 +258,7 @@ function makeRoots(opened: number, mode: number): void {
   fchmodSync(opened, mode);
 }
 
-function readRegular(place: Place, shown: string): Uint8Array | undefined {
+function readRegular(place: OpenName, shown: string): Uint8Array | undefined {
   const found = tolerate(['ENOENT', 'ENOTDIR'], () => openSync(at(place), O_PATH | O_NOFOLLOW));
   if (found === undefined) return undefined;
   try {
@@ -300,7 +300,7 @@ const kernelsOwn = (shown: string): string =>
 const tooLarge = (shown: string): string => `${shown} is larger than ${LARGEST_FILE / 2 ** 20} MiB: take it away`;
 
 /** Makes something under a name that nobody knows, and then puts it in place of what is there. */
-function inPlace(place: Place, make: (temporary: string) => void): void {
+function inPlace(place: OpenName, make: (temporary: string) => void): void {
   const temporary = at({ ...place, name: temporaryName(place.name) });
   try {
     make(temporary);

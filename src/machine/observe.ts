@@ -193,11 +193,11 @@ export async function withWholeJumps(host: Host, observation: Observation): Prom
 }
 
 /** By chainKey: the foreign chain that holds one of ours; the handles of the rules of a foreign one that holds any. */
-type Known = { held: Map<string, string>; handles: Map<string, number[]> };
+type NftHolds = { held: Map<string, string>; handles: Map<string, number[]> };
 
-const NOTHING_MORE: Known = { held: new Map(), handles: new Map() };
+const NOTHING_MORE: NftHolds = { held: new Map(), handles: new Map() };
 
-async function completed(host: Host, rules: string, orJumps = false): Promise<{ rules: string } & Known> {
+async function completed(host: Host, rules: string, orJumps = false): Promise<{ rules: string } & NftHolds> {
   const held = new Map<string, string>();
   const handles = new Map<string, number[]>();
   const chains = foreignChains(rules, orJumps);
@@ -224,7 +224,7 @@ async function completed(host: Host, rules: string, orJumps = false): Promise<{ 
   return { rules: hasAny ? withLookups(rules, new Map(found)) : rules, held, handles };
 }
 
-const withKnown = ({ ours, hooks }: SavedRules, { held, handles }: Known): SavedRules => ({
+const withKnown = ({ ours, hooks }: SavedRules, { held, handles }: NftHolds): SavedRules => ({
   ours: ours.map((chain) => {
     const heldBy = chain.heldBy ?? held.get(chainKey(chain));
     return heldBy === undefined ? chain : { ...chain, heldBy };

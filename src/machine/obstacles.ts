@@ -5,7 +5,7 @@ import { ShapeError } from '../base/shape.ts';
 import type { Config } from '../config/config.ts';
 import { parseForward, parseNftForward } from '../dialects/chains.ts';
 import {
-  type Around,
+  type AroundChains,
   canStop,
   devicesOfChains,
   isBuiltIn,
@@ -24,7 +24,7 @@ import { FIREWALLD_POLICY } from '../installation/tree.ts';
 import { ipLinkOf, type NicBinding } from '../network/nics.ts';
 import {
   arpObstacles,
-  type Filter,
+  type ForeignFilter,
   filterObstacles,
   forwardObstacles,
   nicObstacles,
@@ -80,7 +80,7 @@ export async function findStops(
 const asleep = (name: string): string =>
   `the table ip ${name} is dormant, so nothing in it has an effect: nft add table ip ${name} wakes it`;
 
-type Beside = { dormant: string[]; filters: Filter[]; walks: Walk[] };
+type Beside = { dormant: string[]; filters: ForeignFilter[]; walks: Walk[] };
 
 /** What the kernel asks beside the tables of our iptables. */
 async function readBeside(host: Host, machine: Machine): Promise<Beside> {
@@ -135,12 +135,12 @@ async function readTables(host: Host): Promise<NftTable[]> {
 }
 
 /** Of the tables that iptables has in nft: which chains others have there, and what iptables-save has said. */
-type Known = {
+type KnownChains = {
   others: ReadonlySet<string>;
   isKnown: (table: string) => (...chain: [string, string, number]) => boolean;
 };
 
-async function knownChains(host: Host, rules: string): Promise<Known> {
+async function knownChains(host: Host, rules: string): Promise<KnownChains> {
   const isRead = (table: string) => rules.includes('(nf_tables)') && rules.includes(`\n*${table}\n`);
   const isKnown = (table: string) => (name: string, hook: string, priority: number) =>
     isRead(table) && isBuiltIn({ table, name, hook, priority });
@@ -155,7 +155,7 @@ async function knownChains(host: Host, rules: string): Promise<Known> {
 async function lookInto(
   host: Host,
   table: NftTable,
-  { known, groups }: { known: Known | undefined; groups: ReadonlyMap<string, readonly string[]> },
+  { known, groups }: { known: KnownChains | undefined; groups: ReadonlyMap<string, readonly string[]> },
   found: Beside,
 ): Promise<void> {
   // Without the elements of named sets: a blocklist has a hundred thousand.
@@ -166,7 +166,7 @@ async function lookInto(
   if (shared && sleeps) found.dormant.push(table.name);
   if (sleeps || !canStop(table) || (shared && !known?.others.has(table.name))) return;
   const listing = await list('-j');
-  const around: Around = {
+  const around: AroundChains = {
     groups,
     isKnown: shared ? known?.isKnown(table.name) : undefined,
     ...(isOnDevices(table) && listing.includes('gress"') && { devicesOf: devicesOfChains(await list()) }),

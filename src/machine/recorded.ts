@@ -21,7 +21,7 @@ import {
 export type RecordedPlace = NicPlace & { on?: string };
 
 /** Without an id: of a version that recorded none, or about to be made. */
-type Known = { name: string; type: BridgeType; id?: BridgeId };
+type KnownBridge = { name: string; type: BridgeType; id?: BridgeId };
 
 /** What we put, or were about to put, on NICs. */
 export type Owned = {
@@ -31,7 +31,7 @@ export type Owned = {
   /** What a NIC's MTU was before the configuration named one: it has that again when it names none any more. */
   mtus: { mac: string; was: number }[];
   /** Bridges that were not there before us. `mac`: that they were made with. */
-  bridges: (Known & { mac?: string })[];
+  bridges: (KnownBridge & { mac?: string })[];
   /** `id`: of the bridge. */
   ports: (NicPlace & { bridge: string; type: BridgeType; id?: BridgeId })[];
   /** What went to a bridge with a NIC, and does not tell by itself that it did: keys of movedKey. */
@@ -58,9 +58,9 @@ export type OwnedNow = {
 };
 
 /** A machine, with the record. */
-type Recorded = BridgeView & { owned: Owned };
+type RecordedMachine = BridgeView & { owned: Owned };
 
-export const ownedNow = (machine: Recorded): OwnedNow => ({
+export const ownedNow = (machine: RecordedMachine): OwnedNow => ({
   ownedAddresses: addressesOn(machine.owned.addresses, machine.links),
   ownedBridges: machine.owned.bridges.flatMap(bridgesAmong(machine)).filter(({ name }) => isSayable(name)),
   ownedPorts: machine.owned.ports.flatMap(portsAmong(machine)).filter(({ device }) => isSayable(device)),
@@ -82,7 +82,7 @@ export function ofAnotherBoot(owned: Owned): Owned {
 }
 
 /** NICs that hear no advertisements now, by the names of now. */
-export const heardOn = ({ owned, links }: Pick<Recorded, 'owned' | 'links'>) => {
+export const heardOn = ({ owned, links }: Pick<RecordedMachine, 'owned' | 'links'>) => {
   if (owned.heard.length === 0) return [];
   const devicesOf = placesAmong(links);
   return owned.heard.flatMap((item) =>
@@ -144,7 +144,7 @@ function placesAmong(links: readonly ObservedLink[]): (place: RecordedPlace) => 
  * and may be on any NIC once its own is not there; nor is anything forgotten where several may be its NIC.
  */
 export function stillThere(
-  machine: Recorded & { addresses: readonly Address[]; routes: readonly Route[] },
+  machine: RecordedMachine & { addresses: readonly Address[]; routes: readonly Route[] },
   wanted: Pick<NetworkState, 'addresses' | 'routes'>,
 ): Pick<Owned, 'addresses' | 'routes'> {
   const { links, owned } = machine;
@@ -193,7 +193,10 @@ export const recordedRouteKey = ({ dest, via, metric = 0 }: Owned['routes'][numb
  * What is on a NIC that the configuration names and that has another MAC now stays as it is: it may get its own again. As long as it is
  * a port, so does its bridge.
  */
-export function withoutPending<M extends Recorded & OwnedNow>(machine: M, pending: readonly { mac: string }[]): M {
+export function withoutPending<M extends RecordedMachine & OwnedNow>(
+  machine: M,
+  pending: readonly { mac: string }[],
+): M {
   const { links, owned } = machine;
   const macs = new Set(pending.map(({ mac }) => mac));
   const isIts = ({ mac }: { mac: string }) => macs.has(mac);
@@ -224,7 +227,10 @@ const bridgeKeyOf = ({ bridge, type }: Port): string => bridgeKey({ name: bridge
  * Of the record what is there and is not to be touched: of NICs that are pending, or with a name that no command could be given. A bridge
  * that others use is theirs once the file names it no more; `named`: those that it names for NICs which are not there.
  */
-export function leftAlone(machine: Recorded & OwnedNow, named: readonly Bridge[]): Pick<Owned, 'bridges' | 'ports'> {
+export function leftAlone(
+  machine: RecordedMachine & OwnedNow,
+  named: readonly Bridge[],
+): Pick<Owned, 'bridges' | 'ports'> {
   const { owned, ownedBridges, ownedPorts } = machine;
   const wanted = new Set(named.map(bridgeKey));
   const bridges = new Set(ownedBridges.map(bridgeKey).filter((key) => !wanted.has(key)));
@@ -240,7 +246,7 @@ export function leftAlone(machine: Recorded & OwnedNow, named: readonly Bridge[]
 }
 
 /** The bridge that is recorded, by whatever name; none or one. */
-function knownAmong(view: BridgeView): (known: Known) => Bridge[] {
+function knownAmong(view: BridgeView): (known: KnownBridge) => Bridge[] {
   const ids = bridgeIds(view);
   const there = bridgesOf(view);
   return ({ name, type, id }) =>
@@ -254,7 +260,7 @@ function knownAmong(view: BridgeView): (known: Known) => Bridge[] {
  * Those that we made. The kernel gives a number again where somebody asks for it, and in a container that boots again: whoever has it
  * then has nothing else of ours.
  */
-function bridgesAmong(machine: Recorded): (item: Owned['bridges'][number]) => Bridge[] {
+function bridgesAmong(machine: RecordedMachine): (item: Owned['bridges'][number]) => Bridge[] {
   const knownOf = knownAmong(machine);
   const macs = new Map(machine.links.map(({ device, mac }) => [device, mac]));
   const there = new Set(portsOf(machine).map(portKey));
@@ -271,13 +277,13 @@ function bridgesAmong(machine: Recorded): (item: Owned['bridges'][number]) => Br
 }
 
 /** Open vSwitch knows a port by the name that its NIC had. What cannot be seen is as it was. */
-function portsAmong({ links, ovs }: Pick<Recorded, 'links' | 'ovs'>): (item: Owned['ports'][number]) => Port[] {
+function portsAmong({ links, ovs }: Pick<RecordedMachine, 'links' | 'ovs'>): (item: Owned['ports'][number]) => Port[] {
   const devicesOf = placesAmong(links);
   const knownOf = knownAmong({ links, ovs });
   return (item) => {
     const { bridge: name, type, id, device } = item;
     const isOvs = type === 'ovs';
-    const known: Known[] =
+    const known: KnownBridge[] =
       isOvs && (ovs === undefined || isSilent(ovs)) ? [{ name, type }] : knownOf({ name, type, ...(id && { id }) });
     const devices = new Set([...devicesOf(item), ...(isOvs && device !== undefined ? [device] : [])]);
     return known.flatMap((bridge) => [...devices].map((each): Port => ({ device: each, bridge: bridge.name, type })));
@@ -304,7 +310,7 @@ export function withComing(owned: Owned, coming: readonly Bridge[]): Owned {
 }
 
 /** Bridges that were made anew, and what is on them, with the numbers that they have now. `machine`: with the record of withComing. */
-export function renumbered(owned: Owned, machine: Recorded & OwnedNow): Owned {
+export function renumbered(owned: Owned, machine: RecordedMachine & OwnedNow): Owned {
   const ids = bridgeIds(machine);
   const known = new Set(ids.values());
   const numbers = new Map(machine.links.map(({ index, device }) => [device, index]));

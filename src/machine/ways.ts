@@ -12,7 +12,7 @@ import type { Host } from './host.ts';
 export type Led = { asked: string; answer: string };
 
 /** `by`: the NIC that it is to leave by, and the gateway where there is one. */
-type Question = { to: string; from: string; iif: string; by: Leaves };
+type RouteQuestion = { to: string; from: string; iif: string; by: Leaves };
 type Leaves = { dev: string; gateway?: string | undefined };
 
 /** One in each half of the addresses, as `0.0.0.0/1` and `128.0.0.0/1` win over a default route. */
@@ -28,7 +28,7 @@ export async function ledElsewhere(
   bound: readonly BoundNic[],
   vmIps: ReadonlySet<string>,
 ): Promise<Map<string, Led>> {
-  const asked = new Map([...vmIps].map((vmIp): [string, Question[]] => [vmIp, questionsOf(config, bound, vmIp)]));
+  const asked = new Map([...vmIps].map((vmIp): [string, RouteQuestion[]] => [vmIp, questionsOf(config, bound, vmIp)]));
   const input = [...asked.values()].flat().map((question) => `${wordsOf(question)}\n`);
   if (input.length === 0) return new Map();
   // Of what it may not lead anywhere ip says so on standard error, and goes on.
@@ -49,13 +49,13 @@ export async function ledElsewhere(
   );
 }
 
-const wordsOf = ({ to, from, iif }: Question): string => `route get ${to} from ${from} iif ${iif}`;
+const wordsOf = ({ to, from, iif }: RouteQuestion): string => `route get ${to} from ${from} iif ${iif}`;
 
 const wordsOfWay = ({ dev, gateway }: Leaves): string => (gateway === undefined ? dev : `${dev} via ${gateway}`);
 
-const keyOf = ({ to, from, iif }: Question): string => `${to} ${from} ${iif}`;
+const keyOf = ({ to, from, iif }: RouteQuestion): string => `${to} ${from} ${iif}`;
 
-function questionsOf(config: Config, bound: readonly BoundNic[], vmIp: string): Question[] {
+function questionsOf(config: Config, bound: readonly BoundNic[], vmIp: string): RouteQuestion[] {
   const ways = waysInside(config);
   const way = ways.find(({ network }) => contains(network, ipv4(vmIp)));
   const inside = bound.find(({ mac }) => mac === way?.place.nic.mac);
@@ -74,6 +74,6 @@ function questionsOf(config: Config, bound: readonly BoundNic[], vmIp: string): 
       iif: out,
       by: { dev, gateway: way?.place.kind === 'behind' ? way.place.via : undefined },
     },
-    ...outside.map((to): Question => ({ to, from: vmIp, iif: dev, by: { dev: out, gateway: uplink.gateway } })),
+    ...outside.map((to): RouteQuestion => ({ to, from: vmIp, iif: dev, by: { dev: out, gateway: uplink.gateway } })),
   ];
 }

@@ -34,7 +34,7 @@ export type OpenVSwitch = { bridges: OvsBridge[]; deserted?: true } | { silent: 
 export type BridgeId = number | string;
 
 /** A NIC that is not on its bridge yet, or is on one still. */
-export type Waiting = { mac: string; reason: string };
+export type WaitingNic = { mac: string; reason: string };
 
 export type BridgeView = {
   links: readonly ObservedLink[];
@@ -128,8 +128,8 @@ export function bindBridges(
   binding: NicBinding,
   view: BridgeView,
   recorded: readonly Port[],
-): { binding: NicBinding; waiting: Waiting[] } {
-  const waiting: Waiting[] = [];
+): { binding: NicBinding; waiting: WaitingNic[] } {
+  const waiting: WaitingNic[] = [];
   const held = [...binding.held];
   const ports = portsOf(view);
   const silent = view.ovs !== undefined && 'silent' in view.ovs ? view.ovs.silent : undefined;

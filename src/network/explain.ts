@@ -30,7 +30,7 @@ export type Explanation = {
 };
 
 /** Where an address is, seen from the router. */
-type Place =
+type Whereabouts =
   | { kind: 'router'; nic: Nic }
   | { kind: 'elastic' }
   | { kind: 'link'; nic: Nic }
@@ -38,7 +38,7 @@ type Place =
   | { kind: 'nowhere' };
 
 /** Where a network is that a NIC or route_list leads to. */
-export type WayInside = { network: Network; place: Extract<Place, { kind: 'link' | 'behind' }> };
+export type WayInside = { network: Network; place: Extract<Whereabouts, { kind: 'link' | 'behind' }> };
 
 export function explain(config: Config, packet: Packet, nameOf: (nic: Nic) => string): Explanation {
   const { from, to, port } = packet;
@@ -117,7 +117,7 @@ function filterWhole(config: Config): Filter {
   return filterOf(config, bound, uplink, 'today', { elsewhere: [], exposed: [] });
 }
 
-function whereFrom(from: string, place: Place, nameOf: (nic: Nic) => string): string {
+function whereFrom(from: string, place: Whereabouts, nameOf: (nic: Nic) => string): string {
   switch (place.kind) {
     case 'router':
       return `${from} is the router itself`;
@@ -132,7 +132,7 @@ function whereFrom(from: string, place: Place, nameOf: (nic: Nic) => string): st
   }
 }
 
-function locate(config: Config, { guarded }: Filter, address: string): Place {
+function locate(config: Config, { guarded }: Filter, address: string): Whereabouts {
   const own = config.nics.find(({ ipaddr }) => ipaddr === address);
   if (own !== undefined) return { kind: 'router', nic: own };
   if (guarded.includes(address)) return { kind: 'elastic' };
@@ -201,12 +201,12 @@ function closed(filter: Filter, { to, protocol, port }: Packet, lines: string[])
 }
 
 /** `by`: the NIC that it leaves by. */
-type Way = { by: Nic; translated: boolean; local: boolean };
+type WayOut = { by: Nic; translated: boolean; local: boolean };
 
 function sourceNat(
   { uplink, ownSource, sources, networks }: Filter,
   { from }: Packet,
-  { by, translated, local }: Way,
+  { by, translated, local }: WayOut,
 ): { address: string; line: string } {
   const kept = { address: from, line: 'its source is kept' };
   const to = (address: string, why: string) => ({ address, line: `its source becomes ${address}: ${why}` });

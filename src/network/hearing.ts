@@ -66,7 +66,7 @@ export type Heard = NicPlace & {
 
 type HeardNow = Heard & { device: string };
 
-type View = {
+type HearingView = {
   /** NICs of the file that are used. */
   nics: readonly BoundNic[];
   /** The record, by the names of now. */
@@ -83,7 +83,7 @@ type View = {
 };
 
 /** The settings that are wanted, and what is to be recorded before they are made. */
-export function hearing(view: View): { sysctls: Sysctl[]; heard: Heard[] } {
+export function hearing(view: HearingView): { sysctls: Sysctl[]; heard: Heard[] } {
   const ports = view.nics.filter((nic) => nic.bridge !== undefined).map((nic) => onBridge(nic, view));
   const known = new Set(view.nics.flatMap(({ bridge, mac }) => (bridge === undefined ? [] : [mac])));
   const left = view.recorded.filter(({ mac }) => !known.has(mac)).map((heard) => onItself(heard, view));
@@ -93,9 +93,9 @@ export function hearing(view: View): { sysctls: Sysctl[]; heard: Heard[] } {
   };
 }
 
-type Part = { sysctls: Sysctl[]; heard: Heard[] };
+type HearingPart = { sysctls: Sysctl[]; heard: Heard[] };
 
-function onBridge(nic: BoundNic, { recorded, settings, byProgram, ours, placeOf }: View): Part {
+function onBridge(nic: BoundNic, { recorded, settings, byProgram, ours, placeOf }: HearingView): HearingPart {
   const { device, bridge } = nic;
   const port = settings.get(device);
   const known = recorded.find(({ mac }) => mac === nic.mac);
@@ -160,7 +160,7 @@ function acceptsThere(own: Settings, base: Settings): string {
 }
 
 /** It hears again; the record stays until it does. */
-function onItself(heard: HeardNow, { waiting, settings }: View): Part {
+function onItself(heard: HeardNow, { waiting, settings }: HearingView): HearingPart {
   const { device, mac, was, theirs } = heard;
   if (waiting.has(mac)) return { sysctls: [], heard: [heard] };
   const now = settings.get(device);

@@ -19,7 +19,7 @@ import {
 } from './state.ts';
 
 /** What is on the machine, and what of it is ours as recorded. */
-type View = BridgeView & {
+type MachineView = BridgeView & {
   addresses: readonly ObservedAddress[];
   subnetRoutes: readonly ObservedSubnetRoute[];
   ownedBridges: readonly Bridge[];
@@ -30,7 +30,7 @@ type Bridged = Pick<NetworkState, 'bridges' | 'ports'> & { formerPorts: Port[]; 
 
 /** Bridges and ports that are wanted, or ours as recorded. */
 export function observeBridges(
-  { links, ovs, addresses, ownedBridges, ownedPorts }: Omit<View, 'subnetRoutes'>,
+  { links, ovs, addresses, ownedBridges, ownedPorts }: Omit<MachineView, 'subnetRoutes'>,
   desired: Pick<NetworkState, 'bridges' | 'ports'>,
   owned: ReadonlySet<string>,
 ): Bridged {
@@ -63,7 +63,7 @@ export function observeBridges(
 
 /** Whether a NIC is to become a port, or none, or a run that was killed left that half done: its own address is on the port still. */
 export function isMoving(
-  { addresses }: Pick<View, 'addresses'>,
+  { addresses }: Pick<MachineView, 'addresses'>,
   desired: Pick<NetworkState, 'addresses' | 'ports'>,
   { ports, formerPorts }: Bridged,
 ): boolean {
@@ -78,7 +78,7 @@ export function isMoving(
 
 /** A foreign address on a NIC that is to be a port has no network there: the bridge has. */
 export function portRoutes(
-  { addresses, subnetRoutes }: Pick<View, 'addresses' | 'subnetRoutes'>,
+  { addresses, subnetRoutes }: Pick<MachineView, 'addresses' | 'subnetRoutes'>,
   desired: Pick<NetworkState, 'addresses' | 'ports'>,
   owned: ReadonlySet<string>,
 ): ObservedSubnetRoute[] {
@@ -102,7 +102,7 @@ export function portRoutes(
  * but not those of addresses with noprefixroute: that is NetworkManager's matter, and it may be stopped.
  */
 export function cutOff(
-  { addresses, links, subnetRoutes }: Pick<View, 'addresses' | 'links' | 'subnetRoutes'>,
+  { addresses, links, subnetRoutes }: Pick<MachineView, 'addresses' | 'links' | 'subnetRoutes'>,
   wanted: readonly Address[],
 ): SubnetRoute[] {
   const hasNetwork = ({ spec }: Address) => !spec.endsWith('/32');

@@ -11,7 +11,7 @@ import { mayStop, type Probe, stopOf, type Walk } from './walk.ts';
 export type Span = { from: number; to: number };
 
 /** A chain of others that the kernel asks, as far as it goes by devices and addresses. */
-export type Filter = {
+export type ForeignFilter = {
   where: string;
   drops: boolean;
   rules: readonly FilterRule[];
@@ -33,7 +33,7 @@ export type FilterRule = {
   addresses?: readonly Span[];
 };
 
-type Ours = { devices: ReadonlySet<string>; addresses: readonly Span[] };
+type OurSpans = { devices: ReadonlySet<string>; addresses: readonly Span[] };
 
 /** What the file speaks of. */
 export const spansOf = (config: Config): Span[] => [
@@ -46,7 +46,7 @@ export const spanOfHost = (address: string): Span => spanOf(networkOf(ipv4(addre
 export function filterObstacles(
   addresses: readonly Span[],
   bound: readonly BoundNic[],
-  filters: readonly Filter[],
+  filters: readonly ForeignFilter[],
 ): string[] {
   const ipLinks = bound.map(ipLinkOf);
   const onBridges = bound.filter(({ bridge }) => bridge?.type === 'linux').map(({ device }) => device);
@@ -116,7 +116,7 @@ const isOfFirewalld = ({ where, chains }: Walk): boolean =>
 
 export const spanOf = (network: Network): Span => ({ from: network.base, to: lastOf(network) });
 
-function stopIn({ drops, rules, devices }: Filter, ours: Ours): string | undefined {
+function stopIn({ drops, rules, devices }: ForeignFilter, ours: OurSpans): string | undefined {
   if (ours.devices.size === 0 || devices?.some((device) => ours.devices.has(device)) === false) return undefined;
   for (const rule of rules) {
     if (rule.verdict === 'other') return undefined;
@@ -125,7 +125,7 @@ function stopIn({ drops, rules, devices }: Filter, ours: Ours): string | undefin
   return drops ? 'its policy is drop, and no rule lets anything pass' : undefined;
 }
 
-const concerns = ({ devices, addresses }: FilterRule, ours: Ours): boolean =>
+const concerns = ({ devices, addresses }: FilterRule, ours: OurSpans): boolean =>
   (devices?.some((device) => ours.devices.has(device)) ?? true) &&
   (addresses?.some(({ from, to }) => ours.addresses.some((each) => from <= each.to && each.from <= to)) ?? true);
 

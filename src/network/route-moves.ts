@@ -107,7 +107,7 @@ export function coursesOf(desired: NetworkState, { state, formerPorts = [], link
   ].filter(({ from, to }) => from !== to);
 }
 
-type Known = {
+type KnownMoves = {
   lost: ReadonlySet<string>;
   routes: readonly Foreign[];
   staying: readonly Address[];
@@ -118,7 +118,7 @@ type Known = {
 /** How a route goes from one device to the other; undefined: it stays. */
 function chooser(
   { from, to, isBack }: Course,
-  { lost, routes, staying, desired, observation }: Known,
+  { lost, routes, staying, desired, observation }: KnownMoves,
 ): (foreign: Foreign) => Omit<MoveStep['way'] & object, 'isThere'> | undefined {
   const { state, emptied, moved } = observation;
   const ends = compare(desired.bridges, state.bridges, bridgeKey).extra.some(

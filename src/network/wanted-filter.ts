@@ -46,7 +46,7 @@ export function filterOf(
 export const translates = ({ uplink, others }: Pick<Filter, 'uplink' | 'others'>): boolean =>
   uplink !== undefined || others.length > 0;
 
-type Known = { translation: Translation; networks: readonly Network[]; beside: readonly Network[] } & Pick<
+type KnownNetworks = { translation: Translation; networks: readonly Network[]; beside: readonly Network[] } & Pick<
   Around,
   'elsewhere'
 >;
@@ -54,7 +54,7 @@ type Known = { translation: Translation; networks: readonly Network[]; beside: r
 function guardOf(
   config: Config,
   bound: readonly BoundNic[],
-  { translation, networks, beside, elsewhere }: Known,
+  { translation, networks, beside, elsewhere }: KnownNetworks,
 ): Guard | undefined {
   const gates = bound.filter(({ gateway }) => gateway !== undefined);
   if (gates.length === 0) return undefined;

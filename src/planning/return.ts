@@ -12,7 +12,7 @@ import {
   type Route,
 } from '../network/state.ts';
 
-export type Found = {
+export type Returning = {
   state: NetworkState;
   /** Keys of the same foreign addresses as in `state` on other devices, or with another prefix length. */
   stayed?: readonly string[];
@@ -25,10 +25,10 @@ export type Left = Pick<NetworkState, 'links' | 'sysctls'>;
 export type Standing = { routes: readonly string[]; neighbours: string };
 
 /** What is ours, as recorded: addressKey, routeTargetKey. */
-type Ours = { owned: ReadonlySet<string>; ownedRoutes: ReadonlySet<string> };
+type OursRecorded = { owned: ReadonlySet<string>; ownedRoutes: ReadonlySet<string> };
 
 /** A state that is to come back. */
-export function withStayed(state: NetworkState, there: readonly Address[], ours: Ours): Found {
+export function withStayed(state: NetworkState, there: readonly Address[], ours: OursRecorded): Returning {
   const hosts = new Set(state.addresses.flatMap(({ spec, foreign }) => (foreign ? [hostPart(spec)] : [])));
   const going = new Set(state.addresses.map(addressKey));
   const elsewhere = foreignAddresses(there, ours).filter(({ spec }) => hosts.has(hostPart(spec)));
@@ -40,7 +40,7 @@ export function withStayed(state: NetworkState, there: readonly Address[], ours:
  * Of what is foreign only what the change took away: what is there still is not our matter, and others may change it while the
  * change waits. Nor is an address that they have put on another device by now, or with another prefix length.
  */
-export function toReturn<T extends Found>(found: T, there: readonly Address[], ours: Ours): T {
+export function toReturn<T extends Returning>(found: T, there: readonly Address[], ours: OursRecorded): T {
   const { state, stayed = [] } = found;
   const known = new Set([...stayed, ...state.addresses.map(addressKey)]);
   const foreign = foreignAddresses(there, ours);
@@ -86,7 +86,7 @@ export function goneSince(
   before: Standing,
   now: Standing,
   devices: readonly string[],
-  ours: Ours,
+  ours: OursRecorded,
   orMoved = false,
 ): Foreign[] {
   const asked = new Set(devices);
@@ -122,10 +122,10 @@ function without(lines: readonly string[], others: readonly string[]): string[] 
 
 const parsed = (lines: readonly string[]): Foreign[] => parseForeignRoutes(lines.join('\n'), 4);
 
-export const ourRoutes = (routes: readonly Route[], { ownedRoutes }: Pick<Ours, 'ownedRoutes'>): Route[] =>
+export const ourRoutes = (routes: readonly Route[], { ownedRoutes }: Pick<OursRecorded, 'ownedRoutes'>): Route[] =>
   routes.filter((route) => isOurRoute(route, ownedRoutes));
 
-const isForeign = (each: Foreign, { ownedRoutes }: Ours): boolean => {
+const isForeign = (each: Foreign, { ownedRoutes }: OursRecorded): boolean => {
   const { kind, protocol, target = '' } = each;
   return kind === 'neighbour' || !(ofTheKernel(each) || protocol === ROUTE_PROTOCOL || ownedRoutes.has(target));
 };
@@ -134,5 +134,5 @@ const isForeign = (each: Foreign, { ownedRoutes }: Ours): boolean => {
 const ofTheKernel = ({ protocol, words }: Foreign): boolean =>
   protocol === 'kernel' && / src /.test(words) && !/ (via|table) /.test(words);
 
-const foreignAddresses = (addresses: readonly Address[], { owned }: Ours): Address[] =>
+const foreignAddresses = (addresses: readonly Address[], { owned }: OursRecorded): Address[] =>
   addresses.filter((address) => !owned.has(addressKey(address)));

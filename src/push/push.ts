@@ -27,14 +27,14 @@ export type PushOrder = {
 
 export type Pushed = { name: string; exitStatus: ExitStatus; report: GuestReport };
 
-export type Progress = {
+export type PushProgress = {
   say: (what: string) => void;
   /** Throws where the operator wants an end. */
   check: () => void;
 };
 
 /** Never throws: what went wrong with one guest, be it our own mistake, is in its report, and the others are served. */
-export async function pushTo(host: Host, target: Target, order: PushOrder, progress: Progress): Promise<Pushed> {
+export async function pushTo(host: Host, target: Target, order: PushOrder, progress: PushProgress): Promise<Pushed> {
   const name = nameOf(target);
   const started = performance.now();
   try {
@@ -60,7 +60,7 @@ export async function pushTo(host: Host, target: Target, order: PushOrder, progr
   }
 }
 
-async function deliver(channel: AgentChannel, order: PushOrder, progress: Progress) {
+async function deliver(channel: AgentChannel, order: PushOrder, progress: PushProgress) {
   const { file, bytes, path, dryRun, answerMs, reloadMs } = order;
   await sweep(channel, dirname(path), answerMs);
   const beside = join(dirname(path), newPushName());

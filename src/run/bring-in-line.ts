@@ -3,47 +3,55 @@
 
 import { sameBytes } from '../base/hash.ts';
 import { isAutomatic } from '../base/trigger.ts';
-import { NO_NICS, NOTHING } from '../config/config.ts';
+import { NO_NICS } from '../config/config.ts';
 import type { Checkpoint } from '../machine/checkpoint.ts';
 import { waysFor } from '../machine/flow-record.ts';
 import { readLastGood } from '../machine/history.ts';
 import type { Host } from '../machine/host.ts';
 import { attentive } from '../machine/known/memory.ts';
 import { converge } from './converge.ts';
-import type { Convergence, Return } from './convergence.ts';
-import type { Order } from './order.ts';
+import type { Convergence, InLine, Return } from './convergence.ts';
+import type { ReadOrder } from './order.ts';
 import { type Ahead, rememberQuiet, silences } from './quiet.ts';
-import type { ChangeRequest } from './request.ts';
+import type { Heading } from './report.ts';
+import { type ChangeRequest, withinOf } from './request.ts';
 import { type Aim, chooseRenderer, scopeOf } from './survey.ts';
 import { newWays } from './upgrade.ts';
 
 /** What is known of the machine before a run looks at it. */
-export type Known = { ahead?: Ahead | undefined; seen?: Return['seen'] };
+export type SeenBefore = { ahead?: Ahead | undefined; seen?: Return['seen'] };
 
 export async function bringInLine(
   host: Host,
   request: ChangeRequest,
-  { config = NOTHING, configWarnings, bytes, source }: Order,
-  begin: (found: Checkpoint) => Promise<void>,
-  { ahead, seen }: Known = {},
-): Promise<Convergence> {
+  order: ReadOrder,
+  heading: Heading,
+  { ahead, seen }: SeenBefore,
+): Promise<InLine> {
   const { host: asked, heard } = attentive(host, ahead?.answers);
+  const { config, bytes } = order;
   const warnings: string[] = [];
   const renderer = await chooseRenderer(asked, request.renderer);
   const aim = { config, renderer, scope: scopeOf(request.command), ways: await waysFor(asked, request.trigger) };
   if (request.command === 'start' && config.nics.length === 0) warnings.push(NO_NICS);
   const isAsked = !isAutomatic(request.trigger);
   if (isAsked) warnings.push(...(await newWays(asked, config)));
-  const keeps = async () => !isAsked && (source === 'stand-in' || (await isLastGood(host, bytes)));
-  const tried = await converge(host, aim, { beforeChange: begin, asked, isAsked, keeps, seen });
+  const keeps = async () => !isAsked && (order.kind === 'stand-in' || (await isLastGood(host, bytes)));
+  let before: Pick<InLine, 'chains' | 'change'> = {};
+  const beforeChange = async (found: Checkpoint): Promise<void> => {
+    const within = withinOf(request);
+    const change =
+      within && (await (await import('./waiting.ts')).beginChange(host, within, order.bytes, heading, found));
+    before = { chains: found.state.chains, change };
+  };
+  const tried = await converge(host, aim, { beforeChange, asked, isAsked, keeps, seen });
   const convergence =
     request.command === 'start' && tried.isUnwritable === true ? await bringUpWithoutFiles(host, aim, tried) : tried;
   // What was seen before was not asked.
-  if (configWarnings !== undefined && seen === undefined)
-    await rememberQuiet(host, request, { bytes, configWarnings, convergence, heard });
+  if (order.kind === 'file' && seen === undefined) await rememberQuiet(host, request, { ...order, convergence, heard });
   // Later, since another run is not to say it again where it holds no more; and behind what may be its cause.
   const silent = isAsked ? await silences(host, convergence) : [];
-  return { ...convergence, warnings: [...warnings, ...convergence.warnings, ...silent] };
+  return { ...convergence, ...before, warnings: [...warnings, ...convergence.warnings, ...silent] };
 }
 
 async function isLastGood(host: Host, bytes: Uint8Array): Promise<boolean> {

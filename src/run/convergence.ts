@@ -2,6 +2,7 @@
 
 import type { Checkpoint } from '../machine/checkpoint.ts';
 import type { Seen } from '../machine/observe.ts';
+import type { PendingChange } from '../machine/pending.ts';
 import type { FlowModel } from '../network/flows.ts';
 import type { OnBridge } from '../network/nics.ts';
 import type { Chain } from '../network/state.ts';
@@ -30,3 +31,9 @@ export type Convergence = {
 
 /** `seen`: by the last look, where nothing was changed since. `chains`: ours, before the first of its steps. */
 export type Return = Convergence & { seen?: Seen; chains?: readonly Chain[] };
+
+/** What a run brought about. `change`: it is made, and is to wait for its confirmation. */
+export type InLine = Omit<Convergence, 'flowModel'> & {
+  chains?: readonly Chain[] | undefined;
+  change?: PendingChange | undefined;
+};

@@ -80,10 +80,10 @@ function isNeighbour(spec: string, via: string): boolean {
 const isAlive = (links: Machine['links'], device: string): boolean =>
   links.some((link) => link.device === device && link.up && !link.noCarrier);
 
-type Question = { device: string; source: string; via: string };
+type GatewayQuestion = { device: string; source: string; via: string };
 
 /** By another arping than that of iputils nothing is learnt. */
-async function asked(host: Host, { device, source, via }: Question, seconds: number): Promise<boolean> {
+async function asked(host: Host, { device, source, via }: GatewayQuestion, seconds: number): Promise<boolean> {
   const tries = String(seconds);
   try {
     const { status } = await host.run(
@@ -121,10 +121,10 @@ export async function judge(
 }
 
 /** `gone`: the NIC is, or another one has its name. */
-type Answer = 'some' | 'none' | 'gone';
+type GatewayAnswer = 'some' | 'none' | 'gone';
 
 /** The first answer that comes. What is lost on the way is not answered, so that the next question does not wait for the one before. */
-async function answerInTime(host: Host, { nic, via, index, answered }: Gateway): Promise<Answer> {
+async function answerInTime(host: Host, { nic, via, index, answered }: Gateway): Promise<GatewayAnswer> {
   const question = { device: ipLinkOf(nic), source: nic.ipaddr, via };
   const since = monotonicMs();
   const passed = () => monotonicMs() - since;

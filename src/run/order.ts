@@ -1,6 +1,6 @@
 // Which configuration a run carries out: the file, the last good one, one that waits for its confirmation, or an earlier one.
 
-import { AgentError, NotNowError, UsageError } from '../base/errors.ts';
+import { NotNowError, UsageError } from '../base/errors.ts';
 import { hashOf, sameBytes } from '../base/hash.ts';
 import { PATHS } from '../base/paths.ts';
 import { isAutomatic } from '../base/trigger.ts';
@@ -41,21 +41,30 @@ export async function settle(host: Host, path: string): Promise<string> {
 const readInvalid = (host: Host): Promise<string | undefined> =>
   host.read(PATHS.invalid, { most: LARGEST, orNothing: true });
 
-/** The configuration that a run carries out. */
-export type Order = {
-  config?: Config;
-  /** How it ends, where the machine is as the last run with nothing to do found it: then the configuration is not read. */
-  quiet?: Quiet;
-  bytes: Uint8Array;
-  /** A stand-in is brought about, and nothing is learnt from it. */
-  source: 'file' | 'history' | 'stand-in';
-  warnings: Issue[];
-  /** Of the warnings, those about what the configuration says. */
-  configWarnings?: Issue[];
-  errors: Issue[];
-};
+/** Of the choice: `errors`: of the file, though another configuration is carried out in its place. */
+type Complaints = { warnings: Issue[]; errors: Issue[] };
 
-const noOrder: Order = { bytes: new Uint8Array(), source: 'stand-in', warnings: [], errors: [] };
+/** What is in the file. `configWarnings`: of the warnings, those about what it says. */
+type FileOrder = Complaints & { kind: 'file'; config: Config; bytes: Uint8Array; configWarnings: Issue[] };
+
+/** The file again, and the machine as the last run with nothing to do found it: it is not read, and how it ends is known. */
+type QuietOrder = Complaints & { kind: 'quiet'; quiet: Quiet; bytes: Uint8Array };
+
+/** An earlier one, by its number. */
+type HistoryOrder = Complaints & { kind: 'history'; config: Config; bytes: Uint8Array };
+
+/** What is in force stays so: it is brought about, and nothing is learnt from it. */
+type StandInOrder = Complaints & { kind: 'stand-in'; config: Config; bytes: Uint8Array };
+
+/** There is none: nothing is touched. */
+export type NoOrder = Complaints & { kind: 'none' };
+
+/** What has to be looked at closely. */
+export type ReadOrder = FileOrder | HistoryOrder | StandInOrder;
+/** The configuration that a run carries out. */
+export type Order = ReadOrder | QuietOrder | NoOrder;
+
+const none = (said: Partial<Complaints> = {}): NoOrder => ({ kind: 'none', warnings: [], errors: [], ...said });
 
 /**
  * Who runs a reload says that the file is whole and meant. An automatic run keeps, and repairs, the last good configuration
@@ -68,11 +77,11 @@ export async function chooseOrder(
   ahead: Ahead | undefined,
 ): Promise<Order> {
   const automatic = isAutomatic(request.trigger);
-  if (automatic && tookBack) return standIn(host, noOrder);
+  if (automatic && tookBack) return standIn(host);
   const file = await readTrusted(host, request.configPath, 'mend');
   if ('errors' in file) {
-    const order = { ...noOrder, errors: file.errors };
-    return automatic ? standIn(host, order) : order;
+    const { errors } = file;
+    return automatic ? standIn(host, { errors }) : none({ errors });
   }
   const { bytes, warnings } = file;
   if (automatic) {
@@ -86,19 +95,18 @@ export async function chooseOrder(
     const settled = settledOf(request);
     const unsettled = !known && settled !== undefined && settled !== hashOf(bytes);
     if (unsettled) warnings.push({ message: `${request.configPath} is being written: left for the next run` });
-    if (refused || unsettled) return standIn(host, { ...noOrder, warnings });
+    if (refused || unsettled) return standIn(host, { warnings });
   }
   const known = await ahead?.quiet(bytes);
   if (known !== undefined) {
     const { convergence, configWarnings } = known;
-    return { quiet: convergence, bytes, source: 'file', warnings: [...warnings, ...configWarnings], errors: [] };
+    return { kind: 'quiet', quiet: convergence, bytes, warnings: [...warnings, ...configWarnings], errors: [] };
   }
   const parsed = await readConfig(host, request.configPath, bytes, 'keep');
   const configWarnings = firstOf(parsed.warnings);
-  const order = { bytes, warnings: [...warnings, ...configWarnings], errors: [] };
-  if (parsed.ok) return { ...order, config: parsed.config, source: 'file', configWarnings };
-  const wrong = { ...noOrder, warnings: order.warnings, errors: firstOf(parsed.errors) };
-  return automatic ? standIn(host, wrong) : wrong;
+  const said = { warnings: [...warnings, ...configWarnings], errors: parsed.ok ? [] : firstOf(parsed.errors) };
+  if (parsed.ok) return { kind: 'file', config: parsed.config, bytes, configWarnings, ...said };
+  return automatic ? standIn(host, said) : none(said);
 }
 
 function refusalText({ retry }: Refusal, pause: number | undefined): string {
@@ -110,7 +118,8 @@ function refusalText({ retry }: Refusal, pause: number | undefined): string {
 }
 
 /** What the last good one was is the newest of the history, too: where the one is damaged, it is the other. */
-async function standIn(host: Host, order: Order): Promise<Order> {
+async function standIn(host: Host, said: Partial<Complaints> = {}): Promise<StandInOrder | NoOrder> {
+  const { warnings, errors } = none(said);
   for (const path of [PATHS.lastGood, ...(await readHistory(host)).map((entry) => entry.path)]) {
     const bytes = await readEntryOf(host, path);
     const parsed = bytes && (await readConfig(host, path, bytes, 'keep'));
@@ -119,19 +128,19 @@ async function standIn(host: Host, order: Order): Promise<Order> {
       path === PATHS.lastGood
         ? 'the last good configuration stays in force'
         : `${PATHS.lastGood} is missing or damaged: ${path}, the newest one that is whole, is in force`;
-    return { ...order, config: parsed.config, bytes, warnings: [...order.warnings, { message }] };
+    return { kind: 'stand-in', config: parsed.config, bytes, warnings: [...warnings, { message }], errors };
   }
   const message = 'there is no last good configuration: files and NICs stay as they are';
-  return { ...order, warnings: [...order.warnings, { message }] };
+  return none({ warnings: [...warnings, { message }], errors });
 }
 
 /** What waits for its confirmation is kept and repaired until then, whatever is in the file. */
 export async function chooseWaiting(host: Host, change: PendingChange): Promise<Order> {
   const bytes = await pendingBytes(host, change);
   const parsed = bytes && (await readConfig(host, PATHS.pendingConfig, bytes, 'keep'));
-  if (bytes === undefined || !parsed?.ok) return standIn(host, noOrder);
+  if (bytes === undefined || !parsed?.ok) return standIn(host);
   const message = 'a change waits for its confirmation: it stays in force until then';
-  return { ...noOrder, config: parsed.config, bytes, warnings: [{ message }] };
+  return { kind: 'stand-in', config: parsed.config, bytes, warnings: [{ message }], errors: [] };
 }
 
 /** What a rollback goes to; undefined: the last good one, with the change that waits taken back. */
@@ -160,24 +169,13 @@ export async function targetOf(
 }
 
 export async function chooseBack(host: Host, target: HistoryEntry | undefined): Promise<Order> {
-  if (target === undefined) return standIn(host, noOrder);
+  if (target === undefined) return standIn(host);
   const bytes = (await readEntryOf(host, target.path)) ?? new Uint8Array();
   const parsed = await readConfig(host, target.path, bytes, 'keep');
   if (!parsed.ok) {
     const [first] = parsed.errors.map(inLine);
     const message = `${first}; it is not valid any more: choose another one of kylin-vr rollback --list`;
-    return { ...noOrder, errors: [{ message }] };
+    return none({ errors: [{ message }] });
   }
-  return { config: parsed.config, bytes, source: 'history', warnings: [], errors: [] };
-}
-
-/**
- * So that every automatic run need not wait for the file to settle. Only a hint, in /run. Not of an empty file: the guest
- * agent begins every write with one.
- */
-export async function rememberInvalid(host: Host, hash: string): Promise<void> {
-  if (hash === hashOf(new Uint8Array())) return;
-  await host.write(PATHS.invalid, hash, 0o600).catch((error: unknown) => {
-    if (!(error instanceof AgentError)) throw error;
-  });
+  return { kind: 'history', config: parsed.config, bytes, warnings: [], errors: [] };
 }

@@ -45,10 +45,10 @@ const withTwins = (gone: readonly Lost[], neighbours: readonly Foreign[]): Lost[
     return twins.length === 0 ? each : { ...each, beside: [...(each.beside ?? []), ...twins.map(foreignKey)] };
   });
 
-type Links = readonly { device: string }[];
+type NamedLinks = readonly { device: string }[];
 
 /** `linksBefore`: when the return began. */
-type Look = { ours: Observation; linksBefore: Links; links: Links; sameMain: boolean };
+type Look = { ours: Observation; linksBefore: NamedLinks; links: NamedLinks; sameMain: boolean };
 
 const twinsOf = ({ beside = [], ...foreign }: Lost): string[] =>
   beside.filter((key) => withoutDevices(key) === wayKey(foreign));
@@ -56,7 +56,7 @@ const twinsOf = ({ beside = [], ...foreign }: Lost): string[] =>
 const hasMoved = (lost: Lost): boolean => twinsOf(lost).length > 0;
 
 /** Without what went along with its NIC, and is not there any more by its bridge, which is: somebody has taken it away. */
-function withoutTaken(gone: readonly Lost[], { routes, neighbours }: Standing, links: Links): Lost[] {
+function withoutTaken(gone: readonly Lost[], { routes, neighbours }: Standing, links: NamedLinks): Lost[] {
   if (!gone.some(hasMoved)) return [...gone];
   const devices = new Set(links.map(({ device }) => device));
   const standing = [...parseForeignRoutes(routes.join('\n'), 4), ...parseForeignNeighbours(neighbours, devices)];

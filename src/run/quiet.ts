@@ -8,9 +8,9 @@ import { hasNoFlows, readFlowRecord, writeFlowRecord } from '../machine/flow-rec
 import type { Host } from '../machine/host.ts';
 import { fitting, flowModel as flowModelShape, issue, onBridges as onBridgesShape } from '../machine/kept-shapes.ts';
 import { type Answers, askFirst, noting } from '../machine/known/early.ts';
-import { type Found, recall, remember } from '../machine/known/memory.ts';
+import { type FoundRun, recall, remember } from '../machine/known/memory.ts';
 import type { FlowModel } from '../network/flows.ts';
-import type { Convergence } from './convergence.ts';
+import type { Convergence, InLine } from './convergence.ts';
 import type { ChangeRequest, FileRequest } from './request.ts';
 
 /** What followed: `configWarnings`: what is wrong with the configuration, though it is valid. */
@@ -55,7 +55,7 @@ export async function askAhead(host: Host, request: FileRequest): Promise<Ahead>
 async function quietFor(
   host: Host,
   { trigger }: FileRequest,
-  { follows: { convergence }, model: text }: Found<Follows>,
+  { follows: { convergence }, model: text }: FoundRun<Follows>,
 ): Promise<Quiet | undefined> {
   if (isAutomatic(trigger) || (await hasNoFlows(host))) return convergence;
   const model = fitting(flowModelShape, text) as FlowModel | undefined;
@@ -78,7 +78,7 @@ export async function rememberQuiet(
 ): Promise<void> {
   const { result, flowModel, ...rest } = convergence;
   if (result !== 'unchanged' || flowModel === undefined) return;
-  const found = (): Found<Follows> => ({
+  const found = (): FoundRun<Follows> => ({
     about: askedBy(request),
     config: textOf(bytes),
     follows: { configWarnings, convergence: { ...rest, result } },
@@ -88,7 +88,8 @@ export async function rememberQuiet(
 }
 
 /** Where somebody asks for a reload, and nothing else is to do, flows and gateways behind bridges are looked at all the same. */
-export async function cutQuietly(host: Host, remembered: Quiet): Promise<Convergence> {
+export async function endQuietly(host: Host, { trigger }: ChangeRequest, remembered: Quiet): Promise<InLine> {
+  if (isAutomatic(trigger)) return remembered;
   const { flowModel, ...rest } = remembered;
   const quiet = { ...rest, warnings: [...rest.warnings, ...(await silences(host, rest))] };
   if (flowModel === undefined || (await hasNoFlows(host))) return quiet;

@@ -1,12 +1,13 @@
-// What a run says of itself, and how its stages put it together.
+// What a run says of itself, put together of what its stages say.
 
 import { EXIT, type ExitStatus } from '../base/errors.ts';
+import { shortName } from '../base/hash.ts';
 import type { Trigger } from '../base/trigger.ts';
 import type { Issue } from '../config/issue.ts';
+import { monotonicMs } from '../machine/process.ts';
 import type { Chain } from '../network/state.ts';
 import type { Step, StepKind } from '../network/step.ts';
-import type { Return } from './convergence.ts';
-import type { RunCommand } from './request.ts';
+import { commandOf, type RunCommand, type RunRequest } from './request.ts';
 
 /** What a run did: printed by --json, kept as the last run, logged. Survives JSON. */
 export type Report = {
@@ -29,24 +30,72 @@ export type Report = {
   advice?: string;
 };
 
-export type End = { goesOn: boolean; seen?: Return['seen'] };
+/** What is known of a run when it begins. */
+export type Heading = Pick<Report, 'id' | 'command' | 'trigger' | 'time'> & { startedMs: number };
 
-export const GOES_ON: End = { goesOn: true };
+/** What one stage says. Of `result`, `exitStatus`, `pending` and `advice` the last one holds. `chains`: ours, before its steps. */
+export type ReportPart = Partial<
+  Pick<Report, 'result' | 'warnings' | 'errors' | 'exitStatus' | 'pending' | 'advice'>
+> & {
+  steps?: readonly Step[];
+  chains?: readonly Chain[] | undefined;
+};
+
+/** A stage that says more than once. */
+export type Said<Gives = void> = AsyncGenerator<ReportPart, Gives>;
 
 /** What an operator reads of it. */
 export const summaryOf = ({ steps, summary }: Pick<Report, 'steps' | 'summary'>): readonly string[] =>
   summary ?? steps.map(({ text }) => text);
 
-/** Steps that are none need no words. `found`: our chains before them. */
-export async function addSteps(report: Report, steps: readonly Step[], found?: readonly Chain[]): Promise<void> {
-  if (steps.length === 0) return;
-  const [{ describe }, { spoken }] = await Promise.all([import('../network/kinds.ts'), import('../engines/spoken.ts')]);
-  if (found !== undefined || report.summary !== undefined)
-    report.summary = [...summaryOf(report), ...(found === undefined ? steps.map(describe) : spoken(steps, found))];
-  for (const step of steps) report.steps.push({ kind: step.kind, text: describe(step) });
+export const headingOf = (request: RunRequest): Heading => ({
+  id: shortName(),
+  command: commandOf(request),
+  trigger: request.trigger,
+  time: new Date().toISOString(),
+  startedMs: monotonicMs(),
+});
+
+export const failed = (message: string, exitStatus: ExitStatus = EXIT.failed): ReportPart => ({
+  errors: [{ message }],
+  exitStatus,
+});
+
+/** The report of a run, of what its stages said. */
+export async function reportOf({ startedMs, ...heading }: Heading, parts: readonly ReportPart[]): Promise<Report> {
+  const last = <K extends keyof ReportPart>(key: K) => parts.findLast((part) => part[key] !== undefined)?.[key];
+  const { steps, summary } = await stepsOf(parts);
+  const result = last('result') ?? 'failed';
+  const exitStatus = last('exitStatus') ?? EXIT.ok;
+  const [pending, advice] = [last('pending'), last('advice')];
+  return {
+    ...heading,
+    // Of one that took a change back, what follows may have nothing to do.
+    result:
+      exitStatus !== EXIT.ok && result !== 'rolled-back'
+        ? 'failed'
+        : result === 'unchanged' && steps.length > 0
+          ? 'changed'
+          : result,
+    steps,
+    warnings: parts.flatMap(({ warnings = [] }) => warnings),
+    errors: parts.flatMap(({ errors = [] }) => errors),
+    durationMs: Math.round(monotonicMs() - startedMs),
+    exitStatus,
+    ...(summary && { summary }),
+    ...(pending && { pending }),
+    ...(advice !== undefined && { advice }),
+  };
 }
 
-export function fail(report: Report, message: string): void {
-  report.errors.push({ message });
-  report.exitStatus = EXIT.failed;
+/** Steps that are none need no words. */
+async function stepsOf(parts: readonly ReportPart[]): Promise<Pick<Report, 'steps' | 'summary'>> {
+  const stepped = parts.filter(({ steps = [] }) => steps.length > 0);
+  if (stepped.length === 0) return { steps: [] };
+  const [{ describe }, { spoken }] = await Promise.all([import('../network/kinds.ts'), import('../engines/spoken.ts')]);
+  const steps = stepped.flatMap(({ steps = [] }) => steps.map((step) => ({ kind: step.kind, text: describe(step) })));
+  if (stepped.every(({ chains }) => chains === undefined)) return { steps };
+  const wordsOf = ({ steps = [], chains }: ReportPart) =>
+    chains === undefined ? steps.map(describe) : spoken(steps, chains);
+  return { steps, summary: stepped.flatMap(wordsOf) };
 }

@@ -41,7 +41,7 @@ import {
   isSilent,
   isUnseenPort,
   portsOf,
-  type Waiting,
+  type WaitingNic,
   worksWarnings,
 } from '../network/bridges.ts';
 import { elasticAddresses } from '../network/elastic.ts';
@@ -88,7 +88,7 @@ export type Survey = {
   machine: Machine;
   binding: NicBinding;
   /** NICs whose bridge has to wait for Open vSwitch. */
-  waiting: Waiting[];
+  waiting: WaitingNic[];
   /** False: NICs are left to what brings them up at boot. */
   whole: boolean;
   /** Addresses that initscripts are about to bring up. */
@@ -595,7 +595,7 @@ export function linksBefore({ owned }: Machine): Map<string, LinkBefore> {
 }
 
 /** Where nothing else says why it does not say whose ports they are. */
-function silentWarnings(machine: Machine, { held }: NicBinding, waiting: readonly Waiting[]): string[] {
+function silentWarnings(machine: Machine, { held }: NicBinding, waiting: readonly WaitingNic[]): string[] {
   const { ovs } = machine;
   if (ovs === undefined || !('silent' in ovs) || waiting.length > 0) return [];
   return held.some(({ nic }) => isUnseenPort(nic.device, machine)) ? [`Open vSwitch is silent: ${ovs.silent}`] : [];

@@ -15,18 +15,16 @@ import {
   startWaiting,
 } from '../machine/pending.ts';
 import { giveUp, keep, reasonOf, takeBack } from './confirmation.ts';
-import type { Convergence } from './convergence.ts';
-import type { Order } from './order.ts';
-import { addSteps, type End, fail, GOES_ON, type Report } from './report.ts';
-import { type ChangeRequest, withinOf } from './request.ts';
+import type { InLine, Return } from './convergence.ts';
+import { failed, type Heading, type ReportPart, type Said } from './report.ts';
+import type { ChangeRequest, ConfirmWithin } from './request.ts';
 import { chooseRenderer, scopeOf } from './survey.ts';
 
 export async function confirm(
   host: Host,
   change: PendingChange | undefined,
   asked: number | undefined,
-  report: Report,
-): Promise<void> {
+): Promise<ReportPart> {
   if (change === undefined) {
     const refusal = await readRefusal(host);
     const last =
@@ -41,71 +39,64 @@ export async function confirm(
       `too late: ${await reasonOf(host, change, false)}; the change is being taken back, kylin-vr rollback does it now`,
     );
   await keep(host, change);
-  report.result = 'unchanged';
-  report.advice = `kept: the change of ${change.time} (run ${change.run}) is the last good configuration now`;
+  const advice = `kept: the change of ${change.time} (run ${change.run}) is the last good configuration now`;
+  return { result: 'unchanged', advice };
 }
 
-/** Takes the change back. Gives whether to go on. */
-export async function end(host: Host, request: ChangeRequest, change: PendingChange, report: Report): Promise<End> {
+/** Whether the run goes on. `seen`: the machine, by the last look, where nothing was changed since. */
+type TakenBack = { goesOn: boolean; seen?: Return['seen'] };
+
+export async function* takeBackChange(host: Host, request: ChangeRequest, change: PendingChange): Said<TakenBack> {
   const why = await reasonOf(host, change, request.command === 'rollback');
   const renderer = await chooseRenderer(host, request.renderer);
   const back = await takeBack(host, change, renderer, scopeOf(request.command), why);
-  await addSteps(report, back.steps, back.chains);
-  report.warnings.push(...back.warnings.map((message) => ({ message })));
-  if (back.error === undefined) {
-    report.warnings.push({ message: `the change of ${change.time} (run ${change.run}) was taken back: ${why}` });
-    return { ...GOES_ON, seen: back.seen };
+  const { steps, chains, error } = back;
+  yield { steps, chains, warnings: back.warnings.map((message) => ({ message })) };
+  if (error === undefined) {
+    yield { warnings: [{ message: `the change of ${change.time} (run ${change.run}) was taken back: ${why}` }] };
+    return { goesOn: true, seen: back.seen };
   }
-  const { message } = back.error;
   // Who says what he wants must not be kept from it.
   if (request.command === 'reload' && !isAutomatic(request.trigger)) {
-    report.warnings.push({ message: `${message}: it is left as it is` });
-    await forget(host, change, report);
-    return GOES_ON;
+    yield { warnings: [{ message: `${error.message}: it is left as it is` }] };
+    yield await forget(host, change);
+    return { goesOn: true };
   }
-  if (!(back.error instanceof AgentError)) throw back.error;
+  if (!(error instanceof AgentError)) throw error;
   const isBack = back.result !== 'failed';
   if (request.command !== 'start' || isBack) {
-    fail(report, `${message}; the next run tries again`);
+    yield failed(`${error.message}; the next run tries again`);
     return { goesOn: request.command === 'start' };
   }
   // What cannot be taken back now cannot be at the next boot either, and a machine that boots has to become a router.
-  fail(
-    report,
-    `the change of ${change.time} (run ${change.run}) could not be taken back (${why}): ${message}; the last good configuration is ` +
-      'brought up all the same',
+  yield failed(
+    `the change of ${change.time} (run ${change.run}) could not be taken back (${why}): ${error.message}; the last good configuration ` +
+      'is brought up all the same',
   );
-  await forget(host, change, report);
-  return GOES_ON;
+  yield await forget(host, change);
+  return { goesOn: true };
 }
 
-async function forget(host: Host, change: PendingChange, report: Report): Promise<void> {
-  report.warnings.push(...(await giveUp(host, change)).map((message) => ({ message })));
-}
+const forget = async (host: Host, change: PendingChange): Promise<ReportPart> => ({
+  warnings: (await giveUp(host, change)).map((message) => ({ message })),
+});
 
-/** The change that will wait for its confirmation; undefined where none was asked for, or the last good one is repaired. */
-export async function begun(
+/** The change that will wait for its confirmation; undefined where the last good one is repaired. */
+export async function beginChange(
   host: Host,
-  request: ChangeRequest,
-  { bytes }: Order,
-  { id, time, trigger }: Report,
+  { seconds, takeBack }: ConfirmWithin,
+  bytes: Uint8Array,
+  { id, time, trigger }: Heading,
   found: Checkpoint,
 ): Promise<PendingChange | undefined> {
-  const confirmWithin = withinOf(request);
   const lastGood = await readLastGood(host);
-  if (confirmWithin === undefined || (lastGood !== undefined && sameBytes(lastGood, bytes))) return undefined;
-  const { seconds } = confirmWithin;
+  if (lastGood !== undefined && sameBytes(lastGood, bytes)) return undefined;
   const change = await beginPending(host, { run: id, time, trigger, hash: hashOf(bytes), seconds }, bytes, found);
-  await armTimer(host, change, confirmWithin.takeBack(id));
+  await armTimer(host, change, takeBack(id));
   return change;
 }
 
-export async function wait(
-  host: Host,
-  change: PendingChange,
-  { found }: Pick<Convergence, 'found'>,
-  report: Report,
-): Promise<void> {
+export async function wait(host: Host, change: PendingChange, { found }: Pick<InLine, 'found'>): Promise<ReportPart> {
   try {
     await startWaiting(host, change, await found?.());
   } catch (error) {
@@ -116,6 +107,6 @@ export async function wait(
   }
   const { seconds } = change;
   const deadline = new Date(Date.now() + seconds * 1000).toISOString();
-  report.pending = { secondsLeft: seconds, deadline };
-  report.advice = `within ${seconds} s (until ${deadline}): kylin-vr confirm keeps it; else it is taken back`;
+  const advice = `within ${seconds} s (until ${deadline}): kylin-vr confirm keeps it; else it is taken back`;
+  return { pending: { secondsLeft: seconds, deadline }, advice };
 }

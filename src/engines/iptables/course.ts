@@ -35,7 +35,7 @@ export type RulesByChain = ReadonlyMap<string, readonly SavedRule[]>;
 
 export type SavedRule = { text: string; packets?: number };
 
-type Rule = CourseEnd & { matches: ((passing: Passing) => boolean)[]; target: string };
+type CourseRule = CourseEnd & { matches: ((passing: Passing) => boolean)[]; target: string };
 
 /** Behind any other target of iptables the next rule is asked. */
 const ENDS: ReadonlySet<string> = new Set([
@@ -51,15 +51,15 @@ const ENDS: ReadonlySet<string> = new Set([
 
 /** Of a built-in chain only jumps into ours are walked. */
 export function coursesBy(rules: RulesByChain): Courses {
-  const read = new Map<string, Rule[]>();
-  const rulesOf = (chain: string, which: (rule: SavedRule) => boolean = () => true): Rule[] => {
+  const read = new Map<string, CourseRule[]>();
+  const rulesOf = (chain: string, which: (rule: SavedRule) => boolean = () => true): CourseRule[] => {
     const known = read.get(chain);
     if (known !== undefined) return known;
     const parsed = (rules.get(chain) ?? []).filter(which).map(parseRule);
     read.set(chain, parsed);
     return parsed;
   };
-  const walk = (table: TableName, chain: readonly Rule[], passing: Passing): CourseEnd | undefined => {
+  const walk = (table: TableName, chain: readonly CourseRule[], passing: Passing): CourseEnd | undefined => {
     for (const rule of chain) {
       if (!rule.matches.every((match) => match(passing))) continue;
       if (rule.target === 'RETURN') return undefined;
@@ -94,11 +94,11 @@ export function rulesByChain({ chains, jumps }: FilterParts): RulesByChain {
 }
 
 /** What one asks that is not known here does not match: who put such a rule into a chain of ours is shown by what reload would do. */
-function parseRule({ text, packets = 0 }: SavedRule): Rule {
+function parseRule({ text, packets = 0 }: SavedRule): CourseRule {
   const at = text.search(/(^| )-[jg] /);
   const verdict = at < 0 ? '' : text.slice(at).trimStart().slice(3);
   const [target = ''] = verdict.split(' ', 1);
-  const matches: Rule['matches'] = [];
+  const matches: CourseRule['matches'] = [];
   const words = (at < 0 ? text : text.slice(0, at)).split(' ').filter((word) => word !== '');
   while (words.length > 0) {
     const negated = words[0] === '!' && words.shift() !== undefined;

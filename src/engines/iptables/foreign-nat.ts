@@ -36,15 +36,15 @@ function mayKeep(rule: string, chains: NatRules, depth: number): boolean {
 }
 
 type Match = (packet: FirstPacket) => Answer;
-type Rule = { match: Match; target: string };
+type MatchRule = { match: Match; target: string };
 
 /** Targets that let the next rule be asked. */
 const GOES_ON = new Set(['LOG', 'NFLOG', 'ULOG', 'MARK', 'CONNMARK', 'TRACE', '']);
 const DEEPEST = 32;
 
 export function foreignNat(rules: NatRules, isLocal: (address: number) => boolean): ForeignNat {
-  const parsed = new Map<string, Rule[]>();
-  const rulesOf = (chain: string): Rule[] => {
+  const parsed = new Map<string, MatchRule[]>();
+  const rulesOf = (chain: string): MatchRule[] => {
     const known = parsed.get(chain) ?? (rules[chain] ?? []).map((rule) => parseRule(rule, isLocal));
     parsed.set(chain, known);
     return known;
@@ -86,7 +86,7 @@ const isTarget = (word: string | undefined): boolean => word === '-j' || word ==
 
 const wordsOf = (text: string): string[] => text.match(/"(?:[^"\\]|\\.)*"|\S+/g) ?? [];
 
-function parseRule(text: string, isLocal: (address: number) => boolean): Rule {
+function parseRule(text: string, isLocal: (address: number) => boolean): MatchRule {
   if (text === '') return { target: NFT_VERDICT, match: () => 'maybe' };
   const words = wordsOf(text);
   const matches: Match[] = [];

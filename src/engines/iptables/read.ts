@@ -10,17 +10,19 @@ import type { Paths, Reader } from '../engine.ts';
 import { type CourseEnd, countedRules, coursesBy, type Passing, rulesByChain } from './course.ts';
 import { MOST_SINGLE_PORTS } from './ports.ts';
 
-type Probe = { part: Part; table: TableName; hook: string; passing: Passing };
+type PartProbe = { part: Part; table: TableName; hook: string; passing: Passing };
 
 export const readFilter: Reader['read'] = (filter, { wanted, found, counted }, paths): FilterFound => {
   const { uplink } = filter;
   const [asWanted, asFound] = [coursesBy(rulesByChain(wanted)), coursesBy(rulesByChain(found))];
-  const differs = ({ table, hook, passing }: Probe): boolean =>
+  const differs = ({ table, hook, passing }: PartProbe): boolean =>
     asWanted(table, hook, passing)?.verdict !== asFound(table, hook, passing)?.verdict;
-  const brokenOn = (probes: readonly Probe[]): Part[] => [...new Set(probes.filter(differs).map(({ part }) => part))];
+  const brokenOn = (probes: readonly PartProbe[]): Part[] => [
+    ...new Set(probes.filter(differs).map(({ part }) => part)),
+  ];
   const asCounted = counted === undefined ? undefined : coursesBy(countedRules('nat', linesOf('nat', counted)));
   /** Of rules that say what is wanted; each is counted once. */
-  const used = (probes: readonly Probe[]): { since?: number } => {
+  const used = (probes: readonly PartProbe[]): { since?: number } => {
     if (asCounted === undefined) return {};
     const ends = probes.map(({ table, hook, passing }): CourseEnd | undefined => {
       const end = asCounted(table, hook, passing);
@@ -46,7 +48,7 @@ export const readFilter: Reader['read'] = (filter, { wanted, found, counted }, p
   const isCutHere = isCut({ from: ipv4(uplink.ipaddr), local: true });
   // What the router sends to its own address has that for its source anyway.
   const cutFor = (eip: string): Part[] => (isCutInside || (isCutHere && eip !== uplink.ipaddr) ? ['hairpin'] : []);
-  const foundOf = <T extends Eip>(mapping: T, ways: readonly Probe[]): Found<T> => ({
+  const foundOf = <T extends Eip>(mapping: T, ways: readonly PartProbe[]): Found<T> => ({
     ...mapping,
     broken: [...new Set([...brokenOn(ways), ...cutFor(mapping.eip)])],
     ...used(ways.filter(({ part }) => part === 'arrives')),
@@ -66,7 +68,7 @@ export const readFilter: Reader['read'] = (filter, { wanted, found, counted }, p
 type Sender = Pick<Passing, 'from' | 'local'>;
 
 /** What forwarded packets come by on their way. */
-const throughOf = (passing: Passing): Probe[] => [
+const throughOf = (passing: Passing): PartProbe[] => [
   { part: 'forwarded', table: 'mangle', hook: 'FORWARD', passing },
   { part: 'forwarded', table: 'filter', hook: 'FORWARD', passing },
   { part: 'forwarded', table: 'mangle', hook: 'POSTROUTING', passing },
@@ -80,7 +82,7 @@ function mappingProbes(filter: Filter, uplink: Gate, { deviceTo }: Paths) {
   const own = filter.ownSource;
 
   /** What was sent to it from inside, where it leaves to the VM. */
-  const hairpin = ({ eip, vmIp }: Eip, sender: Sender): Probe => {
+  const hairpin = ({ eip, vmIp }: Eip, sender: Sender): PartProbe => {
     const vm = ipv4(vmIp);
     const by = deviceTo(vm);
     const passing = { ...TCP, ...sender, to: vm, askedFor: ipv4(eip), ...(by !== undefined && { out: by }) };
@@ -88,7 +90,7 @@ function mappingProbes(filter: Filter, uplink: Gate, { deviceTo }: Paths) {
   };
 
   /** What is sent to it, and what answers. */
-  const inward = (mapping: Eip, asked: Pick<Passing, 'protocol' | 'port'>): Probe[] => {
+  const inward = (mapping: Eip, asked: Pick<Passing, 'protocol' | 'port'>): PartProbe[] => {
     const [to, vm] = [ipv4(mapping.eip), ipv4(mapping.vmIp)];
     const by = deviceTo(vm);
     const sent = { ...asked, from: outside, to };
@@ -109,7 +111,7 @@ function mappingProbes(filter: Filter, uplink: Gate, { deviceTo }: Paths) {
   };
 
   /** What its VM sends, where it is the VM's own. */
-  const outward = (mapping: Eip): Probe[] => {
+  const outward = (mapping: Eip): PartProbe[] => {
     if (own.get(mapping.vmIp) !== mapping.eip) return [];
     const from = ipv4(mapping.vmIp);
     const by = deviceTo(from);
@@ -125,14 +127,14 @@ function mappingProbes(filter: Filter, uplink: Gate, { deviceTo }: Paths) {
 }
 
 /** What somebody there sends who has no EIP, by each gate, and what answers. */
-function sourceProbes(filter: Filter, { deviceTo }: Paths): (rule: SourceRule) => Probe[] {
+function sourceProbes(filter: Filter, { deviceTo }: Paths): (rule: SourceRule) => PartProbe[] {
   const gates = [filter.uplink, ...filter.others].flatMap((gate) => gate?.device ?? []);
   const outside = outsideOf(filter);
   return (rule) => {
     const from = senderOf(rule, filter);
     if (from === undefined) return [];
     const by = deviceTo(from);
-    return gates.flatMap((out): Probe[] => {
+    return gates.flatMap((out): PartProbe[] => {
       const passing = { ...TCP, from, to: outside, out };
       const answer: Passing = { ...TCP, state: 'ESTABLISHED', isTranslated: true, from: outside, to: from, in: out };
       const isInside = by !== undefined && !gates.includes(by);

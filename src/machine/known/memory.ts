@@ -22,7 +22,7 @@ const isConversation = (conversation: Conversation): boolean =>
   areQuestions(conversation.map(([question]): unknown => JSON.parse(question)));
 
 /** What a run was about, and what it found. */
-export type Found<F> = {
+export type FoundRun<F> = {
   /** What was asked for. */
   about: string;
   /** The configuration, as ISO 8859-1. */
@@ -32,7 +32,7 @@ export type Found<F> = {
   model: string;
 };
 
-export type Recalled<F> = Found<F> & {
+export type Recalled<F> = FoundRun<F> & {
   /** Asks all of it, but for what was asked early. `same`: whether every answer is as it was. `answered` settles when all are there. */
   ask: (early?: Answers) => { answers: Answers; same: () => Promise<boolean>; answered: Promise<unknown> };
 };
@@ -48,7 +48,7 @@ export async function recall<F>(host: Host, about: string, shape: Shape<F>): Pro
 /** For the holder of the lock. What the next run would not ask again is not worth keeping. */
 export async function remember<F>(
   host: Host,
-  found: () => Found<F>,
+  found: () => FoundRun<F>,
   heard: () => Conversation | undefined,
 ): Promise<void> {
   if (BUNDLE === undefined) return;
@@ -142,10 +142,10 @@ function lasting(command: string, output: string): string {
   return output;
 }
 
-type Kept<F> = Found<F> & { program: string; conversation: Conversation };
+type KeptRun<F> = FoundRun<F> & { program: string; conversation: Conversation };
 
 /** A line of JSON, and then the long texts as they are, by their lengths: of 4,000 EIPs they are two megabytes, slow to parse. */
-type Head<F> = Pick<Kept<F>, 'program' | 'about' | 'follows'> & {
+type Head<F> = Pick<KeptRun<F>, 'program' | 'about' | 'follows'> & {
   configLength: number;
   modelLength: number;
   questions: [question: string, length: number][];
@@ -169,13 +169,13 @@ function question(value: unknown): [string, number] {
   return [string(text), whole(0, MOST_READ)(length)];
 }
 
-function textFor<F>({ config, conversation, model, ...rest }: Kept<F>): string {
+function textFor<F>({ config, conversation, model, ...rest }: KeptRun<F>): string {
   const questions = conversation.map(([question, said]): [string, number] => [question, said.length]);
   const head: Head<F> = { ...rest, configLength: config.length, modelLength: model.length, questions };
   return [`${JSON.stringify(head)}\n`, config, model, ...conversation.map(([, said]) => said)].join('');
 }
 
-function memoryIn<F>(text: string, shape: Shape<F>): Kept<F> {
+function memoryIn<F>(text: string, shape: Shape<F>): KeptRun<F> {
   let at = text.indexOf('\n') + 1;
   if (at > LONGEST_HEAD) throw new Error('is too long');
   const { configLength, modelLength, questions, program, about, follows } = head(JSON.parse(text.slice(0, at)));

@@ -14,7 +14,7 @@ import { config, issue } from '../kept-shapes.ts';
 type Valid = Extract<ParsedConfig, { ok: true }>;
 
 /** Of one program and the last bytes that it read and found valid, as ISO 8859-1. */
-type Kept = Omit<Valid, 'ok'> & { program: string; text: string; spans?: Spans };
+type KeptConfig = Omit<Valid, 'ok'> & { program: string; text: string; spans?: Spans };
 
 const shape = object({
   program: string,
@@ -28,7 +28,7 @@ const shape = object({
 /** Twice: of what is in it nothing else tells whether it is what was read. A hash would have to be loaded. */
 const twice = (json: string): string => `[${json},\n${json}]`;
 
-function keptIn(text: string): Kept {
+function keptIn(text: string): KeptConfig {
   const length = (text.length - twice('').length) / 2;
   const json = text.slice(1, 1 + length);
   // Put together to be compared, both would be copied.
@@ -37,10 +37,10 @@ function keptIn(text: string): Kept {
     text.startsWith(',\n', 1 + length) &&
     text.startsWith(json, 3 + length) &&
     text.endsWith(']');
-  return shape(isWhole ? JSON.parse(json) : undefined) as Kept;
+  return shape(isWhole ? JSON.parse(json) : undefined) as KeptConfig;
 }
 
-function acceptedOf({ text, spans, config }: Kept): Accepted | undefined {
+function acceptedOf({ text, spans, config }: KeptConfig): Accepted | undefined {
   return spans && { text: Buffer.from(text, 'latin1').toString(), spans, config };
 }
 
@@ -79,7 +79,7 @@ export async function keepMeaning(
 ): Promise<void> {
   if (BUNDLE === undefined) return;
   const text = Buffer.from(bytes).toString('latin1');
-  const kept: Kept = { program: BUNDLE.id, text, config, warnings, notes, ...(spans !== undefined && { spans }) };
+  const kept: KeptConfig = { program: BUNDLE.id, text, config, warnings, notes, ...(spans !== undefined && { spans }) };
   await host.write(PATHS.parsed, twice(JSON.stringify(kept)), 0o600).catch((error: unknown) => {
     // Without it the next run takes longer.
     if (!(error instanceof AgentError)) throw error;
