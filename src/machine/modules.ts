@@ -7,6 +7,8 @@ import type { Files, Host } from './host.ts';
 /** What our rules need, whichever version of iptables says some of it without a module. */
 const OF_RULES = ['xt_conntrack', 'xt_addrtype', 'xt_nat', 'xt_MASQUERADE'];
 const OF_NFT = 'nft_compat';
+/** What a kernel before 5.2 calls it. */
+const FORMER: Readonly<Record<string, string>> = { xt_MASQUERADE: 'ipt_MASQUERADE' };
 
 /** What is missing of them, and where it is; undefined where nothing is, or where modules are not this system's (a container). */
 export async function missingModules(host: Host): Promise<string | undefined> {
@@ -23,7 +25,9 @@ export async function missingModules(host: Host): Promise<string | undefined> {
     ...loaded.split('\n').map((line) => line.split(' ')[0]),
   ]);
   const isNft = basename((await host.which('iptables-restore')) ?? '').includes('nft');
-  const missing = [...(isNft ? [OF_NFT] : []), ...OF_RULES].filter((name) => !known.has(name));
+  const missing = [...(isNft ? [OF_NFT] : []), ...OF_RULES].filter(
+    (name) => !known.has(name) && !known.has(FORMER[name]),
+  );
   if (missing.length === 0) return undefined;
   const cure = (await hasRpm(host))
     ? `install kernel-modules-extra-${release}`
