@@ -39,11 +39,15 @@ import { infoOf, temporaryName } from './files.ts';
 import { DAMAGED_SUFFIX, type Host, type ReadOptions } from './host.ts';
 import { readRegular } from './regular-file.ts';
 
-/** Before 4.13 it refuses -json, before 4.18 it prints some things in words all the same. */
+/** Up to 4.13 it refuses -json. */
 const isOldIp = ({ exitCode, stdout, stderr }: Ended): boolean =>
-  exitCode === 255
-    ? /^Option "-j(son)?" is unknown/.test(stderr)
-    : exitCode === 0 && /^\w/.test(stdout.slice(stdout.trimEnd().lastIndexOf('\n') + 1));
+  exitCode === 255 ? /^Option "-j(son)?" is unknown/.test(stderr) : exitCode === 0 && !isJson(stdout);
+
+/**
+ * Whether all of what `ip -json` printed is: up to 4.16 some is in words all the same, and some on many lines; up to 4.18.0 what kind a
+ * route is has no name.
+ */
+export const isJson = (printed: string): boolean => !/^(?:[^[\n]|\[\{"\w+",)/m.test(printed);
 
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 /** Of every command. */

@@ -338,7 +338,8 @@ export async function observe(
     machine,
     desired.sysctls,
   );
-  const moved = new Set(machine.owned.moved);
+  // An older record has what a key is without.
+  const moved = new Set(machine.owned.moved.map((key) => key.replace(/ pref medium\b/, '')));
   const onRenamed = onBridges.flatMap((each) => {
     const device = renamed.get(each.device);
     return device === undefined ? [] : [{ ...each, device }];

@@ -62,20 +62,25 @@ export function bySomeOther(foreign: Foreign, from: string, to: string, isFar: (
 
 /** Of a route of IPv6 with several hops one for each: the kernel takes each of them alone, and makes one of them again. */
 export function byHop(foreign: Foreign): Foreign[] {
-  const [head = '', ...hops] = foreign.words.split(' nexthop ');
+  // Of all of them; behind the last one in iproute2 from 4.17 to 5.5.
+  const [, all = '', pref = ''] = /^(.*?)( pref \w+)?$/.exec(foreign.words) ?? [];
+  const [head = '', ...hops] = all.split(' nexthop ');
   if (foreign.kind !== 'route' || foreign.family === 4 || hops.length === 0) return [foreign];
   const [, dest = '', rest = ''] = /^((?:unicast )?\S+)(.*)$/.exec(head) ?? [];
   return hops.map((hop) => {
     const [, device = ''] = /(?:^| )dev (\S+)/.exec(hop) ?? [];
-    return { ...foreign, device, words: `${dest} ${hop.replace(/ weight \d+/, '')}${rest}` };
+    return { ...foreign, device, words: `${dest} ${hop.replace(/ weight \d+/, '')}${rest}${pref}` };
   });
 }
 
-/** Two with the same key are the same thing: what changes by itself, or by coming again, does not count. */
+/**
+ * Two with the same key are the same thing: what changes by itself, or by coming again, does not count. Nor does the preference that each
+ * has of whom nothing is said: of several hops iproute2 before 4.17 does not print it.
+ */
 export const foreignKey = ({ kind, device, words }: Foreign): string =>
   kind === 'address'
     ? `${words.split(' dev ', 1)[0]} dev ${device}`
-    : words.replace(/ expires \d+/, '').replace(/ onlink\b| nhid \d+/g, '');
+    : words.replace(/ expires \d+/, '').replace(/ onlink\b| nhid \d+| pref medium\b/g, '');
 
 /** A route by an object of next hops: it goes where that goes. */
 export const isByObject = ({ kind, words }: Foreign): boolean => kind === 'route' && / nhid \d/.test(words);

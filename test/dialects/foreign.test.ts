@@ -9,6 +9,7 @@ import {
   parseForeignRoutes,
 } from '../../src/dialects/foreign.ts';
 import { byHop, type Foreign, foreignKey, foreignPlace, foreignText, hopsOf } from '../../src/network/foreign.ts';
+import { movedKey } from '../../src/network/observation.ts';
 
 const FOR_EVER = { valid_life_time: 4294967295, preferred_life_time: 4294967295 };
 
@@ -92,6 +93,20 @@ it('a route of IPv6 with several hops is one of each', () => {
       ['eth0', 'default via fe80::1 dev eth0 proto static scope global metric 1024 pref medium'],
       ['br-ex', 'default via fe80::1 dev br-ex onlink proto static scope global metric 1024 pref medium'],
     ],
+  );
+});
+
+it('the preference of a route by several hops may stand behind the last one, or nowhere', () => {
+  const hops = '\\\tnexthop via fe80::1 dev eth0 weight 1 \\\tnexthop via fe80::1 dev br-ex weight 1';
+  const keysOf = (line: string) => parseForeignRoutes(line, 6).flatMap(byHop).map(movedKey);
+  const alone = keysOf('unicast default via fe80::1 dev br-ex proto boot scope global metric 1024 pref medium');
+  // From iproute2 5.6 on, from 4.17 to 5.5, and before.
+  for (const printed of [`pref medium${hops}`, `${hops} pref medium`, hops])
+    assert.deepEqual(keysOf(`unicast default proto boot scope global metric 1024 ${printed}`), [...alone, ...alone]);
+  const high = parseForeignRoutes(`unicast default proto boot metric 9 ${hops} pref high`, 6).flatMap(byHop);
+  assert.deepEqual(
+    high.map(({ words }) => words),
+    ['eth0', 'br-ex'].map((device) => `unicast default via fe80::1 dev ${device} proto boot metric 9 pref high`),
   );
 });
 

@@ -19,7 +19,7 @@ export type Tools = {
 };
 
 const REAL = {
-  ip: '/bin/ip',
+  ip: '/mnt/real/ip',
   conntrack: '/mnt/real/conntrack',
   nft: '/mnt/real/nft',
   arping: '/usr/bin/arping',
@@ -56,7 +56,7 @@ export async function recordTools(router: Router): Promise<Tools> {
   await shell(`
     mount -t tmpfs tmpfs /mnt
     mkdir /mnt/upper /mnt/work /mnt/real /mnt/before /mnt/input
-    cp /usr/sbin/conntrack /usr/sbin/nft /mnt/real
+    cp /usr/sbin/conntrack /usr/sbin/nft /usr/sbin/ip /mnt/real
     mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=/mnt/upper,workdir=/mnt/work /usr/sbin
     rm -f ${Object.keys(REAL)
       .map((tool) => `/usr/sbin/${tool}`)

@@ -4,7 +4,7 @@ import { lstatSync } from 'node:fs';
 import { PATHS } from '../../base/paths.ts';
 import { runCommand, standardFiles } from '../command.ts';
 import type { Host } from '../host.ts';
-import { COMMAND_TIMEOUT_MS, ENVIRONMENT } from '../linux-host.ts';
+import { COMMAND_TIMEOUT_MS, ENVIRONMENT, isJson } from '../linux-host.ts';
 
 /** Answers of this run, by question (a reading call of Host with its arguments, JSON). */
 export type Answers = Map<string, Promise<unknown>>;
@@ -66,7 +66,7 @@ export function askEarly(host: Host): Early | undefined {
     [NICS_ASKED, 'stderr'],
   ] as const) {
     const answer = both.then((ended) =>
-      ended.exitCode === 0 ? { stdout: ended[stream], status: 0 } : host.run(...question),
+      ended.exitCode === 0 && isJson(ended.stderr) ? { stdout: ended[stream], status: 0 } : host.run(...question),
     );
     // A failure is for who asks.
     answer.catch(() => {});
