@@ -14,6 +14,7 @@ import { createOvsLab, type OvsLab } from './ovs.ts';
 const { out, router: uplink } = ADDRESSES;
 const NIC = NICS.public.device;
 const MAC = '02:00:00:00:00:99';
+const RECORD = '/var/lib/kylin-vr/owned.json';
 
 type Kind<L extends Lab = Lab> = {
   type: 'linux' | 'ovs';
@@ -163,6 +164,24 @@ case "$*" in *'list Bridge'*) [ "\${left:-0}" = 0 ] || { echo $((left - 1)) > /r
       if (end === 'failed') assert.equal((await json(lab, 'reload', '--trigger', 'timer')).status, 0);
       assert.deepEqual([await ports(), await reached(lab)], ['', true]);
       if (end === 'rolled-back') assert.equal(await networkOf(lab.router), found);
+    });
+
+  for (const kind of [linux, ovs])
+    it(`a record that nobody can write: a move is taken back all the same, at once and when it waited: ${kind.type}`, async (t) => {
+      const lab = await labOf(t, kind);
+      await reload(lab, elastic.config);
+      await shell(lab, `${kind.make}; ${kind.mac}; touch ${RECORD}; mount --bind ${RECORD} ${RECORD}`);
+      const found = await networkOf(lab.router);
+      for (const isClosed of [true, false]) {
+        await stops(lab, isClosed ? MAC : undefined);
+        await lab.configure(onBridge(kind));
+        const { status, result, warnings } = await json(lab, 'reload', ...(isClosed ? [] : ['--confirm-within', '60']));
+        assert.deepEqual([status, result], isClosed ? [69, 'rolled-back'] : [0, 'changed']);
+        says(warnings, /^writing \S+owned\.json: EBUSY/m);
+        if (!isClosed) assert.equal((await lab.kylin('rollback')).status, 0);
+        assert.equal(await networkOf(lab.router), found);
+        assert.equal(await reached(lab), true);
+      }
     });
 
   it('a switch that lets other MACs pass only: taken back, there and back', async (t) => {
