@@ -99,7 +99,7 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
       ethernet: entry.link_type === 'ether',
       ...(kind !== undefined && { kind }),
       up: entry.flags.includes('UP'),
-      ...(entry.flags.includes('NO-CARRIER') && { noCarrier: true }),
+      ...(hasNoCarrier(entry.flags) && { noCarrier: true }),
       ...(entry.flags.includes('NOARP') && { noArp: true }),
       mtu: entry.mtu,
       ...(blocked !== undefined && { blocked }),
@@ -121,6 +121,10 @@ export function parseAddresses(json: string): { links: ObservedLink[]; addresses
   }
   return { links, addresses };
 }
+
+/** Where links change often the kernel says NO-CARRIER up to a second late; LOWER_UP goes at once. */
+const hasNoCarrier = (flags: readonly string[]): boolean =>
+  flags.includes('NO-CARRIER') || (flags.includes('UP') && !flags.includes('LOWER_UP'));
 
 /** Of a port of a Linux bridge; one whose link is down is disabled, and that is said of the link. */
 function blockedAs(info: Of<typeof link>['linkinfo']): string | undefined {

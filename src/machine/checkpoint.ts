@@ -20,6 +20,8 @@ export type Checkpoint = {
   /** As it is to leave them, and, once it is verified, as it left them. */
   left?: Left;
   owned: Owned;
+  /** What is ours by the change: it tells where the record cannot be written, or is not read. */
+  made?: Owned;
   /** Undefined: by a 1.0. */
   others?: Others;
   ways?: Ways;

@@ -171,12 +171,15 @@ const state = later(() =>
 /** What is foreign, went, and is not back. */
 export const lost = array(object({ ...foreignFields, beside: optional(array(string)) }));
 
+const ownedThen = object({ ...ownedFields, mtus, bridges, ports, moved, heard: optional(heard) });
+
 export const checkpoint = later(() =>
   object({
     renderer: oneOf('ifcfg', 'keyfile', 'none'),
     bound: array(object({ ...nicFields, device, waitsFor: optional(string) })),
     state,
-    owned: object({ ...ownedFields, mtus, bridges, ports, moved, heard: optional(heard) }),
+    owned: ownedThen,
+    made: optional(ownedThen),
     ways: optional(oneOf('today', 'as in 1.0')),
     stayed: optional(array(string)),
     at: optional(number),

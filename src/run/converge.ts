@@ -91,9 +91,12 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
   let isUnwritable = false;
   let arrivals = 0;
   const triedBack = new Set<string>();
+  const mayBeOurs: Owned[] = [];
   for (let round = 0; round - arrivals < MOST_ROUNDS; round++) {
     try {
-      const unrecorded = await recordOrSay(host, union(current.machine.owned, current.owned), scope);
+      const ours = union(current.machine.owned, current.owned);
+      mayBeOurs.push(ours);
+      const unrecorded = await recordOrSay(host, ours, scope);
       if (round === 0) warnings.push(...unrecorded);
     } catch (error) {
       if (round === 0) throw error instanceof AgentError ? nothingChanged(error) : error;
@@ -181,7 +184,8 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
     current = next;
   }
   const { rollBack } = await import('./take-back.ts');
-  const rolledBack = await rollBack(host, renderer, first, checkpoint, {
+  const changed = { ...checkpoint, made: mayBeOurs.reduce(union) };
+  const rolledBack = await rollBack(host, renderer, first, changed, {
     done,
     warnings,
     failure: failure ?? new Error('no failure'),
@@ -223,6 +227,7 @@ export async function converge(host: Host, aim: Aim, options: ConvergeOptions = 
         ...(lost.length + found.stuck.length > 0 && { lost: [...lost.map(cannotComeBack), ...found.stuck] }),
         found: async () => ({
           ...toReturn(checkpoint, found.machine.addresses, found.observation),
+          ...(warnings.some(isUnrecorded) && { made: found.owned }),
           left: leftBy(found.observation.state),
           others: await takenFrom(host, others, found.observation),
         }),

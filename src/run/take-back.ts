@@ -27,7 +27,7 @@ import {
   withWholeJumps,
 } from '../machine/observe.ts';
 import { uptimeOf } from '../machine/pending.ts';
-import { NOTHING_OWNED, renumbered, stillThere, withComing } from '../machine/recorded.ts';
+import { NOTHING_OWNED, type Owned, renumbered, stillThere, withComing } from '../machine/recorded.ts';
 import { bridgesOf, isSilent } from '../network/bridges.ts';
 import { aged } from '../network/foreign.ts';
 import { holds } from '../network/kinds.ts';
@@ -296,10 +296,10 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
         return managers;
       });
     const asksOvs = checkpoint.state.bridges.some(({ type }) => type === 'ovs');
-    let machine = await readMachine(host, asksOvs, undefined, seen);
+    let machine = await readMachine(host, asksOvs, readOurs(host, checkpoint), seen);
     for (let more = MORE_LOOKS; more > 0 && hiddenPorts(checkpoint, machine).length > 0; more--) {
       await sleep(PAUSE_MS);
-      machine = await readMachine(host, asksOvs);
+      machine = await readMachine(host, asksOvs, readOurs(host, checkpoint));
     }
     const known = new Set(first.unread.map(({ table }) => table));
     refuseUnreadable({ unreadable: machine.unreadable.filter(({ table }) => !known.has(table)) }, checkpoint.state, '');
@@ -316,6 +316,12 @@ function lookBack(host: Host, renderer: Renderer, checkpoint: Checkpoint, first:
       ours: observation,
     };
   };
+}
+
+/** Where there is no record, or none that is read, what the change made is ours all the same. */
+async function readOurs(host: Host, { made }: Checkpoint): Promise<Owned> {
+  const owned = await readOwned(host);
+  return made === undefined ? owned : union(owned, made);
 }
 
 async function stateBack(

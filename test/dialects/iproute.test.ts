@@ -17,7 +17,14 @@ import { sample } from './samples.ts';
 /** One link as `ip -json -details address show` prints it, with what a test is about. */
 const ipAddress = (change: object): string =>
   JSON.stringify([
-    { ifname: 'eth0', link_type: 'ether', flags: ['UP'], mtu: 1500, address: '02:00:00:00:00:00', ...change },
+    {
+      ifname: 'eth0',
+      link_type: 'ether',
+      flags: ['UP', 'LOWER_UP'],
+      mtu: 1500,
+      address: '02:00:00:00:00:00',
+      ...change,
+    },
   ]);
 
 describe('ip address', () => {
@@ -55,6 +62,14 @@ describe('ip address', () => {
         { device: 'tap0', index: 7, mac: 'some', ethernet: true, kind: 'tun', up: false, mtu: 1500 },
         { device: 'tun0', index: 8, mac: 'some', ethernet: false, kind: 'tun', up: false, noArp: true, mtu: 1500 },
       ],
+    );
+  });
+
+  it('takes a carrier for gone before the kernel says NO-CARRIER, and for missing as long as it says so', () => {
+    const carrier = (...flags: string[]) => parseAddresses(ipAddress({ flags })).links[0]?.noCarrier;
+    assert.deepEqual(
+      [carrier('UP'), carrier('NO-CARRIER', 'UP', 'LOWER_UP'), carrier('UP', 'LOWER_UP'), carrier()],
+      [true, true, undefined, undefined],
     );
   });
 
