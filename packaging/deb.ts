@@ -2,11 +2,10 @@
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { packagesOf } from '../src/base/tools.ts';
 import { contentsOf, type Flavour, PACKAGER, PRIVATE_NODE, type Release } from './contents.ts';
 import { DESCRIPTIONS, script } from './package-texts.ts';
 import { type Content, run, stage } from './stage.ts';
-
-const TOOLS = ['iproute2', 'iptables', 'conntrack', 'iputils-arping'];
 
 /** Gives the file that it made. */
 export function buildDeb(flavour: Flavour, release: Release, work: string, out: string): string {
@@ -56,7 +55,7 @@ function controlText(
 ): string {
   const standalone = flavour === 'kylin-vr-standalone';
   const other = standalone ? 'kylin-vr' : 'kylin-vr-standalone';
-  const depends = [...(standalone ? [libraries()] : ['nodejs (>= 20)']), ...TOOLS].join(', ');
+  const depends = [...(standalone ? [libraries()] : ['nodejs (>= 20)']), ...packagesOf('deb')].join(', ');
   const { summary, paragraphs } = DESCRIPTIONS[flavour];
   return `Package: ${flavour}
 Version: ${version}-1

@@ -2,11 +2,10 @@
 
 import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { packagesOf } from '../src/base/tools.ts';
 import { contentsOf, dateOf, docFolder, type Flavour, PACKAGER, type Release } from './contents.ts';
 import { DESCRIPTIONS, script } from './package-texts.ts';
 import { type Content, run, stage } from './stage.ts';
-
-const TOOLS = ['iproute', 'iptables', 'conntrack-tools', 'iputils', 'logrotate'];
 
 /** Gives the file that it made. */
 export function buildRpm(flavour: Flavour, release: Release, work: string, out: string): string {
@@ -66,7 +65,7 @@ License: Apache-2.0 AND MIT AND ISC AND BlueOak-1.0.0
 Group: System Environment/Base
 Packager: ${PACKAGER}
 ${relations(flavour)}Recommends: python2
-${TOOLS.map((tool) => `Requires: ${tool}\n`).join('')}
+${[...packagesOf('rpm'), 'logrotate'].map((tool) => `Requires: ${tool}\n`).join('')}
 %description
 ${paragraphs.map((lines) => lines.join('\n')).join('\n\n')}
 
