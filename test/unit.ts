@@ -4,7 +4,7 @@
 import { readdirSync } from 'node:fs';
 import fc from 'fast-check';
 
-const FOLDERS = ['base', 'config', 'network', 'dialects', 'fake'];
+const FOLDERS = ['base', 'config', 'network', 'dialects', 'run', 'fake'];
 /** They ask the kernel. */
 const LEFT_OUT = ['dialects/iptables-real.test.ts', 'fake/same-as-kernel.test.ts'];
 const OTHERS = [
