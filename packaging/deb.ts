@@ -2,12 +2,11 @@
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { packagesOf } from '../src/base/tools.ts';
 import { contentsOf, type Flavour, flavourOf, PACKAGER, type Release, type Target } from './contents.ts';
 import { DESCRIPTIONS, script } from './package-texts.ts';
 import { hasLibraries, PRIVATE_NODE } from './runtime.ts';
 import { type Content, run, stage } from './stage.ts';
-
-const TOOLS = ['iproute2', 'iptables', 'conntrack', 'iputils-arping'];
 
 /** Gives the file that it made. */
 export function buildDeb(target: Target, release: Release, work: string, out: string): string {
@@ -60,7 +59,7 @@ function controlText(
 ): string {
   const standalone = flavour === 'kylin-vr-standalone';
   const other = standalone ? 'kylin-vr' : 'kylin-vr-standalone';
-  const depends = [...libraries, ...(standalone ? [] : ['nodejs (>= 20)']), ...TOOLS].join(', ');
+  const depends = [...libraries, ...(standalone ? [] : ['nodejs (>= 20)']), ...packagesOf('deb')].join(', ');
   const { summary, paragraphs } = DESCRIPTIONS[flavour];
   return `Package: ${flavour}
 Version: ${version}-1

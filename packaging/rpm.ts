@@ -2,6 +2,7 @@
 
 import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { packagesOf } from '../src/base/tools.ts';
 import {
   contentsOf,
   dateOf,
@@ -15,8 +16,6 @@ import {
 import { DESCRIPTIONS, script } from './package-texts.ts';
 import { hasLibraries, LIB } from './runtime.ts';
 import { type Content, run, stage } from './stage.ts';
-
-const TOOLS = ['iproute', 'iptables', 'conntrack-tools', 'iputils', 'logrotate'];
 
 /** Gives the file that it made. */
 export function buildRpm(target: Target, release: Release, work: string, out: string): string {
@@ -82,7 +81,7 @@ License: Apache-2.0 AND MIT AND ISC AND BlueOak-1.0.0${
 Group: System Environment/Base
 Packager: ${PACKAGER}
 ${[...relations(target), ...forOldClients(target), ...modulesOf(target)].join('\n')}
-${TOOLS.map((tool) => `Requires: ${tool}\n`).join('')}
+${[...packagesOf('rpm'), 'logrotate'].map((tool) => `Requires: ${tool}\n`).join('')}
 %description
 ${paragraphs.map((lines) => lines.join('\n')).join('\n\n')}
 

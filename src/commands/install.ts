@@ -4,6 +4,7 @@
 import { basename, dirname, join, resolve } from 'node:path';
 import { CommandError, type ExitStatus, NotNowError, UnsupportedError, UsageError } from '../base/errors.ts';
 import { PATHS } from '../base/paths.ts';
+import { isTool, packageOf, TOOLS } from '../base/tools.ts';
 import { shown } from '../base/visible.ts';
 import { openCalls, QEMU_GA_FILES } from '../dialects/qemu-ga.ts';
 import { outOfSupport } from '../installation/node.ts';
@@ -241,21 +242,13 @@ function withFolders(wanted: readonly Wanted[]): Wanted[] {
   return [...placed.values()];
 }
 
-const TOOL_PACKAGES = {
-  ip: 'iproute2 (iproute on RPM systems)',
-  'iptables-save': 'iptables',
-  'iptables-restore': 'iptables',
-  conntrack: 'conntrack (conntrack-tools on RPM systems)',
-  arping: 'iputils-arping (iputils on RPM systems)',
-} as const;
-
 const NO_NODE = `node is not in ${UNIT_PATH.join(':')}, where units look for it: install Node 20, or link it there`;
 
 /** What is missing on this machine, or too old: without it no configuration could be applied. */
 async function lackingTools(host: Host, tree: Tree): Promise<string[]> {
   const lacking: string[] = [];
-  for (const [command, name] of Object.entries(TOOL_PACKAGES))
-    if ((await host.which(command)) === undefined) lacking.push(`${command} is missing: install ${name}`);
+  for (const command of Object.keys(TOOLS).filter(isTool))
+    if ((await host.which(command)) === undefined) lacking.push(`${command} is missing: install ${packageOf(command)}`);
   const refuses = (argv: [string, ...string[]]) =>
     host.run(argv).then(
       () => false,
@@ -293,8 +286,9 @@ async function saysLinks(host: Host): Promise<boolean> {
 
 async function missingFromImage(tree: Tree): Promise<string[]> {
   const missing: string[] = [];
-  for (const [command, name] of Object.entries(TOOL_PACKAGES))
-    if (!(await isThere(tree, [command]))) missing.push(`${command} is missing in the image: install ${name}`);
+  for (const command of Object.keys(TOOLS).filter(isTool))
+    if (!(await isThere(tree, [command])))
+      missing.push(`${command} is missing in the image: install ${packageOf(command)}`);
   if (!(await hasNode(tree))) missing.push(`in the image ${NO_NODE}`);
   return missing;
 }

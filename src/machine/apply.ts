@@ -2,6 +2,7 @@
 // Gives an Outcome; logs nothing.
 
 import { AgentError, CommandError, UnsupportedError } from '../base/errors.ts';
+import { packageOf } from '../base/tools.ts';
 import { argumentsOf, batchLine, type IpStep } from '../dialects/iproute.ts';
 import { renderRestore, renderStrayRemoval } from '../dialects/iptables.ts';
 import { isOurJumpIn, renderNftRemoval } from '../dialects/nft.ts';
@@ -263,8 +264,7 @@ async function announce(
       if (mac !== undefined) await host.run(['ip', 'link', 'set', 'dev', device, 'address', mac]);
       return;
     }
-    if (arping === undefined)
-      throw new UnsupportedError('arping is missing: install iputils-arping (iputils on RPM systems)');
+    if (arping === undefined) throw new UnsupportedError(`arping is missing: install ${packageOf('arping')}`);
   }
   await Promise.all(
     addresses.map((address) => host.launch(['arping', '-A', '-q', '-c', '2', '-w', '3', '-I', device, address])),

@@ -25,6 +25,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { CommandError, HostError, UnreadableError, UnsupportedError } from '../base/errors.ts';
+import { isTool, packageOf } from '../base/tools.ts';
 import {
   type Encoding,
   type Ended,
@@ -55,14 +56,6 @@ export const ENVIRONMENT = { PATH, LC_ALL: 'C' } as const;
 export const COMMAND_TIMEOUT_MS = 60_000;
 /** An `ip -j addr` of 10,000 addresses prints 1.5 MB, `iptables-save` of their rules 3 MB. */
 const MAX_OUTPUT = 256 * 1024 * 1024;
-
-const PACKAGE_OF: Record<string, string> = {
-  ip: 'iproute2 (iproute on RPM systems)',
-  conntrack: 'conntrack (conntrack-tools on RPM systems)',
-  arping: 'iputils-arping (iputils on RPM systems)',
-  'iptables-save': 'iptables',
-  'iptables-restore': 'iptables',
-};
 
 /**
  * The machine that we run on. Small files are read and written synchronously: a run reads a hundred, nearly all from memory (/proc,
@@ -332,8 +325,9 @@ export async function runFed(
 }
 
 function missing(command: string): UnsupportedError {
-  const name = PACKAGE_OF[command];
-  return new UnsupportedError(`${command} is not in ${PATH}${name === undefined ? '' : `: install ${name}`}`);
+  return new UnsupportedError(
+    `${command} is not in ${PATH}${isTool(command) ? `: install ${packageOf(command)}` : ''}`,
+  );
 }
 
 /** A file that is not there, or whose folder is not, or to which links lead in a ring, is undefined; every other failure is thrown. */

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { eventually } from '../lab/eventually.ts';
 import { NICS } from '../lab/lab.ts';
 import { type NetworkManagerOptions, networkManagerIfcfg } from '../lab/networkmanager.ts';
 import {
@@ -11,7 +12,6 @@ import {
   type Bed,
   EIP,
   eips,
-  eventually,
   FOREIGN,
   IFCFGS,
   ifcfg,

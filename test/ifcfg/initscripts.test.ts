@@ -2,10 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { eventually } from '../lab/eventually.ts';
 import { IFUP, IFUP_ETH } from '../lab/initscripts.ts';
 import { ADDRESSES } from '../lab/lab.ts';
 import { createManagedLab } from '../lab/path.ts';
-import { eventually, watchKernel } from '../lab/profiles.ts';
+import { watchKernel } from '../lab/profiles.ts';
 import { recordTools } from '../lab/tools.ts';
 import { eip, nics } from '../scenarios/change.ts';
 import { builtRelease, RELEASE_1_0 } from '../upgrade/release.ts';

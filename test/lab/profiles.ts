@@ -6,7 +6,6 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isDeepStrictEqual } from 'node:util';
 import { createLab, type Lab, type LabOptions, NICS } from './lab.ts';
 import type { RunResult } from './namespace.ts';
 import { type NetworkManager, type NetworkManagerOptions, startNetworkManager } from './networkmanager.ts';
@@ -165,17 +164,6 @@ function bedOf(lab: Lab, manager: NetworkManager): Bed {
       return (await sh('ip -4 route')).split('\n').flatMap((line) => line.trim() || []);
     },
   };
-}
-
-/** NetworkManager works on after nmcli has ended: waits until what is read is what is expected. */
-export async function eventually<T>(read: () => Promise<T>, expected: T, withinMs = 15_000): Promise<void> {
-  const deadline = Date.now() + withinMs;
-  let saw = await read();
-  while (!isDeepStrictEqual(saw, expected) && Date.now() < deadline) {
-    await sleep(20);
-    saw = await read();
-  }
-  assert.deepEqual(saw, expected);
 }
 
 /** Long enough to be sure that nothing comes of it any more. */

@@ -11,13 +11,13 @@ import {
   READ_CONFIGURATION,
   reapplyPreserving,
 } from '../../src/dialects/busctl.ts';
+import { eventually } from '../lab/eventually.ts';
 import { NICS } from '../lab/lab.ts';
 import {
   A_WHILE_MS,
   type Bed,
   EIP,
   eips,
-  eventually,
   FOREIGN,
   KEYFILES,
   keyfile,

@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { eventually } from '../lab/eventually.ts';
 import { ADDRESSES, NICS } from '../lab/lab.ts';
 import { createManagedLab } from '../lab/path.ts';
-import { eventually, watchKernel } from '../lab/profiles.ts';
+import { watchKernel } from '../lab/profiles.ts';
 import { recordTools } from '../lab/tools.ts';
 import { inSync, reload, shell } from '../scenarios/managed.ts';
 

@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { it, type TestContext } from 'node:test';
+import { eventually } from '../lab/eventually.ts';
 import { IFUP, IFUP_ETH } from '../lab/initscripts.ts';
 import { ADDRESSES, createLab, NICS } from '../lab/lab.ts';
-import { eventually } from '../lab/profiles.ts';
 import { type Announcements, createTraffic } from '../lab/traffic.ts';
 import { eip, nics } from '../scenarios/change.ts';
 

@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { before, describe } from 'node:test';
+import { eventually } from '../lab/eventually.ts';
 import { ADDRESSES, NICS } from '../lab/lab.ts';
 import { createManagedLab, type ManagedLab, NAME_OF, type PathLabOptions } from '../lab/path.ts';
-import { eventually, FOREIGN, KEYFILES, keyfile, watchKernel } from '../lab/profiles.ts';
+import { FOREIGN, KEYFILES, keyfile, watchKernel } from '../lab/profiles.ts';
 import { networkOf } from '../lab/state.ts';
 import { createTraffic } from '../lab/traffic.ts';
 import { builtRelease, RELEASE_1_0 } from '../upgrade/release.ts';

@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bridged } from '../bridge/moves.ts';
+import { eventually } from '../lab/eventually.ts';
 import { ADDRESSES } from '../lab/lab.ts';
 import { EIPS, elastic } from '../lab/table.ts';
 import { bootWasClean, createPromises, failedUnits, installed } from './guest.ts';
 import { withContainer } from './lab/container.ts';
-import { eventually } from './lab/eventually.ts';
 import { uplinkOf, withUserSpaceOvs } from './ovs.ts';
 
 const SOON_MS = 30_000;

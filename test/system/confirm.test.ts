@@ -3,11 +3,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { eventually } from '../lab/eventually.ts';
 import { networkOf } from '../lab/state.ts';
 import { elastic, snat } from '../lab/table.ts';
 import { CONFIG, createPromises, installed } from './guest.ts';
 import { withContainer } from './lab/container.ts';
-import { eventually } from './lab/eventually.ts';
 import type { Machine } from './lab/machine.ts';
 
 const SECONDS = 15;

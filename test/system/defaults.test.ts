@@ -3,10 +3,10 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { eventually } from '../lab/eventually.ts';
 import { NICS } from '../lab/lab.ts';
 import { elastic } from '../lab/table.ts';
 import { bootWasClean, createPromises, installed } from './guest.ts';
-import { eventually } from './lab/eventually.ts';
 import { withVm } from './lab/vm.ts';
 
 const IN_VM_MS = 300_000;

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { eventually } from '../lab/eventually.ts';
 import { elastic } from '../lab/table.ts';
 import { bootWasClean, createPromises, installed } from './guest.ts';
 import { withContainer } from './lab/container.ts';
-import { eventually } from './lab/eventually.ts';
 import type { Machine } from './lab/machine.ts';
 
 const SOON_MS = 20_000;

@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { eventually } from '../lab/eventually.ts';
 import { NICS } from '../lab/lab.ts';
 import { elastic } from '../lab/table.ts';
 import { bootWasClean, createPromises, installed, monotonic } from './guest.ts';
 import { withContainer } from './lab/container.ts';
-import { eventually } from './lab/eventually.ts';
 import type { Machine } from './lab/machine.ts';
 
 const SOON_MS = 20_000;

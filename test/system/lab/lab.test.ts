@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { eventually } from '../../lab/eventually.ts';
 import { ADDRESSES, GATEWAYS, NICS } from '../../lab/lab.ts';
 import { namespaceOf, processesIn } from '../../lab/namespace.ts';
 import { createTraffic } from '../../lab/traffic.ts';
 import { createContainer, withContainer } from './container.ts';
-import { eventually } from './eventually.ts';
 import type { Machine } from './machine.ts';
 import { withVm } from './vm.ts';
 

@@ -1,10 +1,10 @@
 // A hypervisor host with libvirt, in a namespace and with an /etc, /var and /run of its own; and on it a whole machine as a domain.
 
 import { readFile } from 'node:fs/promises';
+import { eventually } from '../../lab/eventually.ts';
 import { createLab, type Lab, NICS, type Router } from '../../lab/lab.ts';
 import type { RunResult } from '../../lab/namespace.ts';
 import { type Agent, agentBy } from './agent.ts';
-import { eventually } from './eventually.ts';
 import { keepLogs } from './machine.ts';
 import { outside, type Preparation, ROOT, SIDE } from './tree.ts';
 import { BOOT_MS, CONSOLE, DISK, KERNEL, prepareDisk, tapOf, wire } from './vm.ts';
