@@ -2,7 +2,7 @@
 // is looked at anew. Before a run has the lock, since that takes a while; and only for a reload that somebody asked for.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CommandError } from '../base/errors.ts';
+import { AgentError, CommandError } from '../base/errors.ts';
 import { PATHS } from '../base/paths.ts';
 import { readTrusted } from '../machine/config-file.ts';
 import type { Host } from '../machine/host.ts';
@@ -31,13 +31,20 @@ export async function rescan(host: Host, configPath: string): Promise<{ looked: 
   const known = fitting(rescanned, (await host.read(PATHS.rescanned, { orNothing: true })) ?? '[]') ?? [];
   const news = (await missing()).filter((mac) => !known.includes(mac));
   if (news.length === 0) return nothing;
+  // Without a place for it the next reload that is asked for looks once more.
+  const note = () =>
+    host.write(PATHS.rescanned, `${JSON.stringify([...known, ...news])}\n`, 0o600).catch((error: unknown) => {
+      if (!(error instanceof AgentError)) throw error;
+    });
   try {
     await host.run(['tee', RESCAN], { input: '1\n', timeoutMs: RESCAN_TIMEOUT_MS });
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
+    // One that was refused may be made by another run; one that has no end would hold up each.
+    if (error.exitCode === undefined) await note();
     return { looked: false, warnings: [cannotLook(news, error)] };
   }
-  await host.write(PATHS.rescanned, `${JSON.stringify([...known, ...news])}\n`, 0o600);
+  await note();
   const since = monotonicMs();
   while (monotonicMs() - since < APPEAR_MS && (await missing()).some((mac) => news.includes(mac))) await sleep(LOOK_MS);
   return { looked: true, warnings: [] };
