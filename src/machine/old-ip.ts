@@ -17,7 +17,7 @@ export async function askInWords(run: Run, ...[argv, options = {}]: Parameters<R
   const answer =
     options.input === undefined && lines.length === 1
       ? await run(['ip', '-oneline', ...details, ...line.split(' ')], options)
-      : await run(['ip', '-oneline', ...details, ...force, '-batch', '-'], {
+      : await run(['ip', '-oneline', ...details, ...force, '-b', '-'], {
           ...options,
           input: `${lines.join('\n')}\n`,
         });
