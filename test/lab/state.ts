@@ -76,7 +76,11 @@ const chainOf = (rule: string) => rule.split(' ').slice(0, 4).join(' ');
 export async function filesTouched(router: Router): Promise<string[]> {
   const places =
     '/etc/kylin-vr /etc/sysconfig /etc/sysctl.d /var/lib/kylin-vr /var/cache/kylin-vr /var/log/kylin-vr /run';
-  const { stdout } = await router.run(['sh', '-c', `find ${places} -newercm /run/mark 2> /dev/null | sort`]);
+  const { stdout } = await router.run([
+    'sh',
+    '-c',
+    `find ${places} ! -path /run/mark -newercm /run/mark 2> /dev/null | sort`,
+  ]);
   return stdout.trimEnd().split('\n');
 }
 
