@@ -17,4 +17,5 @@ KYLIN_VR_KILLS=${KYLIN_VR_KILLS:-200} run_tests 1 \
 KYLIN_VR_WALK=whole run_tests 1 test/flows/leaving.test.ts test/router/transitions.test.ts
 # The whole suite of scenarios as on CentOS 7, whose ip knows no -json.
 KYLIN_VR_IPROUTE=4.11 run_tests 2 test/router/{arrival,change,conflicts,foreign,traffic,transitions}.test.ts \
-  test/networkmanager/{scenarios,reload,keys}.test.ts test/ifcfg/{scenarios,reload,initscripts}.test.ts
+  test/networkmanager/{scenarios,reload,keys}.test.ts test/ifcfg/{scenarios,reload,initscripts}.test.ts \
+  test/bridge/{linux,advertised}.test.ts
