@@ -164,9 +164,12 @@ describe('on a router', { concurrency: false }, () => {
       'warning: 1 established flow of 203.0.113.50 goes on as the file does not say: kylin-vr reload cuts it',
       (await lab.kylin('status')).stdout,
     );
+    // Where the sender has no time between two looks, nothing of his is there again.
+    let warnings = '';
+    for (let tries = 0; tries < 10 && warnings === ''; tries++) warnings = await warningsOf('reload');
     isSaid(
       'new flows of 203.0.113.50 are translated otherwise than the file says, with its rules in force: somebody else decides over them; look at nft list ruleset and ip rule',
-      await warningsOf('reload'),
+      warnings,
     );
   });
 
