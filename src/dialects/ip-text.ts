@@ -221,13 +221,13 @@ function asRoute(line: string): Json {
 
 function asNeighbour(line: string): Json {
   const words = line.trim().split(/ +/);
-  const of = (key: string) => (words.includes(key) ? words[words.indexOf(key) + 1] : undefined);
+  // A link may be called as one of the words.
   const behind = words.slice(3);
   const flags = ['proxy', 'router', 'extern_learn'].filter((flag) => behind.includes(flag));
   return {
     dst: words[0],
-    dev: of('dev'),
-    lladdr: of('lladdr'),
+    dev: words[2],
+    lladdr: behind[0] === 'lladdr' ? behind[1] : undefined,
     state: behind.filter((word) => /^[A-Z]+$/.test(word)),
     ...Object.fromEntries(flags.map((flag) => [flag, null])),
   };

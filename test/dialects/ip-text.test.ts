@@ -202,11 +202,16 @@ describe('an answer in words', () => {
   });
 
   it('of neighbours that somebody entered', () => {
-    const text = '192.168.100.9 dev eth1 lladdr 02:00:00:00:00:09 PERMANENT\n192.168.100.8 dev eth1  proxy\n';
+    const text =
+      '192.168.100.9 dev eth1 lladdr 02:00:00:00:00:09 PERMANENT\n192.168.100.8 dev eth1  proxy\n192.168.100.7 dev lladdr lladdr 02:00:00:00:00:07 NOARP\n';
     const question = { lines: ['neighbour show nud permanent nud noarp', 'neighbour show proxy'] };
     assert.deepEqual(
-      parseForeignNeighbours(read(question, text), new Set(['eth1'])).map(({ words }) => words),
-      ['192.168.100.9 lladdr 02:00:00:00:00:09 dev eth1 nud permanent', 'proxy 192.168.100.8 dev eth1'],
+      parseForeignNeighbours(read(question, text), new Set(['eth1', 'lladdr'])).map(({ words }) => words),
+      [
+        '192.168.100.9 lladdr 02:00:00:00:00:09 dev eth1 nud permanent',
+        'proxy 192.168.100.8 dev eth1',
+        '192.168.100.7 lladdr 02:00:00:00:00:07 dev lladdr nud noarp',
+      ],
     );
   });
 
